@@ -1,1 +1,24 @@
-//! cas-engine
+//! The versioning engine: decides what must run, runs it, remembers it.
+//!
+//! ```text
+//! definition ─► graph ─► measure ─► plan ─► resolve ─► schedule / execute ─► commit ─► event
+//! (file, typed) (pure)   (source)   (pure)  (memo)     (pure)    (process)   (memo)
+//! ```
+
+pub mod config;
+pub mod error;
+pub mod event;
+pub mod execute;
+pub mod explain;
+pub mod file;
+pub mod graph;
+pub mod memo;
+pub mod pipeline;
+pub mod plan;
+pub mod resource;
+pub mod run;
+pub mod schedule;
+pub mod solid;
+pub mod source;
+pub mod value;
+pub mod version;

@@ -1,0 +1,274 @@
+//! Running one attempt of one step, behind one trait. Nothing above it knows how a step is run, and nothing
+//! below it knows the store: bytes come as files or memory and leave as files or memory.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cas_store::Bytes;
+
+use crate::solid::{OutputDecl, Solid};
+use crate::value::{Config, Value};
+
+/// Runs attempts.
+pub trait Execute: Send + Sync {
+    /// Runs one attempt to its end. What it returns is the outcome: an attempt that fails is no error.
+    fn execute(&self, attempt: &Attempt<'_>) -> Attempted;
+}
+
+/// One attempt of one step: everything that it may see.
+pub struct Attempt<'a> {
+    /// The step's name, with its element, for messages: `train[seed=1]`.
+    pub step: &'a str,
+    /// What is run.
+    pub solid: &'a Solid,
+    /// Its resolved config, matrix values included.
+    pub config: &'a Config,
+    /// Its inputs, in declared order.
+    pub inputs: &'a [Given],
+    /// The resources that it needs, and those that they need, in the order in which they are opened.
+    pub resources: &'a [GivenResource],
+    /// The declared code and resource files: (relative path, source), to be laid in the folder.
+    pub files: &'a [GivenFile],
+    /// Its own, fresh, empty folder (for a function too: a place for files it makes).
+    pub folder: &'a Path,
+    /// The environment that was declared: hashed, passed and secret variables with their values.
+    pub env: &'a [(String, String)],
+    /// The values that are to be blotted out of what is captured.
+    pub secrets: &'a [String],
+    /// Folders to put before PATH, absolute.
+    pub path: &'a [PathBuf],
+    /// Where everything that it prints is captured.
+    pub log: &'a Path,
+    /// After how long it is ended.
+    pub timeout: Option<Duration>,
+    /// How many cores it may use.
+    pub cpus: u32,
+    /// Set when the run is being stopped.
+    pub cancel: &'a Cancel,
+}
+
+/// An input as an attempt is given it.
+pub struct Given {
+    /// Its name: `tree`.
+    pub name: String,
+    /// Its name as a file: `tree.txt`.
+    pub file_name: String,
+    /// What it is.
+    pub content: Content,
+}
+
+/// The forms of an input.
+pub enum Content {
+    /// For commands: it lies at `inputs/<file_name>` in the folder already, as a file or folder.
+    File,
+    /// For commands: a fan-in of so many, at `inputs/<name>/0`, `1`, ….
+    FanIn(usize),
+    /// For commands: a gather, at `inputs/<name>/<label><ext>`, with `inputs/<name>.json` beside it; in order.
+    Gather(Vec<String>),
+    /// An optional output that was not made: nothing lies there. (Steps below one are normally skipped.)
+    Absent,
+    /// For functions: one value, encoded.
+    Bytes(Encoded),
+    /// For functions: several, with their labels (indices for a fan-in), in order.
+    Many(Vec<(String, Encoded)>),
+    /// For functions: a literal, default or probe's answer.
+    Value(Value),
+    /// For functions: a file or folder of the project, or a stored tree, laid out at this path (absolute, read-only).
+    Path(PathBuf),
+}
+
+/// An encoded value.
+pub struct Encoded {
+    /// The name of the codec that wrote it.
+    pub codec: String,
+    /// Its bytes, checked.
+    pub bytes: Bytes,
+}
+
+/// A resource as an attempt is given it.
+pub struct GivenResource {
+    /// Its name.
+    pub name: String,
+    /// Its resolved config.
+    pub config: Config,
+    /// For functions: the opened resource.
+    pub opened: Option<Opened>,
+}
+
+/// An opened resource of a Rust pipeline.
+pub type Opened = Arc<dyn Any + Send + Sync>;
+
+/// A declared file that is laid in the step's folder.
+#[derive(Debug, Clone)]
+pub struct GivenFile {
+    /// Relative to the folder.
+    pub to: String,
+    /// Where its content is.
+    pub from: PathBuf,
+    /// What it is.
+    pub what: GivenWhat,
+}
+
+/// What a declared file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivenWhat {
+    /// A regular file, executable or not.
+    File {
+        /// Whether it is executable.
+        executable: bool,
+    },
+    /// A link that stays inside, with this target.
+    Link(String),
+    /// An empty folder.
+    Folder,
+}
+
+/// What came of an attempt.
+pub struct Attempted {
+    /// What it made, in declared order, or why it failed.
+    pub outcome: Result<Vec<Produced>, Failure>,
+    /// How long the command or function itself took.
+    pub elapsed: Duration,
+}
+
+/// One output as an attempt made it.
+#[derive(Debug)]
+pub enum Produced {
+    /// A file at this absolute path; it may be moved away.
+    File(PathBuf),
+    /// A folder at this absolute path; it may be moved away.
+    Folder(PathBuf),
+    /// Encoded bytes.
+    Bytes(Vec<u8>),
+    /// An optional output that was not made.
+    Absent,
+}
+
+/// Why an attempt failed: a result of the run, told in its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened.
+    pub cause: Cause,
+    /// One sentence for people, a lower-case fragment: `exit status 3`, ``it did not write `outputs/result` ``.
+    pub message: String,
+    /// What to do about it, where that is known.
+    pub hint: Option<String>,
+}
+
+/// The kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A non-zero exit status.
+    Exit(i32),
+    /// Ended by a signal.
+    Signal(i32),
+    /// It took longer than its timeout.
+    Timeout,
+    /// A declared output is missing.
+    MissingOutput,
+    /// There is something in `outputs/` that was not declared.
+    UndeclaredOutput,
+    /// An output that cannot be stored: a socket, a link that leaves it, ….
+    BadOutput,
+    /// The command or program could not be started.
+    NotStarted,
+    /// The function returned an error.
+    Error,
+    /// The function panicked.
+    Panic,
+    /// A project file that it was given changed while it ran.
+    SourceChanged,
+    /// The run was stopped.
+    Cancelled,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// How a run is stopped: asked once, what runs is ended in order; asked again, at once. Waiters wake up.
+#[derive(Debug, Default)]
+pub struct Cancel {
+    state: std::sync::Mutex<Stop>,
+    changed: std::sync::Condvar,
+}
+
+/// How urgently a run is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Stop {
+    /// It is not.
+    #[default]
+    No,
+    /// Start nothing more; ask what runs to end (SIGTERM), then make it (SIGKILL) after a grace period.
+    Gently,
+    /// At once (SIGKILL).
+    Now,
+}
+
+impl Cancel {
+    /// Raises the urgency; it never falls.
+    pub fn request(&self, stop: Stop) {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *state = (*state).max(stop);
+        self.changed.notify_all();
+    }
+
+    /// How urgent it is now.
+    pub fn now(&self) -> Stop {
+        *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Waits until it is more urgent than `than`, or the time is over; gives what it is then.
+    pub fn wait(&self, than: Stop, time: Duration) -> Stop {
+        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(state, time, |state| *state <= than)
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *state
+    }
+}
+
+/// The body of a Rust solid, its types erased. `function.rs` runs it, `typed/` makes it.
+pub trait Function: Send + Sync + fmt::Debug {
+    /// Decodes its inputs, runs, encodes its outputs, in declared order.
+    ///
+    /// # Errors
+    /// What the body returned, or what could not be decoded.
+    fn call(&self, call: &Call<'_>) -> Result<Vec<Produced>, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// What a function is called with.
+pub struct Call<'a> {
+    /// Its config.
+    pub config: &'a Config,
+    /// Its inputs, in declared order.
+    pub inputs: &'a [Given],
+    /// Its resources by name.
+    pub resources: &'a BTreeMap<String, Opened>,
+    /// A folder of its own for files it makes.
+    pub folder: &'a Path,
+    /// What it declared.
+    pub outputs: &'a [OutputDecl],
+    /// Set when the run is being stopped; a long computation may look at it.
+    pub cancel: &'a Cancel,
+}
+
+/// How a resource of a Rust pipeline is opened: once per run, only if a step that needs it runs.
+pub trait OpenResource: Send + Sync + fmt::Debug {
+    /// Opens it, given its config and the resources that it needs.
+    ///
+    /// # Errors
+    /// What the opener returned: every step that needs it fails with it.
+    fn open(
+        &self,
+        config: &Config,
+        needs: &BTreeMap<String, Opened>,
+    ) -> Result<Opened, Box<dyn std::error::Error + Send + Sync>>;
+}

@@ -1,0 +1,1 @@
+//! Which step is next: Waiting, Ready, Running, then its outcome. Pure.

@@ -111,3 +111,60 @@ pub struct Pin {
     /// Until when; `None` for good.
     pub until_ms: Option<u64>,
 }
+
+/// How a blob's bytes are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Encoding {
+    /// As they are.
+    Raw,
+    /// As a sequence of zstd frames.
+    Zstd,
+}
+
+/// Which hash of its raw bytes names a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum HashKind {
+    /// Plain BLAKE3.
+    Plain,
+    /// BLAKE3 in the context of trees: the bytes are the canonical encoding of a folder.
+    Tree,
+}
+
+/// Where a blob's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// In the index: these bytes, always raw.
+    Inline(#[serde(with = "crate::codec::bytes")] Vec<u8>),
+    /// In a file of their own, whose name follows from the digest and the record.
+    File,
+}
+
+/// What the index keeps about a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRecord {
+    /// Raw bytes.
+    pub len: u64,
+    /// Bytes it takes where it is.
+    pub stored_len: u64,
+    /// How it is kept.
+    pub encoding: Encoding,
+    /// Which hash names it.
+    pub hash: HashKind,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// One time that a result took the place of another under its trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
+    /// When.
+    pub at_ms: u64,
+    /// The digests of the outputs that gave way, in their order; `None` for one that was absent.
+    pub digests: Vec<Option<Digest>>,
+    /// When those had been made.
+    pub made_ms: u64,
+    /// Whether the new content is another.
+    pub differs: bool,
+    /// Whether what is noted here was stored once (it gave way), or never was (it came second and lost).
+    pub lost_race: bool,
+}

@@ -7,9 +7,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::blob::Bytes;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::record::{Artifact, Found, Moment, Output, Pin, ResultRecord};
+use crate::stage::Staged;
 
 /// Whether opening may make a new store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,27 +41,6 @@ pub enum Take {
     Copy,
     /// It is left over: it may be moved into the store, where nobody holds it open for writing.
     Adopt,
-}
-
-/// Content that is hashed and lies in staging (or already in the store), until a commit names it.
-/// Dropped without a commit, it leaves nothing behind.
-#[derive(Debug)]
-pub struct Staged {
-    // kind, digest, len, and per new blob where it lies: the owner of this file fills this in.
-    _private: (),
-}
-
-impl Staged {
-    /// The artifact that this is under the given codec name.
-    pub fn artifact(&self, codec: &str) -> Artifact {
-        let _ = codec;
-        todo!()
-    }
-
-    /// The identity of the content.
-    pub fn digest(&self) -> Digest {
-        todo!()
-    }
 }
 
 /// What to do where the trace has a result already.
@@ -153,19 +134,10 @@ pub struct Link {
     pub len: u64,
     /// See `len`.
     pub mtime_ns: i128,
-}
-
-/// Bytes of a blob in memory: mapped where it is stored raw, else read. They were checked.
-pub struct Bytes {
-    _private: (),
-}
-
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        todo!()
-    }
+    /// When the file's node last changed in any way, in nanoseconds.
+    pub ctime_ns: i128,
+    /// The file's node.
+    pub inode: u64,
 }
 
 /// One execution of a plan, as it is kept.

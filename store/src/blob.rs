@@ -1,0 +1,584 @@
+//! Blob files: the only code that opens, names, removes or reads them.
+//!
+//! A blob's file is written in staging, whole, read-only and with one fixed mtime, and renamed to its name
+//! ([`Files::install`]); it never changes after that. What is read is hashed as it is read, or was hashed
+//! since the machine started and has not changed since, by its size, times and inode ([`crate::mark`]).
+//! Only the host calls what renames or removes. The index is not known here: callers bring the
+//! [`BlobRecord`] of a digest. The files of staging and the work folders are made here too.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::ops::Deref;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::crash;
+use crate::digest::Digest;
+use crate::error::{At, StoreError};
+use crate::layout::{BlobName, Layout, MTIME_S};
+use crate::mark::{Marks, Stamp};
+use crate::pipe::Compressors;
+use crate::place::Reflinks;
+use crate::record::{BlobRecord, Encoding, HashKind, Place};
+use crate::stage::{StagedBlob, hasher, set_fixed_mtime};
+use crate::stream::{self, Flow};
+use crate::sys;
+use crate::tree::Tree;
+
+/// Up to here files are synced one by one; for more, one sync of the whole file system is quicker, though
+/// it may write what others left there.
+const SYNCED_SINGLY: usize = 64;
+
+/// The longest part of a label in the name of a work folder.
+const LABEL_BYTES: usize = 64;
+
+/// The blob files of one store.
+pub(crate) struct Files {
+    layout: Layout,
+    inline_limit_bytes: u64,
+    /// Tells the names that this process gives from those of every other.
+    token: String,
+    next_name: AtomicU64,
+    pub(crate) compressors: Compressors,
+    pub(crate) reflinks: Reflinks,
+    marks: Marks,
+}
+
+/// What one look at a blob says, without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is there and has the right size.
+    Present,
+    /// Its file is gone.
+    Missing,
+    /// Its file cannot be the right one.
+    Damaged(String),
+}
+
+/// Raw bytes of a blob in memory: mapped where it is stored raw, else read. They were checked.
+pub struct Bytes(Held);
+
+enum Held {
+    Owned(Vec<u8>),
+    Mapped(memmap2::Mmap),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Held::Owned(bytes) => bytes,
+            Held::Mapped(map) => map,
+        }
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bytes({} bytes)", self.len())
+    }
+}
+
+impl Files {
+    /// The blob files below a store's folder. Values up to `inline_limit_bytes` are kept out of files.
+    pub(crate) fn new(layout: Layout, inline_limit_bytes: u64) -> Self {
+        let marks = Marks::load(&layout);
+        Self {
+            layout,
+            inline_limit_bytes,
+            token: token(),
+            next_name: AtomicU64::new(1),
+            compressors: Compressors::default(),
+            reflinks: Reflinks::default(),
+            marks,
+        }
+    }
+
+    /// The paths.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Values up to here are kept out of files.
+    pub(crate) fn inline_limit_bytes(&self) -> u64 {
+        self.inline_limit_bytes
+    }
+
+    /// What every name ends with that this process gives in staging and among the work folders, before a
+    /// final `-` and a number.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A name that nobody else gives.
+    pub(crate) fn new_name(&self) -> String {
+        format!("{}-{}", self.token, self.next_name.fetch_add(1, Ordering::Relaxed))
+    }
+
+    // Names.
+
+    /// Gives a staged blob's file its name, after which its record is true. Doing it again does nothing.
+    /// The host's.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if its staging file is gone and it does not stand under its name either.
+    pub(crate) fn install(&self, staged: &StagedBlob) -> Result<(), StoreError> {
+        let Some(name) = &staged.file else { return Ok(()) };
+        let from = self.layout.staged(name);
+        let to = self.path_of(&staged.digest, &staged.record);
+        crash::point("install.before-rename");
+        let mut renamed = fs::rename(&from, &to);
+        if matches!(&renamed, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            // Fan-out folders are made when they are needed: 256 of them would take a megabyte.
+            let folder = self.layout.fan_out(&staged.digest);
+            match DirBuilder::new().recursive(true).create(&folder) {
+                Ok(()) => renamed = fs::rename(&from, &to),
+                Err(error) => return Err(error).at("make", &folder),
+            }
+        }
+        crash::point("install.after-rename");
+        match renamed {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return match self.presence(&staged.digest, &staged.record)? {
+                    Presence::Present => Ok(()),
+                    Presence::Missing | Presence::Damaged(_) => {
+                        Err(StoreError::Missing { digest: staged.digest })
+                    }
+                };
+            }
+            Err(error) => return Err(error).at("rename", &from),
+        }
+        // It was hashed while it was written. Only raw files are ever used without being read again.
+        if staged.record.encoding == Encoding::Raw
+            && let Ok(metadata) = fs::symlink_metadata(&to)
+            && metadata.len() == staged.record.stored_len
+        {
+            self.marks.note(staged.digest, Stamp::of(&metadata));
+        }
+        Ok(())
+    }
+
+    /// Whether a blob is there and has the right size. (What it holds is checked when it is read.)
+    pub(crate) fn presence(&self, digest: &Digest, record: &BlobRecord) -> Result<Presence, StoreError> {
+        if let Place::Inline(_) = record.place {
+            return Ok(Presence::Present);
+        }
+        let path = self.path_of(digest, record);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if !metadata.is_file() => {
+                Ok(Presence::Damaged("something that is not a file has its name".to_owned()))
+            }
+            Ok(metadata) => Ok(match wrong_size(metadata.len(), record.stored_len) {
+                None => Presence::Present,
+                Some(what) => Presence::Damaged(what),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Presence::Missing),
+            Err(error) => Err(error).at("look at", &path),
+        }
+    }
+
+    /// Whether [`Files::presence`] says that it is.
+    pub(crate) fn present(&self, digest: &Digest, record: &BlobRecord) -> bool {
+        matches!(self.presence(digest, record), Ok(Presence::Present))
+    }
+
+    /// Removes the file of a blob and says how many bytes that freed; 0 if there was none. The host's.
+    pub(crate) fn remove(&self, digest: &Digest, record: &BlobRecord) -> Result<u64, StoreError> {
+        match record.place {
+            Place::Inline(_) => Ok(0),
+            Place::File => self.remove_unnamed(&BlobName::of(digest, record)),
+        }
+    }
+
+    /// Removes a file that no record names, and says how many bytes that freed. The host's.
+    pub(crate) fn remove_unnamed(&self, name: &BlobName) -> Result<u64, StoreError> {
+        let path = self.layout.blob(name);
+        self.marks.forget(&name.digest);
+        let bytes = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error).at("look at", &path),
+        };
+        crash::point("remove.before-unlink");
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error).at("remove", &path),
+        }
+    }
+
+    /// Moves the file of a blob to quarantine, with a note that says why, and says where it went; `None`
+    /// if it had none. The host's.
+    pub(crate) fn quarantine(
+        &self,
+        digest: &Digest,
+        record: &BlobRecord,
+        why: &str,
+    ) -> Result<Option<PathBuf>, StoreError> {
+        if let Place::Inline(_) = record.place {
+            return Ok(None);
+        }
+        let name = BlobName::of(digest, record);
+        self.marks.forget(digest);
+        let folder = self.layout.quarantine();
+        fs::create_dir_all(&folder).at("make", &folder)?;
+        let from = self.layout.blob(&name);
+        let to = folder.join(format!("{name}-{}", self.new_name()));
+        crash::point("quarantine.before-rename");
+        match fs::rename(&from, &to) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).at("move to quarantine", &from),
+        }
+        crash::point("quarantine.after-rename");
+        // The note is for people; that it could not be written (a full disk) changes nothing.
+        let _ = fs::write(to.with_extension("why"), format!("{why}\n"));
+        Ok(Some(to))
+    }
+
+    /// Makes files and their names durable. After an error nothing that was written is to be trusted, and
+    /// trying again would not help: the kernel reports each loss once. Files that are gone are passed over.
+    pub(crate) fn sync(&self, names: &[BlobName]) -> Result<(), StoreError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        crash::point("sync.before-files");
+        let blobs = self.layout.blobs();
+        if names.len() > SYNCED_SINGLY {
+            let folder = File::open(&blobs).at("open", &blobs)?;
+            return rustix::fs::syncfs(&folder).at("sync the file system of", &blobs);
+        }
+        for name in names {
+            let path = self.layout.blob(name);
+            match File::open(&path) {
+                Ok(file) => file.sync_all().at("sync", &path)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).at("open", &path),
+            }
+        }
+        crash::point("sync.before-folders");
+        let mut folders: Vec<PathBuf> = names.iter().map(|name| self.layout.fan_out(&name.digest)).collect();
+        folders.sort_unstable();
+        folders.dedup();
+        // The folder of the fan-out folders last, and always: any of them may be new.
+        folders.push(blobs);
+        for folder in &folders {
+            match File::open(folder) {
+                Ok(file) => file.sync_all().at("sync", folder)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).at("open", folder),
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks over all blob files in the order of their digests, with their sizes; stops when `each` says
+    /// false. Files with other names are none of ours and passed over. Memory holds the names of one
+    /// fan-out folder at a time.
+    pub(crate) fn list(&self, each: &mut dyn FnMut(BlobName, u64) -> bool) -> Result<(), StoreError> {
+        for byte in 0..=u8::MAX {
+            let folder = self.layout.blobs().join(format!("{byte:02x}"));
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).at("list", &folder),
+            };
+            let mut names = Vec::new();
+            for entry in entries {
+                let entry = entry.at("list", &folder)?;
+                let name = entry.file_name().to_str().and_then(|text| text.parse::<BlobName>().ok());
+                let Some(name) = name.filter(|name| name.digest.as_bytes()[0] == byte) else { continue };
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_file() => names.push((name, metadata.len())),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error).at("look at", &entry.path()),
+                }
+            }
+            names.sort_unstable();
+            for (name, bytes) in names {
+                if !each(name, bytes) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what lies in staging and says how many bytes that were: nobody is staging when the host
+    /// opens the store.
+    pub(crate) fn sweep_staging(&self) -> Result<u64, StoreError> {
+        let staging = self.layout.staging();
+        let entries = match fs::read_dir(&staging) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error).at("list", &staging),
+        };
+        let mut bytes = 0;
+        for entry in entries {
+            let entry = entry.at("list", &staging)?;
+            let size = entry.metadata().map_or(0, |metadata| metadata.len());
+            match fs::remove_file(entry.path()) {
+                Ok(()) => bytes += size,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).at("remove", &entry.path()),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// A new, empty, private folder below the work folder; `label` becomes part of its name.
+    pub(crate) fn work_folder(&self, label: &str) -> Result<PathBuf, StoreError> {
+        let mut name: String = label
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '=') { c } else { '_' })
+            .take(LABEL_BYTES)
+            .collect();
+        if name.starts_with('.') {
+            name.replace_range(..1, "_");
+        }
+        let path = self.layout.work().join(format!("{name}-{}", self.new_name()));
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700);
+        match builder.create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let work = self.layout.work();
+                fs::create_dir_all(&work).at("make", &work)?;
+                builder.create(&path).at("make", &path)?;
+            }
+            other => other.at("make", &path)?,
+        }
+        Ok(path)
+    }
+
+    // Contents.
+
+    /// Writes a blob's raw bytes, checked as they pass; on an error what was written is to be thrown away.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`], [`StoreError::Damaged`] (which the caller quarantines), and
+    /// [`StoreError::Io`] where `into` takes no more.
+    pub(crate) fn read(
+        &self,
+        digest: &Digest,
+        record: &BlobRecord,
+        into: &mut dyn Write,
+    ) -> Result<u64, StoreError> {
+        self.stream(digest, record, &mut |bytes| {
+            into.write_all(bytes).at("write to", Path::new("the given writer"))
+        })
+    }
+
+    /// Reads a blob whole, for nothing but to see whether it is right.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`], [`StoreError::Damaged`].
+    pub(crate) fn verify(&self, digest: &Digest, record: &BlobRecord) -> Result<(), StoreError> {
+        self.stream(digest, record, &mut |_| Ok(())).map(|_| ())
+    }
+
+    /// The raw bytes of a blob, without a copy where it is stored raw.
+    pub(crate) fn bytes(&self, digest: &Digest, record: &BlobRecord) -> Result<Bytes, StoreError> {
+        if record.place == Place::File && record.encoding == Encoding::Raw && record.len > 0 {
+            let (file, _) = self.checked(digest, record)?;
+            let path = self.path_of(digest, record);
+            return Ok(Bytes(Held::Mapped(sys::map(&file).at("map", &path)?)));
+        }
+        let mut bytes = Vec::new();
+        let fits = usize::try_from(record.len).is_ok_and(|len| bytes.try_reserve_exact(len).is_ok());
+        if !fits {
+            let source = io::Error::from(io::ErrorKind::OutOfMemory);
+            let path = self.path_of(digest, record);
+            return Err(StoreError::Io { action: "hold in memory", path, source });
+        }
+        self.stream(digest, record, &mut |some| {
+            bytes.extend_from_slice(some);
+            Ok(())
+        })?;
+        Ok(Bytes(Held::Owned(bytes)))
+    }
+
+    /// The entries of a stored tree.
+    pub(crate) fn tree(&self, digest: &Digest, record: &BlobRecord) -> Result<Tree, StoreError> {
+        if record.hash != HashKind::Tree {
+            return Err(StoreError::Damaged { digest: *digest, what: "it is no tree".to_owned() });
+        }
+        let bytes = self.bytes(digest, record)?;
+        Tree::decode(&bytes).map_err(|error| StoreError::Damaged { digest: *digest, what: error.to_string() })
+    }
+
+    /// Reads a file that no record describes and gives the record that it should have, for a rebuild.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if it is not what its name says.
+    pub(crate) fn identify(&self, name: &BlobName) -> Result<BlobRecord, StoreError> {
+        let file = self.open(name)?;
+        let path = self.layout.blob(name);
+        let stored_len = file.metadata().at("look at", &path)?.len();
+        let mut hasher = hasher(name.hash);
+        let flow = Flow { file, stored_len, encoding: name.encoding, len: None };
+        let len = stream::run(flow, &mut |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })
+        .map_err(|error| error.for_blob(&name.digest, &path))?;
+        if Digest::from(hasher.finalize()) != name.digest {
+            return Err(wrong_digest(&name.digest));
+        }
+        Ok(BlobRecord { len, stored_len, encoding: name.encoding, hash: name.hash, place: Place::File })
+    }
+
+    /// Passes a blob's raw bytes to `sink` and says how many they were, if all of them were right.
+    pub(crate) fn stream(
+        &self,
+        digest: &Digest,
+        record: &BlobRecord,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
+        if let Place::Inline(bytes) = &record.place {
+            if Digest::from(hasher(record.hash).update(bytes).finalize()) != *digest {
+                return Err(wrong_digest(digest));
+            }
+            sink(bytes)?;
+            return Ok(bytes.len() as u64);
+        }
+        let (file, stamp) = self.open_right_size(digest, record)?;
+        self.stream_file(digest, record, file, sink)?;
+        // Noted for later, if it is still what it was before it was read.
+        let name = BlobName::of(digest, record);
+        if record.encoding == Encoding::Raw && self.stamp(&name).is_ok_and(|after| after == Some(stamp)) {
+            self.marks.note(*digest, stamp);
+        }
+        Ok(record.len)
+    }
+
+    /// Passes the raw bytes of an open blob file to `sink`, if all of them were right.
+    fn stream_file(
+        &self,
+        digest: &Digest,
+        record: &BlobRecord,
+        file: File,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut hasher = hasher(record.hash);
+        let path = self.path_of(digest, record);
+        let flow =
+            Flow { file, stored_len: record.stored_len, encoding: record.encoding, len: Some(record.len) };
+        stream::run(flow, &mut |bytes| {
+            hasher.update(bytes);
+            sink(bytes)
+        })
+        .map_err(|error| error.for_blob(digest, &path))?;
+        if Digest::from(hasher.finalize()) != *digest {
+            self.marks.forget(digest);
+            return Err(wrong_digest(digest));
+        }
+        Ok(())
+    }
+
+    /// Opens a raw blob that was hashed since the machine started and is as it was then; hashes it now if
+    /// it was not. What is used without being read passes here.
+    pub(crate) fn checked(&self, digest: &Digest, record: &BlobRecord) -> Result<(File, Stamp), StoreError> {
+        let (file, stamp) = self.open_right_size(digest, record)?;
+        if self.marks.holds(digest, &stamp) {
+            return Ok((file, stamp));
+        }
+        // The same file that is handed out is read, not one that may have its name by now.
+        let path = self.path_of(digest, record);
+        let again = file.try_clone().at("open", &path)?;
+        self.stream_file(digest, record, again, &mut |_| Ok(()))?;
+        if stamp.mtime_ns != i128::from(MTIME_S) * 1_000_000_000 {
+            // Restored from a backup, perhaps. It is right, so it may look right; if not, it does not matter.
+            let _ = set_fixed_mtime(&file);
+        }
+        let stamp = Stamp::of(&file.metadata().at("look at", &path)?);
+        self.marks.note(*digest, stamp);
+        Ok((file, stamp))
+    }
+
+    /// What a blob's file looks like now; `None` if it is gone.
+    pub(crate) fn stamp(&self, name: &BlobName) -> Result<Option<Stamp>, StoreError> {
+        let path = self.layout.blob(name);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(Some(Stamp::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).at("look at", &path),
+        }
+    }
+
+    /// The absolute path of a blob's file.
+    pub(crate) fn path_of(&self, digest: &Digest, record: &BlobRecord) -> PathBuf {
+        self.layout.blob(&BlobName::of(digest, record))
+    }
+
+    /// Writes what was noted as checked, for the next process before the machine restarts.
+    pub(crate) fn save_marks(&self) {
+        self.marks.save(&self.layout);
+    }
+
+    fn open_right_size(&self, digest: &Digest, record: &BlobRecord) -> Result<(File, Stamp), StoreError> {
+        let name = BlobName::of(digest, record);
+        let file = self.open(&name)?;
+        let metadata = file.metadata().at("look at", &self.layout.blob(&name))?;
+        if let Some(what) = wrong_size(metadata.len(), record.stored_len) {
+            return Err(StoreError::Damaged { digest: *digest, what });
+        }
+        Ok((file, Stamp::of(&metadata)))
+    }
+
+    fn open(&self, name: &BlobName) -> Result<File, StoreError> {
+        use rustix::fs::OFlags;
+
+        let path = self.layout.blob(name);
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StoreError::Missing { digest: name.digest })
+            }
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                let what = "a symbolic link has its name".to_owned();
+                Err(StoreError::Damaged { digest: name.digest, what })
+            }
+            Err(error) => Err(error).at("open", &path),
+        }
+    }
+}
+
+/// Words for a file that has not the size that is on record.
+fn wrong_size(found: u64, wanted: u64) -> Option<String> {
+    (found != wanted).then(|| format!("its file has {found} bytes instead of {wanted}"))
+}
+
+fn wrong_digest(digest: &Digest) -> StoreError {
+    StoreError::Damaged { digest: *digest, what: "its bytes do not match its digest".to_owned() }
+}
+
+/// Something that no other process has, now or at another time: not a secret, only unique.
+pub(crate) fn token() -> String {
+    static OPENED: AtomicU64 = AtomicU64::new(0);
+
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&std::process::id().to_le_bytes());
+    hasher.update(&now.as_nanos().to_le_bytes());
+    hasher.update(&OPENED.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    if let Ok(boot) = fs::read("/proc/sys/kernel/random/boot_id") {
+        hasher.update(&boot);
+    }
+    // Process ids repeat between containers that share a store; what is in memory hardly does.
+    if let Ok(mut random) = File::open("/dev/urandom") {
+        let mut bytes = [0; 16];
+        if random.read_exact(&mut bytes).is_ok() {
+            hasher.update(&bytes);
+        }
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}

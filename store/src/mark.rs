@@ -1,0 +1,165 @@
+//! Which blobs were hashed since the machine started, and what their files looked like then.
+//!
+//! A mark spares hashing what is mapped or linked again and again. It holds only for a file with the same
+//! size, modification time, change time and inode, and only until the machine restarts: what the disk gives
+//! after that is looked at anew. Marks are a convenience. They are kept in one file, which anybody may
+//! delete; one that cannot be read is none.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::digest::Digest;
+use crate::layout::Layout;
+
+/// The record's kind and version in [`codec`].
+const KIND: u8 = b'm';
+const VERSION: u8 = 1;
+
+/// So many marks are kept at most: what is above is hashed again.
+const KEPT_MAX: usize = 100_000;
+
+/// What a file looks like without being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    pub(crate) len: u64,
+    pub(crate) mtime_ns: i128,
+    pub(crate) ctime_ns: i128,
+    pub(crate) inode: u64,
+}
+
+impl Stamp {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        Self {
+            len: metadata.len(),
+            mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+        }
+    }
+}
+
+/// The marks that hold.
+#[derive(Default)]
+pub(crate) struct Marks(Mutex<Held>);
+
+#[derive(Default)]
+struct Held {
+    marks: HashMap<Digest, Stamp>,
+    /// Whether there are marks that the file does not have.
+    unsaved: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    boot: String,
+    marks: Vec<(Digest, Stamp)>,
+}
+
+impl Marks {
+    /// Reads the marks of earlier processes, if the machine has not restarted since.
+    pub(crate) fn load(layout: &Layout) -> Self {
+        let marks = (|| {
+            let bytes = fs::read(layout.checked()).ok()?;
+            let saved: Saved = codec::decode(KIND, VERSION, &bytes).ok()?;
+            (saved.boot == boot_id()?).then(|| saved.marks.into_iter().collect())
+        })();
+        Self(Mutex::new(Held { marks: marks.unwrap_or_default(), unsaved: false }))
+    }
+
+    /// Writes the marks, if there are new ones and it is known when the machine started.
+    pub(crate) fn save(&self, layout: &Layout) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.unsaved {
+            return;
+        }
+        let Some(boot) = boot_id() else { return };
+        let marks = held.marks.iter().take(KEPT_MAX).map(|(digest, stamp)| (*digest, *stamp)).collect();
+        let Ok(bytes) = codec::encode(KIND, VERSION, &Saved { boot, marks }) else { return };
+        let path = layout.checked();
+        let new = path.with_extension("new");
+        // Losing marks costs time, never truth: so nothing here is worth an error.
+        if fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).is_ok() {
+            held.unsaved = false;
+        }
+    }
+
+    /// Whether this blob's file was hashed and looked like this.
+    pub(crate) fn holds(&self, digest: &Digest, stamp: &Stamp) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).marks.get(digest) == Some(stamp)
+    }
+
+    /// Notes that this blob's file was hashed and found right.
+    pub(crate) fn note(&self, digest: Digest, stamp: Stamp) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.marks.insert(digest, stamp) != Some(stamp) {
+            held.unsaved = true;
+        }
+    }
+
+    /// Forgets what was noted of a blob.
+    pub(crate) fn forget(&self, digest: &Digest) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.marks.remove(digest).is_some() {
+            held.unsaved = true;
+        }
+    }
+}
+
+/// What the kernel calls the time since it was started; `None` where it does not tell.
+fn boot_id() -> Option<String> {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(len: u64) -> Stamp {
+        Stamp { len, mtime_ns: -5, ctime_ns: 1 << 70, inode: 3 }
+    }
+
+    #[test]
+    fn marks_hold_for_the_next_process_until_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let digest = Digest::of(b"a");
+        let marks = Marks::load(&layout);
+        marks.note(digest, stamp(1));
+        assert!(marks.holds(&digest, &stamp(1)));
+        assert!(!marks.holds(&digest, &stamp(2)));
+        marks.save(&layout);
+        assert!(Marks::load(&layout).holds(&digest, &stamp(1)));
+
+        let other = Saved { boot: "another".to_owned(), marks: vec![(digest, stamp(1))] };
+        fs::write(layout.checked(), codec::encode(KIND, VERSION, &other).unwrap()).unwrap();
+        assert!(!Marks::load(&layout).holds(&digest, &stamp(1)));
+    }
+
+    #[test]
+    fn broken_marks_are_no_marks() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        fs::write(layout.checked(), b"nonsense").unwrap();
+        assert!(!Marks::load(&layout).holds(&Digest::of(b"a"), &stamp(1)));
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let digest = Digest::of(b"a");
+        let marks = Marks::load(&layout);
+        marks.note(digest, stamp(1));
+        marks.save(&layout);
+        let marks = Marks::load(&layout);
+        marks.forget(&digest);
+        marks.save(&layout);
+        assert!(!Marks::load(&layout).holds(&digest, &stamp(1)));
+    }
+}

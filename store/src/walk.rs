@@ -1,0 +1,232 @@
+//! A folder into staging, as a tree.
+//!
+//! One thread lists the folder; the files are then read, hashed and staged by several. Whatever cannot be
+//! in a tree is an error that names it: sockets, devices, links that leave, names that are not UTF-8.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::blob::Files;
+use crate::digest::Digest;
+use crate::error::{At, StoreError};
+use crate::layout::INLINE_BUDGET_BYTES;
+use crate::record::{Kind, Place};
+use crate::stage::{Bounds, Links, Staged, StagedBlob, kind_of};
+use crate::store::Take;
+use crate::tree::{Entry, Node, Tree, TreeError};
+
+/// Folders with more files than this are read by several threads.
+const ONE_THREAD_UP_TO: usize = 32;
+
+/// Threads that read one folder. Small files are mostly waiting for the disk, the first time.
+const THREADS_MAX: usize = 8;
+
+impl Files {
+    /// Hashes and keeps a folder: files, executable bits, links that stay inside, empty folders.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unstorable`] names what cannot be in a tree.
+    pub(crate) fn stage_tree(&self, path: &Path, take: Take) -> Result<Staged, StoreError> {
+        let Listed { mut entries, files } = list(path)?;
+        let gathered = self.stage_files(path, &files, take)?;
+        // From here on, what was staged goes away with this value.
+        let mut staged =
+            Staged::new(Kind::Tree, Tree::default().digest(), 0, gathered.blobs, self.layout().staging());
+        entries.extend(gathered.entries);
+        let tree = Tree::new(entries).map_err(|error| unstorable(path, error))?;
+        let encoded = self.stage_encoded_tree(&tree.encode())?;
+        staged.become_tree(encoded, tree.len());
+        Ok(staged)
+    }
+
+    fn stage_files(&self, root: &Path, files: &[String], take: Take) -> Result<Gathered, StoreError> {
+        let progress = Progress {
+            next: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            inline_left: AtomicU64::new(INLINE_BUDGET_BYTES),
+            seen: Mutex::new(HashSet::new()),
+        };
+        let threads = match files.len() {
+            0..=ONE_THREAD_UP_TO => 1,
+            _ => thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
+        };
+        let parts: Vec<Result<Gathered, StoreError>> = if threads == 1 {
+            vec![self.stage_some(root, files, take, &progress)]
+        } else {
+            thread::scope(|scope| {
+                let threads: Vec<_> = (0..threads)
+                    .map(|_| scope.spawn(|| self.stage_some(root, files, take, &progress)))
+                    .collect();
+                let join = |thread: thread::ScopedJoinHandle<'_, _>| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                };
+                threads.into_iter().map(join).collect()
+            })
+        };
+        let mut all = Gathered { entries: Vec::with_capacity(files.len()), blobs: Vec::new() };
+        let mut failed = None;
+        for part in parts {
+            match part {
+                Ok(part) => {
+                    all.entries.extend(part.entries);
+                    all.blobs.extend(part.blobs);
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            None => Ok(all),
+            Some(error) => {
+                drop(self.leave(all.blobs));
+                Err(error)
+            }
+        }
+    }
+
+    /// Stages files until there are no more, or somebody has failed.
+    fn stage_some(
+        &self,
+        root: &Path,
+        files: &[String],
+        take: Take,
+        progress: &Progress,
+    ) -> Result<Gathered, StoreError> {
+        let mut gathered = Gathered { entries: Vec::new(), blobs: Vec::new() };
+        while !progress.stop.load(Ordering::Relaxed) {
+            let Some(path) = files.get(progress.next.fetch_add(1, Ordering::Relaxed)) else { break };
+            if let Err(error) = self.stage_one(root, path, take, progress, &mut gathered) {
+                progress.stop.store(true, Ordering::Relaxed);
+                drop(self.leave(gathered.blobs));
+                return Err(error);
+            }
+        }
+        Ok(gathered)
+    }
+
+    fn stage_one(
+        &self,
+        root: &Path,
+        path: &str,
+        take: Take,
+        progress: &Progress,
+        gathered: &mut Gathered,
+    ) -> Result<(), StoreError> {
+        let full = root.join(path);
+        // When the budget is used up, what comes then goes to files. Which files those are may differ from
+        // time to time; the tree does not.
+        let left = progress.inline_left.load(Ordering::Relaxed) > 0;
+        let bounds = Bounds {
+            inline_limit_bytes: if left { self.inline_limit_bytes() } else { 0 },
+            known: &|digest| progress.seen().contains(digest),
+            links: Links::Refuse,
+        };
+        let (piece, executable) = self.stage_path(&full, take, &bounds)?;
+        if let Some(blob) = piece.blob {
+            if progress.seen().insert(piece.digest) {
+                if let Place::Inline(bytes) = &blob.record.place {
+                    let taken = bytes.len() as u64;
+                    let less = |left: u64| Some(left.saturating_sub(taken));
+                    let _ = progress.inline_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                }
+                gathered.blobs.push(blob);
+            } else {
+                // An equal file was staged meanwhile; one of the two is enough.
+                drop(self.leave(vec![blob]));
+            }
+        }
+        let node = Node::File { digest: piece.digest, len: piece.len, executable };
+        gathered.entries.push(Entry { path: path.to_owned(), node });
+        Ok(())
+    }
+
+    /// Something to drop, so that the staging files of these blobs go away.
+    fn leave(&self, blobs: Vec<StagedBlob>) -> Staged {
+        Staged::new(Kind::Tree, Tree::default().digest(), 0, blobs, self.layout().staging())
+    }
+}
+
+/// What threads share while they stage one folder.
+struct Progress {
+    next: AtomicUsize,
+    stop: AtomicBool,
+    inline_left: AtomicU64,
+    seen: Mutex<HashSet<Digest>>,
+}
+
+impl Progress {
+    fn seen(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Gathered {
+    entries: Vec<Entry>,
+    blobs: Vec<StagedBlob>,
+}
+
+/// What a folder has: everything but files as entries, and the paths of its files.
+struct Listed {
+    entries: Vec<Entry>,
+    files: Vec<String>,
+}
+
+fn list(root: &Path) -> Result<Listed, StoreError> {
+    let kind = fs::metadata(root).at("look at", root)?.file_type();
+    if !kind.is_dir() {
+        let what = format!("it is {}, not a folder", kind_of(kind));
+        return Err(StoreError::Unstorable { path: root.to_owned(), what });
+    }
+    let mut listed = Listed { entries: Vec::new(), files: Vec::new() };
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        let place = if folder.is_empty() { root.to_owned() } else { root.join(&folder) };
+        let mut empty = true;
+        for entry in fs::read_dir(&place).at("list", &place)? {
+            let entry = entry.at("list", &place)?;
+            empty = false;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else {
+                let what = "its name is not UTF-8".to_owned();
+                return Err(StoreError::Unstorable { path: entry.path(), what });
+            };
+            let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            let kind = entry.file_type().at("look at", &entry.path())?;
+            if kind.is_file() {
+                listed.files.push(path);
+            } else if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_symlink() {
+                let target = fs::read_link(entry.path()).at("read", &entry.path())?;
+                let Ok(target) = std::str::from_utf8(target.as_os_str().as_bytes()) else {
+                    let what = "it is a link to a name that is not UTF-8".to_owned();
+                    return Err(StoreError::Unstorable { path: entry.path(), what });
+                };
+                listed.entries.push(Entry { path, node: Node::Link { target: target.to_owned() } });
+            } else {
+                let what = format!("it is {}", kind_of(kind));
+                return Err(StoreError::Unstorable { path: entry.path(), what });
+            }
+        }
+        if empty && !folder.is_empty() {
+            listed.entries.push(Entry { path: folder, node: Node::Folder });
+        }
+    }
+    Ok(listed)
+}
+
+/// A tree's error with the whole path of what it is about.
+fn unstorable(root: &Path, error: TreeError) -> StoreError {
+    match error {
+        TreeError::Entry { path, what } => StoreError::Unstorable {
+            path: root.join(path),
+            what: if what.starts_with("is ") { format!("it {what}") } else { what },
+        },
+        TreeError::Encoding { what } => StoreError::Unstorable { path: PathBuf::from(root), what },
+    }
+}

@@ -1,13 +1,26 @@
 //! A pipeline under one mode and run config, taken apart into steps: dense ids, elements, edges, an order.
 //! Pure: what it needs of the world was read before.
+//!
+//! ```text
+//! invocations ──(order, matrices)──► steps 0…n, each after what it consumes; elements of one stand together
+//! ```
+//!
+//! A step holds no name, no map and no config of its own: a million of them are planned in memory that a laptop
+//! has. Names are made when somebody reads them.
 
-use std::collections::BTreeMap;
+mod build;
+mod edge;
+mod fill;
+mod select;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::RunConfig;
 use crate::error::Diagnostic;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Axis, Invocation, Pipeline, Point};
 use crate::resource::Resource;
+use crate::solid::{Declared, Solid, Template};
 use crate::value::{Config, Value};
 
 /// A step of a graph; dense, in an order in which every step comes after what it consumes.
@@ -36,8 +49,10 @@ pub struct Graph {
     pub needs: Vec<Vec<usize>>,
     /// The steps.
     pub steps: Vec<Step>,
-    /// For each invocation: the range of its elements among `steps_of`.
-    pub steps_of: Vec<Vec<StepId>>,
+    /// For each invocation: the ids of its elements, in the order of the axes' points (the last axis fastest).
+    pub steps_of: Vec<std::ops::Range<u32>>,
+    /// For each invocation: its resolved config without matrix values; see [`Graph::config`]. Shared where equal.
+    pub configs: Vec<Arc<Config>>,
     /// What has to be measured for `path:` inputs, each once: (expanded path, external).
     pub paths: Vec<PathInput>,
     /// What has to be asked for `probe:` inputs, each once: the expanded command.
@@ -60,10 +75,8 @@ pub struct ResolvedResource {
 pub struct Step {
     /// The index of its invocation.
     pub invocation: u32,
-    /// For each axis of the invocation, in order, the index of its point; empty without a matrix.
-    pub element: Box<[u32]>,
-    /// Its resolved config, matrix values included. Shared by steps where it is equal.
-    pub config: Arc<Config>,
+    /// Which element of the invocation it is; 0 without a matrix. See [`Graph::points`].
+    pub element: u32,
     /// Its inputs, in the order of the invocation's.
     pub inputs: Box<[StepInput]>,
 }
@@ -74,7 +87,7 @@ pub enum StepInput {
     /// One output.
     Output(OutputId),
     /// Several, in order.
-    FanIn(Box<[OutputId]>),
+    FanIn(Arc<[OutputId]>),
     /// Elements with their labels, in order (labels are over the axes that this step lacks).
     Gather(Arc<[(String, OutputId)]>),
     /// An index into [`Graph::paths`].
@@ -105,8 +118,24 @@ pub struct ProbeInput {
     pub place: Option<crate::error::Place>,
 }
 
+/// The readers of every step, in one piece of memory.
+#[derive(Debug, Clone, Default)]
+pub struct Readers {
+    starts: Vec<u32>,
+    readers: Vec<StepId>,
+}
+
+impl Readers {
+    /// The steps that consume any output of this one, in order, each once.
+    pub fn of(&self, step: StepId) -> &[StepId] {
+        let step = step.0 as usize;
+        &self.readers[self.starts[step] as usize..self.starts[step + 1] as usize]
+    }
+}
+
 impl Graph {
-    /// Takes a pipeline apart under a mode and a run config.
+    /// Takes a pipeline apart under a mode and a run config. The mode is the one that is named, else `default`,
+    /// else the only one, else none: the definitions at the top.
     ///
     /// # Errors
     /// Everything that is wrong with names, references, matrices, config and cycles (shown as their path).
@@ -115,49 +144,256 @@ impl Graph {
         mode: Option<&str>,
         config: &RunConfig,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let _ = (pipeline, mode, config);
-        todo!()
+        build::build(&pipeline, mode, config)
     }
 
     /// The name of a step: `train`, `train[lr=0.1,depth=4]`.
     pub fn step_name(&self, step: StepId) -> String {
-        let _ = step;
-        todo!()
+        let invocation = self.invocation(step);
+        let mut name = invocation.name.clone();
+        for (index, (axis, point)) in self.each_point(step).enumerate() {
+            name.push(if index == 0 { '[' } else { ',' });
+            name.push_str(&axis.name);
+            name.push('=');
+            name.push_str(&point.label);
+        }
+        if !invocation.matrix.is_empty() {
+            name.push(']');
+        }
+        name
     }
 
     /// The name of a step output: `train.result`, `train[lr=0.1].model`.
     pub fn output_name(&self, output: OutputId) -> String {
-        let _ = output;
-        todo!()
+        let declared = &self.solid(output.step).outputs[output.output as usize];
+        format!("{}.{}", self.step_name(output.step), declared.name)
     }
 
-    /// The steps that a name or glob as typed selects: `train`, `train[lr=0.1]`, `train@lr=0.1`, `tr*`.
+    /// The steps that a name or glob as typed selects: `train`, `train[lr=0.1]`, `train@lr=0.1`, `tr*`. In order.
     ///
     /// # Errors
     /// Nothing has that name: says what is near.
     pub fn select(&self, text: &str) -> Result<Vec<StepId>, Diagnostic> {
-        let _ = text;
-        todo!()
+        self.steps_called(text)
     }
 
     /// The step outputs that `STEP[.OUTPUT]` as typed selects (`train.model`, `train[*].model`, `train`: all
-    /// outputs of all its elements).
+    /// outputs of all its elements). In order.
     ///
     /// # Errors
     /// Nothing has that name: says what is near.
     pub fn select_outputs(&self, text: &str) -> Result<Vec<OutputId>, Diagnostic> {
-        let _ = text;
-        todo!()
+        self.outputs_called(text)
     }
 
-    /// The steps that consume any output of this one.
-    pub fn readers(&self) -> Vec<Vec<StepId>> {
-        todo!()
+    /// For every step, the steps that consume any output of it, in order, each once.
+    pub fn readers(&self) -> Readers {
+        // Counted, then filled in: two walks over the edges and no list per step. A reader that consumes several
+        // outputs of one step is met in one go, so remembering the last reader of each step keeps it single.
+        const NOBODY: u32 = u32::MAX;
+        let mut last = vec![NOBODY; self.steps.len()];
+        let mut starts = vec![0_u32; self.steps.len() + 1];
+        for reader in self.ids() {
+            self.each_input(reader, &mut |output| {
+                let producer = output.step.0 as usize;
+                if last[producer] != reader.0 {
+                    last[producer] = reader.0;
+                    starts[producer + 1] += 1;
+                }
+            });
+        }
+        for step in 1..starts.len() {
+            starts[step] += starts[step - 1];
+        }
+        let mut readers = vec![StepId(0); starts.last().copied().unwrap_or(0) as usize];
+        let mut next = starts.clone();
+        last.fill(NOBODY);
+        for reader in self.ids() {
+            self.each_input(reader, &mut |output| {
+                let producer = output.step.0 as usize;
+                if last[producer] != reader.0 {
+                    last[producer] = reader.0;
+                    readers[next[producer] as usize] = reader;
+                    next[producer] += 1;
+                }
+            });
+        }
+        Readers { starts, readers }
     }
 
-    /// The mode's resources by name.
+    /// All steps, in order.
+    pub fn ids(&self) -> impl Iterator<Item = StepId> + use<> {
+        (0..u32::try_from(self.steps.len()).unwrap_or(u32::MAX)).map(StepId)
+    }
+
+    /// The invocation of a step.
+    pub fn invocation(&self, step: StepId) -> &Invocation {
+        &self.pipeline.invocations[self.steps[step.0 as usize].invocation as usize]
+    }
+
+    /// The solid of a step.
+    pub fn solid(&self, step: StepId) -> &Solid {
+        &self.invocation(step).solid
+    }
+
+    /// The outputs that a step consumes, with repetitions, in the order of its inputs.
+    pub fn each_input(&self, step: StepId, each: &mut dyn FnMut(OutputId)) {
+        for input in &self.steps[step.0 as usize].inputs {
+            match input {
+                StepInput::Output(output) => each(*output),
+                StepInput::FanIn(outputs) => outputs.iter().copied().for_each(&mut *each),
+                StepInput::Gather(elements) => elements.iter().for_each(|(_, output)| each(*output)),
+                StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => {}
+            }
+        }
+    }
+
+    /// The axes of a step with the point of each that this element has, in the order of the axes.
+    pub fn points(&self, step: StepId) -> Vec<(&Axis, &Point)> {
+        self.each_point(step).collect()
+    }
+
+    fn each_point(&self, step: StepId) -> impl Iterator<Item = (&Axis, &Point)> {
+        let axes = &self.invocation(step).matrix;
+        axes.iter().zip(self.point_indices(step)).map(|(axis, point)| (axis, &axis.points[point as usize]))
+    }
+
+    /// For each axis of a step, in order, the index of the point that this element has.
+    fn point_indices(&self, step: StepId) -> impl Iterator<Item = u32> {
+        let axes = &self.invocation(step).matrix;
+        let mut stride =
+            u64::from(self.steps_of[self.steps[step.0 as usize].invocation as usize].len() as u32);
+        let mut rest = u64::from(self.steps[step.0 as usize].element);
+        axes.iter().map(move |axis| {
+            // An axis without points leaves no element, so there is no step to ask about.
+            stride /= (axis.points.len() as u64).max(1);
+            let point = rest / stride;
+            rest %= stride;
+            u32::try_from(point).unwrap_or(u32::MAX)
+        })
+    }
+
+    /// How this element is called among those of its invocation: `0.1`, with several axes `lr=0.1,depth=4`;
+    /// empty without a matrix. Gathers and published folders name their files by it.
+    pub fn label(&self, step: StepId) -> String {
+        let axes = self.invocation(step).matrix.len();
+        self.each_point(step)
+            .fold(String::new(), |label, (axis, point)| edge::join(&label, &axis.name, &point.label, axes))
+    }
+
+    /// The resolved config of a step, matrix values included.
+    pub fn config(&self, step: StepId) -> Arc<Config> {
+        let shared = &self.configs[self.steps[step.0 as usize].invocation as usize];
+        if self.invocation(step).matrix.is_empty() {
+            return Arc::clone(shared);
+        }
+        let mut config = Config::clone(shared);
+        for (axis, point) in self.each_point(step) {
+            config.values.insert(axis.name.clone(), point.value.clone());
+        }
+        Arc::new(config)
+    }
+
+    /// Fills a template of a step's solid with config and matrix values: what `env` sets.
+    ///
+    /// # Errors
+    /// It asks for a value that is not there.
+    pub fn fill(&self, step: StepId, template: &Template) -> Result<String, Diagnostic> {
+        let points = self.point_indices(step).collect::<Vec<_>>();
+        let config = &self.configs[self.steps[step.0 as usize].invocation as usize];
+        fill::fill(template, config, &self.invocation(step).matrix, &points)
+    }
+
+    /// Fills a template of a resource with its config: its probe, and what it sets in the environment.
+    ///
+    /// # Errors
+    /// It asks for a value that is not there.
+    pub fn fill_resource(&self, resource: usize, template: &Template) -> Result<String, Diagnostic> {
+        fill::fill(template, &self.resources[resource].config, &[], &[])
+    }
+
+    /// All resources that an invocation needs, directly or in turn, each after what it needs, otherwise by name:
+    /// the order in which they are opened and in which they set the environment (a later one wins). It depends on
+    /// nothing but these resources, so it needs no place in a version.
+    pub fn resources_of(&self, invocation: u32) -> Vec<usize> {
+        fn visit(graph: &Graph, resource: usize, order: &mut Vec<usize>) {
+            if order.contains(&resource) {
+                return;
+            }
+            for need in by_name(graph, &graph.resources[resource].needs) {
+                visit(graph, need, order);
+            }
+            order.push(resource);
+        }
+        fn by_name(graph: &Graph, needs: &[usize]) -> Vec<usize> {
+            let mut needs = needs.to_vec();
+            needs.sort_by_key(|need| &graph.resources[*need].definition.name);
+            needs
+        }
+        let mut order = Vec::new();
+        for need in by_name(self, &self.needs[invocation as usize]) {
+            visit(self, need, &mut order);
+        }
+        order
+    }
+
+    /// Whether a step's outputs enter the versions below it by content, because it runs again and again.
+    pub fn is_volatile(&self, step: StepId) -> bool {
+        matches!(self.solid(step).version, Some(Declared::Volatile | Declared::Every(_)))
+    }
+
+    /// These steps and everything that they need, in order.
+    pub fn closure(&self, targets: &[StepId]) -> Vec<StepId> {
+        let mut needed = vec![false; self.steps.len()];
+        targets.iter().for_each(|step| needed[step.0 as usize] = true);
+        // Backwards once: what a step needs stands before it. A gather that many share is walked once.
+        let mut walked = HashSet::new();
+        for step in (0..self.steps.len()).rev() {
+            if needed[step] {
+                for input in &self.steps[step].inputs {
+                    input.each_once(&mut walked, &mut |output| needed[output.step.0 as usize] = true);
+                }
+            }
+        }
+        self.ids().filter(|step| needed[step.0 as usize]).collect()
+    }
+
+    /// These steps and everything that needs them, in order (`step+`).
+    pub fn below(&self, steps: &[StepId]) -> Vec<StepId> {
+        let mut reached = vec![false; self.steps.len()];
+        steps.iter().for_each(|step| reached[step.0 as usize] = true);
+        for step in self.ids() {
+            if !reached[step.0 as usize] {
+                let mut reads = false;
+                self.each_input(step, &mut |output| reads |= reached[output.step.0 as usize]);
+                reached[step.0 as usize] = reads;
+            }
+        }
+        self.ids().filter(|step| reached[step.0 as usize]).collect()
+    }
+
+    /// The index of a resource that some step needs, by name.
     pub fn resource(&self, name: &str) -> Option<usize> {
-        let _ = name;
-        None::<BTreeMap<String, usize>>.and_then(|map| map.get(name).copied())
+        self.resources.iter().position(|resource| resource.definition.name == name)
+    }
+}
+
+impl StepInput {
+    /// The outputs in it, but of a list that was walked before, none.
+    fn each_once(&self, walked: &mut HashSet<usize>, each: &mut dyn FnMut(OutputId)) {
+        match self {
+            Self::Output(output) => each(*output),
+            Self::FanIn(outputs) => {
+                if walked.insert(Arc::as_ptr(outputs).cast::<u8>().addr()) {
+                    outputs.iter().copied().for_each(&mut *each);
+                }
+            }
+            Self::Gather(elements) => {
+                if walked.insert(Arc::as_ptr(elements).cast::<u8>().addr()) {
+                    elements.iter().for_each(|(_, output)| each(*output));
+                }
+            }
+            Self::Path(_) | Self::Value(_) | Self::Probe(_) => {}
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! Config values and the schemas that they are checked against.
 //!
-//! A value keeps its type: `1`, `1.0`, `"1"`, `true`, `null`, `{}` and absent all differ.
+//! A value keeps its type: `1`, `1.0`, `"1"`, `true`, `null`, `{}` and absent all differ. A schema converts
+//! nothing but a whole number where a float is asked for. Nothing here touches a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
 
-use crate::error::Place;
+use crate::config::Placed;
+use crate::error::{Diagnostic, Place};
 
 /// A config value, as YAML 1.2's core schema and JSON know them.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +18,7 @@ pub enum Value {
     Bool(bool),
     /// A whole number from -2^63 to 2^64-1.
     Int(i128),
-    /// A number with a fraction or an exponent, never NaN.
+    /// A number with a fraction or an exponent, never NaN or infinite: JSON could not hold it.
     Float(f64),
     /// Text.
     Str(String),
@@ -74,5 +77,399 @@ pub struct Config {
     /// The values.
     pub values: BTreeMap<String, Value>,
     /// The names of those that are secret.
-    pub secret: std::collections::BTreeSet<String>,
+    pub secret: BTreeSet<String>,
+}
+
+impl Value {
+    /// A string as it is, anything else as canonical JSON: what a placeholder or a literal's file holds.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Str(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    /// As JSON. A number that JSON cannot hold becomes `null`; [`Value::check_numbers`] finds it before.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Bool(value) => (*value).into(),
+            Self::Int(value) => match (u64::try_from(*value), i64::try_from(*value)) {
+                (Ok(value), _) => value.into(),
+                (_, Ok(value)) => value.into(),
+                _ => serde_json::Value::Null,
+            },
+            Self::Float(value) => (*value).into(),
+            Self::Str(value) => value.as_str().into(),
+            Self::List(values) => values.iter().map(Self::to_json).collect(),
+            Self::Map(values) => values.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+        }
+    }
+
+    /// From JSON: a number with a fraction or an exponent is a float, any other an int.
+    pub fn from_json(json: &serde_json::Value) -> Self {
+        match json {
+            serde_json::Value::Null => Self::Null,
+            serde_json::Value::Bool(value) => Self::Bool(*value),
+            serde_json::Value::Number(number) => match (number.as_u64(), number.as_i64()) {
+                (Some(value), _) => Self::Int(value.into()),
+                (_, Some(value)) => Self::Int(value.into()),
+                _ => number.as_f64().map_or(Self::Null, Self::Float),
+            },
+            serde_json::Value::String(value) => Self::Str(value.clone()),
+            serde_json::Value::Array(values) => Self::List(values.iter().map(Self::from_json).collect()),
+            serde_json::Value::Object(values) => {
+                Self::Map(values.iter().map(|(key, value)| (key.clone(), Self::from_json(value))).collect())
+            }
+        }
+    }
+
+    /// The name of its type, as a schema calls it; `null` has one too.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => Type::Bool.name(),
+            Self::Int(_) => Type::Int.name(),
+            Self::Float(_) => Type::Float.name(),
+            Self::Str(_) => Type::Str.name(),
+            Self::List(_) => Type::List.name(),
+            Self::Map(_) => Type::Map.name(),
+        }
+    }
+
+    /// Follows keys and indices into the value: `["layers", "0"]`.
+    pub fn at(&self, path: &[String]) -> Option<&Self> {
+        path.iter().try_fold(self, |value, key| match value {
+            Self::Map(values) => values.get(key),
+            Self::List(values) => key.parse::<usize>().ok().and_then(|index| values.get(index)),
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Str(_) => None,
+        })
+    }
+
+    /// Says which number in it JSON cannot hold, if there is one: NaN equals not even itself, and an infinite
+    /// number has no text that another program reads.
+    ///
+    /// # Errors
+    /// What is wrong, as a fragment that follows the name of the value.
+    pub fn check_numbers(&self) -> Result<(), String> {
+        match self {
+            Self::Float(value) if value.is_nan() => {
+                Err("is not a number (NaN), which equals not even itself".to_owned())
+            }
+            Self::Float(value) if value.is_infinite() => {
+                Err("is infinite, which JSON cannot hold".to_owned())
+            }
+            Self::Int(value) if !INT_RANGE.contains(value) => {
+                Err(format!("is {value}, which is outside of -2^63 to 2^64-1"))
+            }
+            Self::List(values) => values.iter().try_for_each(Self::check_numbers),
+            Self::Map(values) => values.values().try_for_each(Self::check_numbers),
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Str(_) => Ok(()),
+        }
+    }
+}
+
+/// What 64 bits hold, signed or unsigned: what YAML and JSON readers agree on.
+const INT_RANGE: std::ops::RangeInclusive<i128> = (i64::MIN as i128)..=(u64::MAX as i128);
+
+/// Canonical JSON: sorted keys, no spaces, exact types (`1.0` stays `1.0`).
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Int(value) => write!(f, "{value}"),
+            // The debug form is the shortest one that reads back the same, and always shows a float.
+            Self::Float(value) => write!(f, "{value:?}"),
+            Self::Str(value) => quoted(f, value),
+            Self::List(values) => {
+                f.write_char('[')?;
+                for (index, value) in values.iter().enumerate() {
+                    if index > 0 {
+                        f.write_char(',')?;
+                    }
+                    write!(f, "{value}")?;
+                }
+                f.write_char(']')
+            }
+            Self::Map(values) => {
+                f.write_char('{')?;
+                for (index, (key, value)) in values.iter().enumerate() {
+                    if index > 0 {
+                        f.write_char(',')?;
+                    }
+                    quoted(f, key)?;
+                    write!(f, ":{value}")?;
+                }
+                f.write_char('}')
+            }
+        }
+    }
+}
+
+/// Writes a JSON string: only what JSON forbids inside one is escaped.
+fn quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_char('"')?;
+    for character in text.chars() {
+        match character {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            '\r' => f.write_str("\\r")?,
+            '\t' => f.write_str("\\t")?,
+            control if u32::from(control) < 0x20 => write!(f, "\\u{:04x}", u32::from(control))?,
+            other => f.write_char(other)?,
+        }
+    }
+    f.write_char('"')
+}
+
+impl Type {
+    /// How a schema names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Str => "str",
+            Self::Int => "int",
+            Self::Float => "float",
+            Self::Bool => "bool",
+            Self::List => "list",
+            Self::Map => "map",
+            Self::Any => "any",
+        }
+    }
+}
+
+impl Field {
+    /// A field of this type, without a default.
+    pub fn of(ty: Type) -> Self {
+        Self { ty, default: None, choices: Vec::new(), secret: false, from_pipeline: None, place: None }
+    }
+
+    /// Holds a value against the field: gives it as it will be seen. A whole number becomes a float where a float is
+    /// asked for; nothing else is converted. `null` passes where it is the default.
+    ///
+    /// # Errors
+    /// What is wrong, as a message that begins with `what`; the value of a secret is not in it.
+    pub fn check(&self, what: &str, value: &Value) -> Result<Value, Diagnostic> {
+        let value = self.convert(what, value)?;
+        let allowed = self.choices.is_empty()
+            || self
+                .choices
+                .iter()
+                .any(|choice| self.convert(what, choice).is_ok_and(|choice| choice == value));
+        if allowed {
+            return Ok(value);
+        }
+        let choices = self.choices.iter().map(Value::text).collect::<Vec<_>>();
+        let mut diagnostic = if self.secret {
+            Diagnostic::new(format!("{what} is none of the values that are allowed"))
+        } else {
+            Diagnostic::new(format!("{what} is {value}, which is none of {}", listed(&choices)))
+        };
+        if let (false, Value::Str(text)) = (self.secret, &value) {
+            diagnostic.hint = nearest(text, choices.iter().map(String::as_str))
+                .map(|choice| format!("did you mean `{choice}`?"));
+        }
+        Err(diagnostic)
+    }
+
+    fn convert(&self, what: &str, value: &Value) -> Result<Value, Diagnostic> {
+        value.check_numbers().map_err(|fragment| Diagnostic::new(format!("{what} {fragment}")))?;
+        let shown = || if self.secret { "the value given".to_owned() } else { format!("{value}") };
+        match (self.ty, value) {
+            (Type::Any, _)
+            | (Type::Str, Value::Str(_))
+            | (Type::Int, Value::Int(_))
+            | (Type::Float, Value::Float(_))
+            | (Type::Bool, Value::Bool(_))
+            | (Type::List, Value::List(_))
+            | (Type::Map, Value::Map(_)) => Ok(value.clone()),
+            (_, Value::Null) if self.default == Some(Value::Null) => Ok(Value::Null),
+            (Type::Float, Value::Int(whole)) => {
+                #[expect(
+                    clippy::cast_precision_loss,
+                    clippy::cast_possible_truncation,
+                    reason = "checked by going back"
+                )]
+                let (float, back) = (*whole as f64, *whole as f64 as i128);
+                if back == *whole {
+                    Ok(Value::Float(float))
+                } else {
+                    Err(Diagnostic::new(format!("{what} is {}, which no float holds exactly", shown())))
+                }
+            }
+            (ty, _) => {
+                let diagnostic = Diagnostic::new(format!(
+                    "{what} must be {}, and {} is {}",
+                    ty.name(),
+                    shown(),
+                    value.type_name()
+                ));
+                Err(match (ty, value) {
+                    (Type::Str, Value::List(_) | Value::Map(_)) => diagnostic,
+                    (Type::Str, _) if !self.secret => {
+                        diagnostic.hint(format!("write it in quotes: \"{}\"", value.text()))
+                    }
+                    (Type::Int | Type::Float | Type::Bool, Value::Str(_)) if !self.secret => {
+                        diagnostic.hint("write it without quotes")
+                    }
+                    _ => diagnostic,
+                })
+            }
+        }
+    }
+}
+
+/// Whose config is resolved: the words for its messages.
+#[derive(Debug, Clone, Copy)]
+pub enum Owner<'a> {
+    /// The pipeline as a whole.
+    Pipeline,
+    /// The invocation of this name.
+    Step(&'a str),
+    /// The resource of this name.
+    Resource(&'a str),
+}
+
+impl Owner<'_> {
+    /// How a key of it is called in a message: ``config `seed` of `train` ``.
+    fn field(self, key: &str) -> String {
+        match self {
+            Self::Pipeline => format!("config `{key}` of the pipeline"),
+            Self::Step(step) => format!("config `{key}` of `{step}`"),
+            Self::Resource(resource) => format!("config `{key}` of resource `{resource}`"),
+        }
+    }
+
+    /// Where a key of it stands in a run config.
+    fn path(self, key: &str) -> String {
+        match self {
+            Self::Pipeline => format!("config.{key}"),
+            Self::Step(step) => format!("solids.{step}.config.{key}"),
+            Self::Resource(resource) => format!("resources.{resource}.config.{key}"),
+        }
+    }
+
+    /// The short form of it for `--set`.
+    fn set(self, key: &str) -> String {
+        match self {
+            Self::Pipeline => key.to_owned(),
+            Self::Step(step) => format!("{step}.{key}"),
+            Self::Resource(_) => self.path(key),
+        }
+    }
+}
+
+impl Schema {
+    /// Resolves what was given against the fields: checked, defaults filled in, nothing else taken. `pipeline` is
+    /// the schema and the resolved config of the pipeline, for fields that take a value of it.
+    pub fn resolve(
+        &self,
+        owner: Owner<'_>,
+        given: &BTreeMap<String, Placed>,
+        pipeline: Option<(&Schema, &Config)>,
+        errors: &mut Vec<Diagnostic>,
+    ) -> Config {
+        for (key, placed) in given {
+            if !self.fields.contains_key(key) {
+                let mut diagnostic = Diagnostic::new(format!("{} is not declared", owner.field(key)))
+                    .at(placed.place.as_ref());
+                diagnostic.hint = Some(match nearest(key, self.fields.keys().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None if self.fields.is_empty() => "it takes no config".to_owned(),
+                    None => format!("it takes {}", listed(&self.fields.keys().cloned().collect::<Vec<_>>())),
+                });
+                errors.push(diagnostic);
+            }
+        }
+        let mut config = Config::default();
+        for (key, field) in &self.fields {
+            let shared = field.from_pipeline.as_ref().and_then(|name| {
+                let (schema, values) = pipeline?;
+                Some((schema.fields.get(name)?, values.values.get(name)))
+            });
+            if field.secret || shared.is_some_and(|(field, _)| field.secret) {
+                config.secret.insert(key.clone());
+            }
+            // A field that takes the pipeline's value says no type of its own: the pipeline's counts.
+            let secret = config.secret.contains(key);
+            let typed = Field { secret, ..shared.map_or(field, |(field, _)| field).clone() };
+            let what = owner.field(key);
+            let checked = match (given.get(key), shared, &field.from_pipeline, &field.default) {
+                (Some(placed), _, _, _) => {
+                    let as_text = match (&placed.text, typed.ty) {
+                        (Some(text), Type::Str) => Some(Value::Str(text.clone())),
+                        _ => None,
+                    };
+                    typed
+                        .check(&what, as_text.as_ref().unwrap_or(&placed.value))
+                        .map_err(|error| error.at(placed.place.as_ref().or(field.place.as_ref())))
+                }
+                // Where the pipeline's own value is missing or wrong, that was said already.
+                (None, Some((_, value)), _, _) => match value {
+                    Some(value) => Ok(value.clone()),
+                    None => continue,
+                },
+                (None, None, Some(name), _) => {
+                    let mut diagnostic = Diagnostic::new(format!(
+                        "{what} takes `${name}`, which the pipeline's config does not have"
+                    ));
+                    diagnostic.hint = pipeline
+                        .and_then(|(schema, _)| nearest(name, schema.fields.keys().map(String::as_str)))
+                        .map(|near| format!("did you mean `${near}`?"))
+                        .or_else(|| Some(format!("declare `{name}` under `config` of the pipeline")));
+                    Err(diagnostic.at(field.place.as_ref()))
+                }
+                (None, None, None, Some(default)) => {
+                    typed.check(&what, default).map_err(|error| error.at(field.place.as_ref()))
+                }
+                (None, None, None, None) => Err(Diagnostic::new(format!("{what} must be given"))
+                    .hint(format!(
+                        "add `{}` to the run config, or `--set {}=…`",
+                        owner.path(key),
+                        owner.set(key)
+                    ))
+                    .at(field.place.as_ref())),
+            };
+            match checked {
+                Ok(value) => {
+                    config.values.insert(key.clone(), value);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        config
+    }
+}
+
+impl Config {
+    /// As one map, secrets included: its canonical JSON is what `config.json` holds.
+    pub fn to_value(&self) -> Value {
+        Value::Map(self.values.clone())
+    }
+}
+
+/// The candidate that a name was most likely meant to be, if any is near.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Damerau-Levenshtein counts a swapped pair as one slip; more than a third of the letters is another word.
+    let limit = (name.chars().count() / 3).max(1);
+    let folded = name.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(&folded, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Names for a sentence: `` `a`, `b` or `c` ``; only the first ten of many.
+pub fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 10; // A longer list is not read.
+    let quoted = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    match quoted.as_slice() {
+        [] => "nothing".to_owned(),
+        _ if names.len() > SHOWN => format!("{} and {} more", quoted.join(", "), names.len() - SHOWN),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
 }

@@ -1,10 +1,7 @@
 //! Versions and traces from facts, in one walk that either hashes or explains.
 
-use cas_store::{Artifact, Trace, Version};
+use cas_store::{Artifact, Version};
 use serde::{Deserialize, Serialize};
-
-use crate::graph::{Graph, OutputId, StepId};
-use crate::source::Measures;
 
 /// One node of the tree of facts that a version is made of; kept in the store under its version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +28,17 @@ pub struct Fact {
 pub enum FactValue {
     /// Shown as it is. For a secret, a keyed digest.
     Text(String),
+    /// A digest of something that is not shown: only whether it changed.
+    Digest(String),
     /// Another node, by its version.
     Node(Version),
+    /// An output of a step: the step's node, and the output's name.
+    Output {
+        /// The version of the step.
+        step: Version,
+        /// The name of its output.
+        name: String,
+    },
 }
 
 /// What a step is given by an output, for its trace.
@@ -44,25 +50,19 @@ pub enum InputContent<'a> {
     Absent,
 }
 
+/// What of a step is known before its inputs: shared by its version and its trace.
+#[derive(Debug, Clone, Default)]
+pub struct Base {
+    /// For each invocation, the version of its solid; `None` where its files were not measured.
+    pub solids: Vec<Option<Version>>,
+    /// For each resource, its version; `None` where its files or its probe were not measured.
+    pub resources: Vec<Option<Version>>,
+    /// For each step, the digest of its config; all zero outside the plan.
+    pub configs: Vec<Version>,
+}
+
 /// The version of an output of a step of this version.
 pub fn output_version(step: &Version, output: &str) -> Version {
     let _ = (step, output);
-    todo!()
-}
-
-/// Derives the versions of all given steps (in order); `None` for one that cannot be known yet.
-pub fn step_versions(graph: &Graph, measures: &Measures, steps: &[StepId]) -> Vec<Option<Version>> {
-    let _ = (graph, measures, steps);
-    todo!()
-}
-
-/// Derives the trace of a step from the content of its inputs.
-pub fn trace<'a>(
-    graph: &Graph,
-    measures: &Measures,
-    step: StepId,
-    content: &mut dyn FnMut(OutputId) -> InputContent<'a>,
-) -> Trace {
-    let _ = (graph, measures, step, content);
     todo!()
 }

@@ -11,7 +11,17 @@ use std::time::Duration;
 use cas_store::Bytes;
 
 use crate::solid::{OutputDecl, Solid};
+use crate::source::MeasuredPath;
 use crate::value::{Config, Value};
+
+mod blot;
+mod cancel;
+pub mod folder;
+pub(crate) mod process;
+mod produced;
+
+pub use blot::{HIDDEN, blotted};
+pub use cancel::{Cancel, Stop};
 
 /// Runs attempts.
 pub trait Execute: Send + Sync {
@@ -33,7 +43,8 @@ pub struct Attempt<'a> {
     pub resources: &'a [GivenResource],
     /// The declared code and resource files: (relative path, source), to be laid in the folder.
     pub files: &'a [GivenFile],
-    /// Its own, fresh, empty folder (for a function too: a place for files it makes).
+    /// Its own, fresh folder, absolute (for a function: a place for files it makes). A command runs in `step`
+    /// below it, where its stored inputs lie already (see `folder.rs`).
     pub folder: &'a Path,
     /// The environment that was declared: hashed, passed and secret variables with their values.
     pub env: &'a [(String, String)],
@@ -71,11 +82,18 @@ pub enum Content {
     Gather(Vec<String>),
     /// An optional output that was not made: nothing lies there. (Steps below one are normally skipped.)
     Absent,
+    /// For commands: a `path:` input, that is laid out from the project.
+    Project {
+        /// What was measured of it.
+        measured: Arc<MeasuredPath>,
+        /// Whether it may be linked and keeps its mtime.
+        external: bool,
+    },
     /// For functions: one value, encoded.
     Bytes(Encoded),
     /// For functions: several, with their labels (indices for a fan-in), in order.
     Many(Vec<(String, Encoded)>),
-    /// For functions: a literal, default or probe's answer.
+    /// A literal, default or probe's answer; for a command it is written to `inputs/<file_name>`.
     Value(Value),
     /// For functions: a file or folder of the project, or a stored tree, laid out at this path (absolute, read-only).
     Path(PathBuf),
@@ -189,49 +207,6 @@ pub enum Cause {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
-    }
-}
-
-/// How a run is stopped: asked once, what runs is ended in order; asked again, at once. Waiters wake up.
-#[derive(Debug, Default)]
-pub struct Cancel {
-    state: std::sync::Mutex<Stop>,
-    changed: std::sync::Condvar,
-}
-
-/// How urgently a run is to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Stop {
-    /// It is not.
-    #[default]
-    No,
-    /// Start nothing more; ask what runs to end (SIGTERM), then make it (SIGKILL) after a grace period.
-    Gently,
-    /// At once (SIGKILL).
-    Now,
-}
-
-impl Cancel {
-    /// Raises the urgency; it never falls.
-    pub fn request(&self, stop: Stop) {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *state = (*state).max(stop);
-        self.changed.notify_all();
-    }
-
-    /// How urgent it is now.
-    pub fn now(&self) -> Stop {
-        *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Waits until it is more urgent than `than`, or the time is over; gives what it is then.
-    pub fn wait(&self, than: Stop, time: Duration) -> Stop {
-        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (state, _) = self
-            .changed
-            .wait_timeout_while(state, time, |state| *state <= than)
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *state
     }
 }
 

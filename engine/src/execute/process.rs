@@ -1,0 +1,503 @@
+//! One process and everything it starts, from its spawning to the moment when none of it is left.
+//!
+//! A process is made the leader of a group of its own. It is waited for in the kernel (a pidfd, together with
+//! the descriptor of [`Cancel`]): no thread, no signal handler and no busy loop. The group is ended while its
+//! dead leader has not been reaped, because until then nobody else can be given that number. What has left
+//! its group (`setsid`) is not followed.
+//!
+//! Nothing here forks: without `pre_exec`, and with a program that is a path, the standard library uses
+//! `posix_spawn`, which costs the same however much memory this process has.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group,
+    waitid,
+};
+use rustix::time::Timespec;
+
+use super::{Cancel, Stop};
+
+/// How long to look for an end where the kernel cannot tell of it (no descriptor is free).
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long killed processes may take to be gone: one that hangs in the kernel (a dead network disk) may stay
+/// for ever, and there is nothing that it could still write.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// A process to be run.
+pub(crate) struct Process<'a> {
+    /// What is executed: absolute, or with a `/` in it and relative to `folder`.
+    pub(crate) program: &'a Path,
+    /// What it is told that it was called.
+    pub(crate) name: &'a str,
+    /// Its arguments.
+    pub(crate) arguments: &'a [String],
+    /// Its whole environment.
+    pub(crate) env: &'a [(String, String)],
+    /// Where it runs.
+    pub(crate) folder: &'a Path,
+    /// Its standard output.
+    pub(crate) stdout: File,
+    /// Its standard error.
+    pub(crate) stderr: File,
+    /// After how long it is ended.
+    pub(crate) timeout: Option<Duration>,
+    /// How long it may take to end when it is asked to.
+    pub(crate) grace: Duration,
+    /// Asks it to end.
+    pub(crate) cancel: &'a Cancel,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With this status.
+    Exited(i32),
+    /// By this signal, which was not ours.
+    Signalled(i32),
+    /// It was ended because its time was over.
+    TimedOut,
+    /// It was ended because the run was stopped.
+    Cancelled,
+}
+
+/// A process that has ended, and its group with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    /// How.
+    pub(crate) end: End,
+    /// How long it took, from before it was started.
+    pub(crate) elapsed: Duration,
+}
+
+/// Starts processes; shared by all threads that do.
+#[derive(Debug)]
+pub(crate) struct Spawner {
+    /// Held for reading while a process is being started. See [`Spawner::settle`].
+    starting: RwLock<()>,
+    /// The umask of this process, which children inherit.
+    umask: Option<u32>,
+}
+
+/// The umask that every step has.
+const UMASK: u32 = 0o022;
+
+impl Spawner {
+    /// Looks up this process's umask, in the one way that does not set it (for all threads).
+    pub(crate) fn new() -> Self {
+        let umask = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+            u32::from_str_radix(line.trim(), 8).ok()
+        });
+        Self { starting: RwLock::new(()), umask }
+    }
+
+    /// Waits until every process that is being started now has been. Until a child has executed its program
+    /// it holds a copy of every descriptor, among them those of files that other threads are writing; a file
+    /// that somebody holds open for writing cannot be executed ("text file busy"). So whoever is to execute a
+    /// file that this process wrote, calls this between closing it and starting.
+    pub(crate) fn settle(&self) {
+        drop(self.starting.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Runs a process to its end, and ends what it leaves behind.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub(crate) fn run(&self, process: Process<'_>) -> io::Result<Ended> {
+        let begun = Instant::now();
+        let mut command = self.command(&process);
+        command
+            .current_dir(process.folder)
+            .env_clear()
+            .envs(process.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(process.stdout)
+            .stderr(process.stderr)
+            .process_group(0);
+        let mut child = {
+            let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
+            command.spawn()?
+        };
+        // The descriptors that the child was given are closed here.
+        drop(command);
+        let waiting = Waiting {
+            deadline: process.timeout.and_then(|timeout| begun.checked_add(timeout)),
+            grace: process.grace,
+            cancel: process.cancel,
+        };
+        match waiting.wait(&mut child, begun) {
+            Ok((end, elapsed)) => Ok(Ended { end, elapsed }),
+            Err(error) => {
+                // It cannot be watched, so it may not go on.
+                let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+
+    fn command(&self, process: &Process<'_>) -> Command {
+        if self.umask == Some(UMASK) {
+            let mut command = Command::new(process.program);
+            command.arg0(process.name).args(process.arguments);
+            return command;
+        }
+        // A shell in between, because neither setting our own umask (it is every thread's) nor a hook in the
+        // child (it would have to be forked) will do.
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "umask 022; exec \"$@\"", "sh"]);
+        if process.name.contains('/') {
+            command.arg(process.name)
+        } else {
+            command.arg(process.program)
+        };
+        command.args(process.arguments);
+        command
+    }
+}
+
+/// What may cut a process short.
+struct Waiting<'a> {
+    deadline: Option<Instant>,
+    grace: Duration,
+    cancel: &'a Cancel,
+}
+
+/// How far the ending of a process has come.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// It runs.
+    Running,
+    /// It was asked to end, and will be made to at this time.
+    Asked { why: End, kill_at: Instant },
+    /// It was killed.
+    Killed { why: End },
+}
+
+impl Waiting<'_> {
+    fn wait(&self, child: &mut Child, begun: Instant) -> io::Result<(End, Duration)> {
+        let group = Pid::from_child(child);
+        let leader = pidfd_open(group, PidfdFlags::empty()).ok();
+        let mut stage = Stage::Running;
+        loop {
+            stage = self.advance(stage, group);
+            if self.ended(leader.as_ref(), group, stage)? {
+                break;
+            }
+        }
+        let elapsed = begun.elapsed();
+        // What is left of a group that was asked to end may take its time too: it was asked with its leader.
+        while let Stage::Asked { kill_at, .. } = stage {
+            let Some(member) = members(group).into_iter().find(|member| *member != group) else { break };
+            let member = pidfd_open(member, PidfdFlags::empty()).ok();
+            self.sleep(member.as_ref(), stage)?;
+            stage = self.advance(stage, group);
+            if Instant::now() >= kill_at {
+                break;
+            }
+        }
+        // Before the leader is reaped: until then its number, which is the group's, is not given to others.
+        let _ = kill_process_group(group, Signal::KILL);
+        let status = child.wait()?;
+        gone(group);
+        let end = match stage {
+            Stage::Asked { why, .. } | Stage::Killed { why } => why,
+            Stage::Running => match (status.code(), status.signal()) {
+                (Some(code), _) => End::Exited(code),
+                (None, signal) => End::Signalled(signal.unwrap_or_default()),
+            },
+        };
+        Ok((end, elapsed))
+    }
+
+    /// Does what is due.
+    fn advance(&self, stage: Stage, group: Pid) -> Stage {
+        let now = Instant::now();
+        let level = self.cancel.now();
+        let why = match stage {
+            Stage::Running if level > Stop::No => End::Cancelled,
+            Stage::Running if self.deadline.is_some_and(|deadline| now >= deadline) => End::TimedOut,
+            Stage::Asked { why, kill_at } if level == Stop::Now || now >= kill_at => {
+                let _ = kill_process_group(group, Signal::KILL);
+                return Stage::Killed { why };
+            }
+            Stage::Running | Stage::Asked { .. } | Stage::Killed { .. } => return stage,
+        };
+        if level == Stop::Now {
+            let _ = kill_process_group(group, Signal::KILL);
+            return Stage::Killed { why };
+        }
+        let _ = kill_process_group(group, Signal::TERM);
+        // One that was stopped gets the other signal only when it is continued.
+        let _ = kill_process_group(group, Signal::CONT);
+        Stage::Asked { why, kill_at: now.checked_add(self.grace).unwrap_or(now) }
+    }
+
+    /// Waits for the leader, or until something is due; whether the leader has ended. It is not reaped.
+    fn ended(&self, leader: Option<&OwnedFd>, group: Pid, stage: Stage) -> io::Result<bool> {
+        if leader.is_some() {
+            return self.sleep(leader, stage);
+        }
+        self.sleep(None, stage)?;
+        let how = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(group), how)?.is_some())
+    }
+
+    /// Sleeps until the process ends (which it then says), the run is stopped (more urgently), or the next
+    /// thing is due.
+    fn sleep(&self, process: Option<&OwnedFd>, stage: Stage) -> io::Result<bool> {
+        let (due, cancel) = match stage {
+            Stage::Running => (self.deadline, self.cancel.fd(Stop::No)),
+            Stage::Asked { kill_at, .. } => (Some(kill_at), self.cancel.fd(Stop::Gently)),
+            Stage::Killed { .. } => (None, Ok(None)),
+        };
+        let blind = process.is_none() || cancel.is_err();
+        let cancel = cancel.ok().flatten();
+        let mut time = due.map(|due| due.saturating_duration_since(Instant::now()));
+        if blind {
+            time = Some(time.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN));
+        }
+        let mut fds = Vec::with_capacity(2);
+        fds.extend(process.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
+        fds.extend(cancel.as_ref().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
+        // Longer than the kernel counts is as good as for ever.
+        let time = time.and_then(|time| Timespec::try_from(time).ok());
+        match poll(&mut fds, time.as_ref()) {
+            Ok(_) => Ok(process.is_some() && fds.first().is_some_and(|fd| !fd.revents().is_empty())),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Waits until nothing of a killed group runs any more. Its leader was reaped.
+fn gone(group: Pid) {
+    let until = Instant::now() + GONE_WITHIN;
+    // Nearly always there was nobody else, and this is all. (A zombie that its new parent does not reap
+    // counts as a member here, but not below.)
+    while test_kill_process_group(group).is_ok() && Instant::now() < until {
+        let Some(member) = members(group).into_iter().next() else { return };
+        let Ok(member) = pidfd_open(member, PidfdFlags::empty()) else { continue };
+        let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+        let _ = poll(&mut [PollFd::new(&member, PollFlags::IN)], left.as_ref());
+    }
+}
+
+/// The processes of a group that are not dead.
+fn members(group: Pid) -> Vec<Pid> {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let mut members = Vec::new();
+    for process in processes.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw) else {
+            continue;
+        };
+        let Ok(stat) = std::fs::read(process.path().join("stat")) else { continue };
+        // `pid (name) state parent group …`; the name may hold anything, so it is skipped from its end.
+        let Some(end) = stat.iter().rposition(|byte| *byte == b')') else { continue };
+        let rest = String::from_utf8_lossy(&stat[end + 1..]);
+        let mut words = rest.split_ascii_whitespace();
+        let (state, of) = (words.next(), words.nth(1));
+        let dead = matches!(state, None | Some("Z" | "X" | "x"));
+        if !dead && of.and_then(|of| of.parse().ok()) == Some(group.as_raw_nonzero().get()) {
+            members.push(pid);
+        }
+    }
+    members
+}
+
+/// Why a program cannot be executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoProgram {
+    /// It is on none of these folders.
+    NotOnPath(String),
+    /// There is nothing at this path of the folder.
+    NotInFolder,
+    /// It is a folder or something else.
+    NotAFile,
+    /// It is not executable.
+    NotExecutable,
+}
+
+/// Finds a program as a shell would: a name with a `/` is a path (relative to `folder`), another is looked for
+/// along `path`.
+///
+/// # Errors
+/// It is not there, or cannot be executed.
+pub(crate) fn find_program(name: &str, path: &str, folder: &Path) -> Result<PathBuf, NoProgram> {
+    if name.contains('/') {
+        let Ok(metadata) = folder.join(name).metadata() else { return Err(NoProgram::NotInFolder) };
+        if !metadata.is_file() {
+            return Err(NoProgram::NotAFile);
+        }
+        if metadata.permissions().mode() & 0o111 == 0 {
+            return Err(NoProgram::NotExecutable);
+        }
+        return Ok(PathBuf::from(name));
+    }
+    if !name.is_empty() {
+        for entry in path.split(':') {
+            // An empty entry is the current folder, by tradition; the path must hold a `/` to be one.
+            let entry = if entry.is_empty() { Path::new(".") } else { Path::new(entry) };
+            let found = entry.join(name);
+            let there = if found.is_absolute() { found.metadata() } else { folder.join(&found).metadata() };
+            if there.is_ok_and(|there| there.is_file() && there.permissions().mode() & 0o111 != 0) {
+                return Ok(found);
+            }
+        }
+    }
+    Err(NoProgram::NotOnPath(path.to_owned()))
+}
+
+/// The name of a signal: `SIGSEGV`, or its number.
+pub(crate) fn signal_name(signal: i32) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    usize::try_from(signal)
+        .ok()
+        .and_then(|number| NAMES.get(number.checked_sub(1)?))
+        .map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))
+}
+
+/// Whether a name is text that the system can take as an argument or a variable: it holds no zero byte.
+pub(crate) fn passable(text: &str) -> bool {
+    !OsStr::new(text).as_bytes().contains(&0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str, timeout: Option<Duration>, grace: Duration, cancel: &Cancel) -> (Ended, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let file = File::create(&out).unwrap();
+        let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+        let ended = Spawner::new()
+            .run(Process {
+                program: Path::new("/bin/sh"),
+                name: "sh",
+                arguments: &["-c".to_owned(), line.to_owned()],
+                env: &env,
+                folder: folder.path(),
+                stdout: file.try_clone().unwrap(),
+                stderr: file,
+                timeout,
+                grace,
+                cancel,
+            })
+            .unwrap();
+        (ended, std::fs::read_to_string(out).unwrap())
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn an_end_is_told_as_what_it_was() {
+        let check = |line: &str, end: End| {
+            assert_eq!(run(line, Some(LONG), LONG, &Cancel::default()).0.end, end, "{line}");
+        };
+        check("exit 0", End::Exited(0));
+        check("exit 3", End::Exited(3));
+        check("kill -SEGV $$", End::Signalled(11));
+        check("kill -TERM 0", End::Signalled(15));
+    }
+
+    #[test]
+    fn the_umask_is_022_whatever_ours_is() {
+        let (_, out) = run("umask", None, LONG, &Cancel::default());
+        assert_eq!(out.trim_start_matches('0').trim(), "22");
+        let other = Spawner { starting: RwLock::new(()), umask: Some(0o077) };
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let file = File::create(&out).unwrap();
+        other
+            .run(Process {
+                program: Path::new("/bin/sh"),
+                name: "sh",
+                arguments: &["-c".to_owned(), "umask; echo \"$1\"".to_owned(), "x".into(), "a  b".into()],
+                env: &[],
+                folder: folder.path(),
+                stdout: file.try_clone().unwrap(),
+                stderr: file,
+                timeout: None,
+                grace: LONG,
+                cancel: &Cancel::default(),
+            })
+            .unwrap();
+        let out = std::fs::read_to_string(out).unwrap();
+        assert_eq!(out.trim_start_matches('0'), "22\na  b\n");
+    }
+
+    #[test]
+    fn what_ignores_the_request_to_end_is_killed_after_the_grace() {
+        let grace = Duration::from_millis(50);
+        let line = "trap '' TERM; while :; do sleep 1000; done";
+        let (ended, _) = run(line, Some(Duration::from_millis(50)), grace, &Cancel::default());
+        assert_eq!(ended.end, End::TimedOut);
+    }
+
+    #[test]
+    fn what_ends_in_order_within_the_grace_is_not_killed() {
+        // The leader ends at once; its child takes the request, and writes a word before it goes.
+        let line = "(trap 'echo in order; exit' TERM; while :; do sleep 0.01; done) & wait";
+        let (ended, out) = run(line, Some(Duration::from_millis(200)), LONG, &Cancel::default());
+        assert_eq!(ended.end, End::TimedOut);
+        assert!(out.ends_with("in order\n"), "{out}");
+    }
+
+    #[test]
+    fn a_run_that_is_stopped_at_once_kills_at_once() {
+        let cancel = Cancel::default();
+        cancel.request(Stop::Now);
+        let (ended, _) = run("trap '' TERM; sleep 1000; sleep 1000", None, LONG, &cancel);
+        assert_eq!(ended.end, End::Cancelled);
+    }
+
+    #[test]
+    fn nothing_of_the_group_is_left_when_it_returns() {
+        let line = "sleep 1000 & (trap '' HUP TERM; sleep 1000 & sleep 1000) & echo $$";
+        let (ended, out) = run(line, None, LONG, &Cancel::default());
+        assert_eq!(ended.end, End::Exited(0));
+        let group = Pid::from_raw(out.trim().parse().unwrap()).unwrap();
+        assert_eq!(members(group), []);
+    }
+
+    #[test]
+    fn programs_are_found_along_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "x").unwrap();
+        assert_eq!(find_program("sh", "/nowhere:/bin", folder.path()), Ok(PathBuf::from("/bin/sh")));
+        assert_eq!(find_program("./plain", "/bin", folder.path()), Err(NoProgram::NotExecutable));
+        assert_eq!(find_program("./none", "/bin", folder.path()), Err(NoProgram::NotInFolder));
+        assert_eq!(find_program("./", "/bin", folder.path()), Err(NoProgram::NotAFile));
+        assert_eq!(find_program("plain", "", folder.path()), Err(NoProgram::NotOnPath(String::new())));
+        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find_program("plain", "", folder.path()), Ok(PathBuf::from("./plain")));
+    }
+
+    #[test]
+    fn signals_have_their_names() {
+        assert_eq!(signal_name(9), "SIGKILL");
+        assert_eq!(signal_name(15), "SIGTERM");
+        assert_eq!(signal_name(31), "SIGSYS");
+        assert_eq!(signal_name(40), "signal 40");
+    }
+}

@@ -18,6 +18,7 @@ pub mod plan;
 pub mod resource;
 pub mod run;
 pub mod schedule;
+pub mod select;
 pub mod solid;
 pub mod source;
 pub mod value;

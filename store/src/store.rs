@@ -166,6 +166,11 @@ impl Store {
         todo!()
     }
 
+    /// Whether a folder holds a store, of whatever format; opens nothing.
+    pub fn is_at(dir: &Path) -> bool {
+        dir.join("format").is_file()
+    }
+
     /// The store's folder, absolute.
     pub fn dir(&self) -> &Path {
         todo!()
@@ -202,6 +207,12 @@ impl Store {
 
     /// For each version: the result that its row names, if there is one.
     pub fn lookup(&self, versions: &[Version]) -> Result<Vec<Option<Found>>, StoreError> {
+        todo!()
+    }
+
+    /// The result that a row names, and which of its outputs (by index) the row stands for; 0 for the row of a
+    /// result without outputs.
+    pub fn row(&self, version: &Version) -> Result<Option<(u16, Found)>, StoreError> {
         todo!()
     }
 

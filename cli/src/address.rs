@@ -1,0 +1,224 @@
+//! Where a command takes a version: a step output by its name in the pipeline, else a unique prefix of its hex. A name
+//! of the pipeline wins.
+
+use cas_engine::graph::OutputId;
+use cas_engine::memo::{Resolved, Wanted};
+use cas_engine::plan::Plan;
+use cas_store::{Artifact, Create, Found, Store, Version};
+
+use crate::args::Which;
+use crate::failure::Failure;
+use crate::session::{Choice, Session, World};
+
+/// Something that was named.
+pub(crate) struct Item {
+    /// `emit_dog.result`, or the hex of a version that the pipeline does not name.
+    pub(crate) name: String,
+    /// Its version, where that is known.
+    pub(crate) version: Option<Version>,
+    /// The step and the output in the pipeline, where it was named by these.
+    pub(crate) output: Option<OutputId>,
+    /// The name of the output among those of its step.
+    pub(crate) output_name: Option<String>,
+    /// The result that it belongs to, if one is on record.
+    pub(crate) found: Option<Found>,
+    /// Its content, if it is on record (whether its bytes are there is `present`'s business).
+    pub(crate) artifact: Option<Artifact>,
+    /// Whether its bytes are in the store.
+    pub(crate) present: bool,
+}
+
+/// Where names are looked for: the pipeline, if there is one, and the store.
+pub(crate) struct Ground {
+    pub(crate) session: Option<Session>,
+    pub(crate) choice: Choice,
+    /// `None` where there is no store yet.
+    pub(crate) store: Option<Store>,
+}
+
+/// What was named.
+pub(crate) struct Addressed {
+    /// The plan that names of the pipeline were looked up in.
+    pub(crate) plan: Option<(Plan, Resolved)>,
+    /// In the order in which they were named.
+    pub(crate) items: Vec<Item>,
+}
+
+/// A name as it was understood.
+enum Name {
+    Outputs(Vec<OutputId>),
+    Rows(Vec<Version>),
+}
+
+impl Ground {
+    /// Reads the pipeline, if there is one, and opens the store, if there is one.
+    ///
+    /// # Errors
+    /// The pipeline is wrong, or there is neither pipeline nor store.
+    pub(crate) fn new(world: &mut World, which: &Which) -> Result<Self, Failure> {
+        match world.definition(which)? {
+            Some(definition) => {
+                let session = world.session_of(definition, which, Create::Never)?;
+                let (choice, store) = (session.choice.clone(), session.store().cloned());
+                Ok(Self { session: Some(session), choice, store })
+            }
+            None => {
+                let choice = world.choice(which, None)?;
+                let store = world.open_to_read(&choice, which, None)?;
+                Ok(Self { session: None, choice, store })
+            }
+        }
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// There is none: nothing is stored.
+    pub(crate) fn store(&self) -> Result<&Store, Failure> {
+        self.store.as_ref().ok_or_else(|| Failure::missing("there is no store: nothing is stored"))
+    }
+
+    /// Whether a name is one: of a step, an output or a version that is stored.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        understand(self.session.as_ref(), self.store.as_ref(), name).is_ok()
+    }
+
+    /// Finds what the names mean, and what is stored of it.
+    ///
+    /// # Errors
+    /// A name that nothing has, or that several versions have.
+    pub(crate) fn find(&self, world: &World, names: &[String]) -> Result<Addressed, Failure> {
+        let mut understood = Vec::new();
+        for name in names {
+            understood.push(understand(self.session.as_ref(), self.store.as_ref(), name)?);
+        }
+        let wanted = understood.iter().flat_map(|name| match name {
+            Name::Outputs(outputs) => outputs.as_slice(),
+            Name::Rows(_) => &[],
+        });
+        let mut steps: Vec<_> = wanted.map(|output| output.step).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        let plan = match &self.session {
+            // Only what was named is measured: a version given in hex needs no pipeline that holds.
+            Some(session) if !steps.is_empty() => {
+                let plan = session.plan(world, session.graph.closure(&steps))?;
+                let resolved = session.memo.resolve(&plan, &Wanted { steps, ..Wanted::default() })?;
+                Some((plan, resolved))
+            }
+            Some(_) | None => None,
+        };
+        let mut items = Vec::new();
+        for name in understood {
+            match (name, &plan) {
+                (Name::Outputs(outputs), Some((plan, resolved))) => {
+                    items.extend(outputs.into_iter().map(|output| of_output(plan, resolved, output)));
+                }
+                (Name::Rows(versions), _) => {
+                    for version in versions {
+                        items.push(of_row(self.store.as_ref(), version)?);
+                    }
+                }
+                (Name::Outputs(_), None) => {}
+            }
+        }
+        Ok(Addressed { plan, items })
+    }
+}
+
+fn understand(session: Option<&Session>, store: Option<&Store>, name: &str) -> Result<Name, Failure> {
+    let unknown = match session {
+        Some(session) => match session.graph.select_outputs(name) {
+            Ok(outputs) if !outputs.is_empty() => return Ok(Name::Outputs(outputs)),
+            Ok(_) => Failure::usage(format!("`{name}` has no outputs")),
+            Err(diagnostic) => Failure::from(diagnostic),
+        },
+        None => Failure::usage(format!("`{name}` is no version: give four digits of its hex or more"))
+            .hint("names of steps need a pipeline: there is none here or in a folder above"),
+    };
+    let hex = (4..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_hexdigit());
+    let Some(store) = store.filter(|_| hex) else { return Err(unknown) };
+    let versions = store.with_prefix(&name.to_ascii_lowercase(), 3)?;
+    match versions.as_slice() {
+        [] => Err(if session.is_some() {
+            unknown
+        } else {
+            Failure::missing(format!("nothing is stored under a version that begins with `{name}`"))
+        }),
+        [version] => Ok(Name::Rows(vec![*version])),
+        several => {
+            let several: Vec<String> = several.iter().map(|v| v.to_string()[..16.min(name.len() + 8)].to_owned()).collect();
+            Err(Failure::usage(format!("several versions begin with `{name}`"))
+                .because(several.join(", "))
+                .hint("give more digits"))
+        }
+    }
+}
+
+fn of_output(plan: &Plan, resolved: &Resolved, output: OutputId) -> Item {
+    let found = resolved.states[output.step.0 as usize].found.clone();
+    let index = usize::from(output.output);
+    let declared = &plan.graph.solid(output.step).outputs[index];
+    Item {
+        name: plan.graph.output_name(output),
+        version: plan.output_version(output),
+        output: Some(output),
+        output_name: Some(declared.name.clone()),
+        artifact: resolved.artifact(output).cloned(),
+        present: found.as_ref().is_some_and(|found| found.present.get(index) == Some(&true)),
+        found,
+    }
+}
+
+fn of_row(store: Option<&Store>, version: Version) -> Result<Item, Failure> {
+    let mut item = Item {
+        name: version.to_string(),
+        version: Some(version),
+        output: None,
+        output_name: None,
+        found: None,
+        artifact: None,
+        present: false,
+    };
+    let Some(store) = store else { return Ok(item) };
+    let Some((index, found)) = store.row(&version)? else { return Ok(item) };
+    let index = usize::from(index);
+    if let Some(output) = found.record.outputs.get(index) {
+        item.output_name = Some(output.name.clone());
+        item.artifact = output.artifact.clone();
+        item.present = found.present.get(index) == Some(&true);
+    }
+    item.found = Some(found);
+    Ok(item)
+}
+
+impl Item {
+    /// Its content and its store, for who needs the bytes.
+    ///
+    /// # Errors
+    /// It is not stored: says what is known of it.
+    pub(crate) fn stored(&self) -> Result<&Artifact, Failure> {
+        let name = &self.name;
+        if let (Some(artifact), true) = (&self.artifact, self.present) {
+            return Ok(artifact);
+        }
+        let Some(found) = &self.found else {
+            return Err(Failure::missing(format!("`{name}` is not stored")).hint("`cas run` makes it"));
+        };
+        if self.artifact.is_none() {
+            return Err(Failure::missing(format!("`{name}` was not produced: it is optional")));
+        }
+        Err(match &found.record.evicted {
+            Some(evicted) => Failure::missing(format!(
+                "`{name}` was evicted on {} ({})",
+                crate::report::words::moment(evicted.at_ms),
+                evicted.why
+            )),
+            None => Failure::missing(format!("the bytes of `{name}` are gone from the store")),
+        }
+        .hint(format!(
+            "`cas run` makes it again; that took {}",
+            crate::report::words::duration_ms(found.record.cost_ms)
+        )))
+    }
+}

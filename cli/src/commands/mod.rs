@@ -1,0 +1,48 @@
+//! The commands, one a file: what each takes, what it asks of the engine or the store, and how it answers.
+
+pub(crate) mod cat;
+pub(crate) mod completions;
+pub(crate) mod get;
+pub(crate) mod graph;
+pub(crate) mod init;
+pub(crate) mod pin;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod versions;
+
+use std::io::{self, BufWriter, Write};
+
+use crate::args::Command;
+use crate::failure::{Code, Failure};
+use crate::session::World;
+
+/// Does what was asked.
+pub(crate) fn command(world: &mut World, command: Command) -> Result<Code, Failure> {
+    match command {
+        Command::Run(args) => run::run(world, &args),
+        Command::Status(args) => status::status(world, &args),
+        Command::Versions(args) => versions::versions(world, &args),
+        Command::Graph(args) => graph::graph(world, &args),
+        Command::Cat(args) => cat::cat(world, &args),
+        Command::Get(args) => get::get(world, &args),
+        Command::Pin(args) => pin::pin(world, &args),
+        Command::Unpin(args) => pin::unpin(world, &args),
+        Command::Pins(args) => pin::pins(world, &args),
+        Command::Init(args) => init::init(world, &args),
+        Command::Completions(args) => completions::completions(world, &args),
+    }
+}
+
+/// Where answers go: stdout, buffered, without colours where they are not wanted.
+fn out() -> BufWriter<impl Write> {
+    BufWriter::with_capacity(1 << 16, anstream::stdout().lock())
+}
+
+/// Ends an answer; whoever reads it is told of all of it, or that it could not be written.
+fn done(mut out: impl Write) -> Result<Code, Failure> {
+    match out.flush() {
+        Ok(()) => Ok(Code::Done),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Code::Done),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,144 @@
+//! `cas run`: executes what is not stored.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use cas_engine::execute::Cancel;
+use cas_engine::memo::Wanted;
+use cas_engine::run::{self, RunOptions};
+use cas_engine::select::Selection;
+use cas_store::Create;
+
+use super::{done, out, status};
+use crate::args::{self, Which};
+use crate::failure::{Code, Failure};
+use crate::report::{Look, Report};
+use crate::session::World;
+use crate::signals::Watch;
+
+/// Execute what is not stored
+///
+/// Without STEP, what the pipeline is for: every output that no step consumes, every published one, and steps
+/// without outputs. With STEP, the outputs of the steps that are named, and all that they need.
+///
+/// A STEP is the name of a step, `train[lr=0.1]` (or `train@lr=0.1`) for one element of it, or a glob (`tr*`).
+/// `step+` means the step and all below it.
+///
+/// The last line counts the steps: reused, unchanged (its inputs came out the same), ran, joined (another process
+/// made it), failed, skipped, cancelled, and how long it took. It is all that goes to stdout; with `--format json`
+/// it is one event a line instead.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  $ cas run                                  all that the pipeline is for
+  $ cas run -c maryland.yaml 'train[*]'      all elements of one step
+  $ cas run --set train.lr=0.01 report       with another value
+  $ cas run -n                               what would run, and why")]
+pub(crate) struct RunArgs {
+    /// Run these steps, and what they need
+    #[arg(value_name = "STEP", help_heading = "Steps")]
+    steps: Vec<String>,
+    /// Run nothing upstream of STEP: it has to be stored
+    #[arg(long, requires = "steps", help_heading = "Steps")]
+    only: bool,
+    /// Leave out these steps and all below them (may be repeated)
+    #[arg(long, value_name = "STEP", help_heading = "Steps")]
+    exclude: Vec<String>,
+    /// Want every output, also those that only other steps consume
+    #[arg(long, help_heading = "Steps")]
+    all: bool,
+    /// Run STEP (or all) again, whatever is stored
+    #[arg(long, help_heading = "Steps")]
+    force: bool,
+    /// After a failure, go on with all that does not depend on it
+    #[arg(short, long, help_heading = "Execution")]
+    keep_going: bool,
+    /// Run nothing: print what would run and why
+    #[arg(short = 'n', long, help_heading = "Execution")]
+    dry_run: bool,
+    /// Run so many steps at once [default: the cores there are]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), help_heading = "Execution")]
+    jobs: Option<u32>,
+    /// Give a named limit that steps take from (may be repeated)
+    #[arg(long, value_name = "NAME=N", value_parser = args::limit, help_heading = "Execution")]
+    limit: Vec<(String, u32)>,
+    /// Print what each step printed, after it ended
+    #[arg(long, help_heading = "Execution")]
+    show_output: bool,
+    /// Let `publish` replace files that cas did not write
+    #[arg(long, help_heading = "Execution")]
+    overwrite: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
+    let create = if args.dry_run { Create::Never } else { Create::IfAbsent };
+    let session = world.session(&args.which, create)?;
+    let selection = Selection { steps: args.steps.clone(), exclude: args.exclude.clone() };
+    let selected = selection.of(&session.graph)?;
+    let plan = session.plan(world, selected.plan.clone())?;
+    let force = match (args.force, selected.wanted.is_empty()) {
+        (false, _) => Vec::new(),
+        (true, false) => selected.wanted.clone(),
+        (true, true) => selected.plan,
+    };
+    let wanted = Wanted { steps: selected.wanted, all: args.all, force, only: args.only };
+    if args.dry_run {
+        let resolved = session.memo.resolve(&plan, &wanted)?;
+        let mut out = out();
+        let rows = status::to_run(&session.memo, &plan, &resolved);
+        status::write(world, &mut out, "run", &status::counts(&plan, &resolved), rows)?;
+        return done(out);
+    }
+    let cancel = Arc::new(Cancel::default());
+    let report = Report::start(look(world), world.detail())
+        .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error))?;
+    let watch = Watch::start(Arc::clone(&cancel), report.notes())
+        .map_err(|error| Failure::new(Code::Store, "cannot watch for signals").because(error))?;
+    let options = RunOptions {
+        wanted,
+        jobs: args.jobs.map_or_else(cores, |jobs| jobs as usize),
+        limits: args.limit.iter().cloned().collect::<BTreeMap<_, _>>(),
+        keep_going: args.keep_going,
+        show_output: args.show_output,
+        overwrite: args.overwrite,
+        environment: world.environment.clone(),
+        cancel,
+        command_line: world.command_line.clone(),
+        home: world.home(),
+    };
+    let ran = run::run(&plan, &session.memo, &options, &mut |event| report.tell(event));
+    let stopped = watch.code();
+    // The watch holds an end of the report's channel, and the report waits for all of them.
+    drop(watch);
+    report.finish();
+    let summary = match ran {
+        Ok(report) => report.summary,
+        Err(cas_engine::error::EngineError::Interrupted) => {
+            return Ok(stopped.unwrap_or(Code::Interrupted));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(match (summary.interrupted, summary.failed) {
+        (true, _) => stopped.unwrap_or(Code::Interrupted),
+        (false, 0) => Code::Done,
+        (false, _) => Code::Failed,
+    })
+}
+
+/// How many attempts run at once where nothing is said: the cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn look(world: &World) -> Look {
+    if world.json() {
+        return Look::Json;
+    }
+    // CI services show what they are given line by line, also where they give a terminal.
+    let var = |name: &str| world.environment.vars.get(name).map_or("", String::as_str);
+    let dumb = var("TERM") == "dumb" || !matches!(var("CI"), "" | "false");
+    if std::io::stderr().is_terminal() && !dumb { Look::Live } else { Look::Lines }
+}

@@ -1,0 +1,119 @@
+//! `cas status`: counts, then each step that would run with its first cause.
+
+use std::io::Write;
+
+use cas_engine::memo::{Memo, Resolved, Status};
+use cas_engine::plan::Plan;
+use cas_engine::select::Selection;
+use cas_store::Create;
+use serde::Serialize;
+
+use super::{done, out};
+use crate::args::Which;
+use crate::failure::{Code, Failure};
+use crate::report::{json, words};
+use crate::session::World;
+
+/// Show what would run, and why
+///
+/// First how many steps there are in which state, then each step that `cas run` would run, with the first cause.
+/// Nothing is run.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  $ cas status
+  3 steps: 1 stored, 2 to-be-recomputed
+  emit_tree      config.tree_species: douglas_fir → red_maple
+  emit_sentence  below emit_tree
+  $ cas status --exit-code || cas run")]
+pub(crate) struct StatusArgs {
+    /// End with 1 if anything would run
+    #[arg(long)]
+    exit_code: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// A step that would run.
+#[derive(Debug, Serialize)]
+pub(crate) struct ToRun {
+    step: String,
+    status: &'static str,
+    why: Option<String>,
+    may_be_unchanged: bool,
+}
+
+/// How many steps are in which state, in this order.
+pub(crate) type Counts = [(Status, usize); 4];
+
+pub(crate) fn status(world: &mut World, args: &StatusArgs) -> Result<Code, Failure> {
+    let session = world.session(&args.which, Create::Never)?;
+    let (plan, resolved) = session.whole(world)?;
+    let mut out = out();
+    let counts = counts(&plan, &resolved);
+    write(world, &mut out, "status", &counts, to_run(&session.memo, &plan, &resolved))?;
+    done(out)?;
+    Ok(if args.exit_code && resolved.states.iter().any(|state| state.to_run) { Code::Failed } else { Code::Done })
+}
+
+/// The steps that would run, with their first causes.
+pub(crate) fn to_run<'a>(
+    memo: &'a Memo,
+    plan: &'a Plan,
+    resolved: &'a Resolved,
+) -> impl Iterator<Item = Result<ToRun, Failure>> + 'a {
+    plan.steps.iter().filter(|step| resolved.states[step.0 as usize].to_run).map(move |step| {
+        Ok(ToRun {
+            step: plan.graph.step_name(*step),
+            status: Status::ToBeRecomputed.word(),
+            why: memo.why(plan, resolved, *step)?,
+            may_be_unchanged: resolved.states[step.0 as usize].may_be_unchanged,
+        })
+    })
+}
+
+/// How many steps are in which state.
+pub(crate) fn counts(plan: &Plan, resolved: &Resolved) -> Counts {
+    let mut counts =
+        [Status::Stored, Status::ToBeRecomputed, Status::NotNeeded, Status::Absent].map(|status| (status, 0));
+    for step in &plan.steps {
+        let status = resolved.step_status(*step);
+        for (counted, count) in &mut counts {
+            *count += usize::from(*counted == status);
+        }
+    }
+    counts
+}
+
+/// Writes counts and steps, as text or as the document of `command`.
+pub(crate) fn write(
+    world: &World,
+    out: &mut dyn Write,
+    command: &str,
+    counts: &Counts,
+    steps: impl Iterator<Item = Result<ToRun, Failure>>,
+) -> Result<(), Failure> {
+    let steps = steps.collect::<Result<Vec<_>, _>>()?;
+    if world.json() {
+        json::document(out, command, steps)?;
+        return Ok(());
+    }
+    let all: usize = counts.iter().map(|(_, count)| count).sum();
+    let parts: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(status, count)| format!("{} {}", words::thousands(*count), status.word()))
+        .collect();
+    writeln!(out, "{}: {}", words::count(all, "step"), parts.join(", "))?;
+    if steps.is_empty() {
+        writeln!(out, "nothing to run")?;
+    }
+    // Long names of a few elements do not push the causes of all others off the screen.
+    let width = steps.iter().map(|step| step.step.len()).filter(|len| *len <= 40).max().unwrap_or(0);
+    for ToRun { step, why, may_be_unchanged, .. } in &steps {
+        let why = why.as_deref().unwrap_or("new");
+        let may = if *may_be_unchanged { " (may turn out unchanged)" } else { "" };
+        writeln!(out, "{step:width$}  {why}{may}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! Errors in words: a heading, the causes one per line, what to try, and the exit code.
+//!
+//! This is the only place that gives an error a number. `docs/guide/commands.md` prints the same table.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use cas_engine::error::{Diagnostic, EngineError};
+use cas_store::StoreError;
+
+/// What an exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Code {
+    Done,
+    Failed,
+    Usage,
+    Store,
+    Ours,
+    Interrupted,
+    Terminated,
+}
+
+/// Every exit code with what it says; the manual shows this table.
+pub(crate) const CODES: &[(Code, u8, &str)] = &[
+    (Code::Done, 0, "done"),
+    (
+        Code::Failed,
+        1,
+        "a step failed, something known is not stored, damage or a difference was found, or `--exit-code` asked for it",
+    ),
+    (Code::Usage, 2, "wrong usage, pipeline, config or unknown name"),
+    (Code::Store, 3, "the store cannot be used"),
+    (Code::Ours, 4, "a fault of ours"),
+    (Code::Interrupted, 130, "interrupted (Ctrl-C)"),
+    (Code::Terminated, 143, "terminated"),
+];
+
+impl Code {
+    /// The number that the process ends with.
+    pub(crate) fn number(self) -> u8 {
+        CODES.iter().find(|(code, ..)| *code == self).map_or(4, |(_, number, _)| *number)
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code.number())
+    }
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    /// What is wrong: at least one, unless whoever reads stdout has gone (then there is nobody to tell).
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Problem {
+    /// A lower-case fragment without a full stop.
+    pub(crate) message: String,
+    /// Below it as they are: the excerpt of a file.
+    pub(crate) excerpt: Option<String>,
+    /// Why, the nearest cause first.
+    pub(crate) causes: Vec<String>,
+    /// What to try.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with one problem.
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, problems: vec![Problem { message: message.into(), ..Problem::default() }] }
+    }
+
+    /// Wrong usage, or a name that nothing has.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// Something that is known, but not stored.
+    pub(crate) fn missing(message: impl Into<String>) -> Self {
+        Self::new(Code::Failed, message)
+    }
+
+    /// Adds what to try.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        if let Some(problem) = self.problems.last_mut() {
+            problem.hint = Some(hint.into());
+        }
+        self
+    }
+
+    /// Adds a cause.
+    pub(crate) fn because(mut self, cause: impl fmt::Display) -> Self {
+        if let Some(problem) = self.problems.last_mut() {
+            problem.causes.push(cause.to_string());
+        }
+        self
+    }
+
+    /// Whoever read stdout has gone: nothing to tell, and no failure.
+    fn nobody_listens() -> Self {
+        Self { code: Code::Done, problems: Vec::new() }
+    }
+
+    /// Writes it for a person.
+    pub(crate) fn write(&self, to: &mut dyn Write) -> io::Result<()> {
+        let (red, dim, bold) = (ERROR.render(), HINT.render(), anstyle::Reset.render());
+        for problem in &self.problems {
+            writeln!(to, "{red}error:{bold} {}", problem.message)?;
+            if let Some(excerpt) = &problem.excerpt {
+                for line in excerpt.lines() {
+                    writeln!(to, "  {line}")?;
+                }
+            }
+            for cause in &problem.causes {
+                writeln!(to, "  because {cause}")?;
+            }
+            if let Some(hint) = &problem.hint {
+                writeln!(to, "{dim}hint:{bold} {hint}")?;
+            }
+        }
+        to.flush()
+    }
+}
+
+/// How an error's heading looks on a terminal.
+pub(crate) const ERROR: anstyle::Style =
+    anstyle::Style::new().bold().fg_color(Some(anstyle::Color::Ansi(anstyle::AnsiColor::Red)));
+/// How a hint's heading looks on a terminal.
+pub(crate) const HINT: anstyle::Style =
+    anstyle::Style::new().fg_color(Some(anstyle::Color::Ansi(anstyle::AnsiColor::Cyan)));
+
+impl From<io::Error> for Failure {
+    /// For what is written to stdout; every other IO error says what it was about before it comes here.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::nobody_listens();
+        }
+        Self::new(Code::Store, "cannot write the answer").because(error)
+    }
+}
+
+impl From<Diagnostic> for Problem {
+    fn from(diagnostic: Diagnostic) -> Self {
+        let message = diagnostic.to_string();
+        Self { message, excerpt: diagnostic.excerpt, causes: Vec::new(), hint: diagnostic.hint }
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::from(vec![diagnostic])
+    }
+}
+
+impl From<Vec<Diagnostic>> for Failure {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { code: Code::Usage, problems: diagnostics.into_iter().map(Problem::from).collect() }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Definition(diagnostics) => Self::from(diagnostics),
+            EngineError::Source { diagnostic, source } => {
+                let mut problem = Problem::from(diagnostic);
+                problem.causes.extend(source.map(|source| source.to_string()));
+                Self { code: Code::Usage, problems: vec![problem] }
+            }
+            EngineError::Probe(diagnostic) => Self::from(diagnostic),
+            EngineError::Store(error) => Self::from(error),
+            error @ EngineError::Io { .. } => Self::chained(Code::Store, &error),
+            EngineError::Interrupted => Self::new(Code::Interrupted, "interrupted"),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let (code, hint) = match &error {
+            StoreError::Absent { .. } => (Code::Store, Some("`cas run` or `cas init` makes one")),
+            StoreError::NotAStore { .. } => (Code::Store, Some("give another folder with --store DIR")),
+            StoreError::Format { found, known, .. } if found > known => {
+                (Code::Store, Some("it was made by a newer cas: use that one, or another store with --store DIR"))
+            }
+            StoreError::Format { .. } => {
+                (Code::Store, Some("it was made by an older cas: use that one, or another store with --store DIR"))
+            }
+            StoreError::InUse { .. } => {
+                (Code::Store, Some("wait for it to end, or wait longer with --wait 1h"))
+            }
+            StoreError::Missing { .. } => (Code::Failed, Some("`cas run` makes it again")),
+            StoreError::Damaged { .. } => (Code::Failed, Some("`cas run` makes it again")),
+            StoreError::IndexDamaged { .. } => {
+                (Code::Store, Some("`cas verify --rebuild` makes the index anew from the journal and the files"))
+            }
+            StoreError::Unstorable { .. } => (Code::Failed, None),
+            StoreError::Exists { .. } => (Code::Usage, Some("--overwrite replaces it")),
+            StoreError::ReadOnly { .. } => {
+                (Code::Store, Some("see to the disk, then run again: what was acknowledged is kept"))
+            }
+            StoreError::Config { .. } => (Code::Store, Some("correct that line")),
+            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                (Code::Store, Some("the disk is full: `cas gc --max-size SIZE` makes room in the store"))
+            }
+            StoreError::Io { .. } => (Code::Store, None),
+            StoreError::Index { .. } => (Code::Store, None),
+        };
+        let failure = Self::chained(code, &error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl Failure {
+    /// An error and all that it says was behind it.
+    pub(crate) fn chained(code: Code, error: &dyn std::error::Error) -> Self {
+        let mut failure = Self::new(code, error.to_string());
+        let mut source = error.source();
+        while let Some(cause) = source {
+            failure = failure.because(cause);
+            source = cause.source();
+        }
+        failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_code_has_one_number_and_each_number_one_code() {
+        for (code, number, _) in CODES {
+            assert_eq!(code.number(), *number);
+        }
+        let mut numbers: Vec<u8> = CODES.iter().map(|(_, number, _)| *number).collect();
+        numbers.dedup();
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 130, 143]);
+    }
+
+    #[test]
+    fn the_manual_shows_this_table() {
+        let manual = include_str!("../../docs/guide/commands.md");
+        for (_, number, meaning) in CODES {
+            let line = format!("| {number} | {meaning} |");
+            assert!(manual.contains(&line), "docs/guide/commands.md lacks: {line}");
+        }
+    }
+
+    #[test]
+    fn errors_are_told_with_place_excerpt_causes_and_hint() {
+        let mut diagnostic = Diagnostic::new("unknown key `comand`").hint("did you mean `command`?");
+        diagnostic.place = Some(cas_engine::error::Place { file: "pipeline.yaml".into(), line: 3, column: 5 });
+        diagnostic.excerpt = Some("3 |     comand: ls\n  |     ^^^^^^".to_owned());
+        let failure = Failure::from(EngineError::Source {
+            diagnostic,
+            source: Some(io::Error::from(io::ErrorKind::NotFound)),
+        });
+        let mut text = Vec::new();
+        failure.write(&mut anstream::StripStream::new(&mut text)).expect("memory takes it");
+        assert_eq!(
+            String::from_utf8_lossy(&text),
+            "error: pipeline.yaml:3:5: unknown key `comand`\n  3 |     comand: ls\n    |     ^^^^^^\n  because entity not \
+             found\nhint: did you mean `command`?\n"
+        );
+        assert_eq!(failure.code, Code::Usage);
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((failure.code, failure.problems.len()), (Code::Done, 0));
+    }
+}

@@ -1,0 +1,281 @@
+//! What each event of a run says as a line of text. Pure.
+
+use cas_engine::event::{Event, FailureReport, Outcome, Summary};
+
+use super::progress::Progress;
+use super::{Lines, words};
+use crate::failure::{ERROR, HINT};
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Detail {
+    /// What went wrong.
+    Quiet,
+    /// And what ran.
+    Normal,
+    /// And what did not have to.
+    Verbose,
+}
+
+/// How lines that people wait for look.
+const GOOD: anstyle::Style =
+    anstyle::Style::new().fg_color(Some(anstyle::Color::Ansi(anstyle::AnsiColor::Green)));
+/// How lines that are there for those who look look.
+const FAINT: anstyle::Style = anstyle::Style::new().dimmed();
+
+/// The lines that an event gives; `progress` is what was known before it.
+pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines {
+    let mut lines = Lines::default();
+    match event {
+        Event::RunStarted { run, pipeline, mode, steps, to_run, .. } => {
+            if detail > Detail::Quiet && *to_run > 0 {
+                let mode = mode.as_ref().map(|mode| format!(", mode {mode}")).unwrap_or_default();
+                let of = if to_run == steps {
+                    words::count(*steps, "step")
+                } else {
+                    format!("{} of {}", words::thousands(*to_run), words::count(*steps, "step"))
+                };
+                lines.err.push(format!("run {run} of {pipeline}{mode}: {of} to run"));
+            }
+        }
+        Event::StepStarted { .. } => {}
+        Event::StepRetried { step, attempt, failure } => {
+            lines.err.push(format!("retrying  {step}: attempt {attempt}: {failure}"));
+        }
+        Event::StepFinished { step, outcome, elapsed_ms, saved_ms, failure, .. } => match outcome {
+            // The many come first, and cost nothing unless they are asked for.
+            Outcome::Reused => {
+                if detail == Detail::Verbose {
+                    let saved = match saved_ms {
+                        0 => String::new(),
+                        saved => format!("  took {} once", words::duration_ms(*saved)),
+                    };
+                    lines.err.push(said(FAINT, "reused", &format!("{step}{saved}")));
+                }
+            }
+            Outcome::Ran => {
+                if detail > Detail::Quiet {
+                    let (attempt, why) = progress.why(step);
+                    let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+                    let why = why.map(|why| format!("  {why}")).unwrap_or_default();
+                    let time = words::duration_ms(*elapsed_ms);
+                    lines.err.push(said(GOOD, "ran", &format!("{step}  {time}{again}{why}")));
+                }
+            }
+            Outcome::Unchanged => {
+                if detail > Detail::Quiet {
+                    lines.err.push(said(FAINT, "unchanged", &format!("{step}  its inputs came out the same")));
+                }
+            }
+            Outcome::Joined => {
+                if detail > Detail::Quiet {
+                    lines.err.push(said(GOOD, "joined", &format!("{step}  another process made it")));
+                }
+            }
+            Outcome::Failed => failed(&mut lines.err, step, *elapsed_ms, failure.as_ref()),
+            Outcome::Skipped => {
+                if detail == Detail::Verbose {
+                    lines.err.push(said(FAINT, "skipped", step));
+                }
+            }
+            Outcome::Cancelled => {
+                if detail > Detail::Quiet {
+                    lines.err.push(said(FAINT, "cancelled", step));
+                }
+            }
+        },
+        Event::StepPrinted { step, text } => {
+            if !text.is_empty() {
+                lines.err.push(format!("printed   {step}:"));
+                lines.err.extend(text.lines().map(|line| format!("  | {line}")));
+            }
+        }
+        Event::Damaged { output, what } => {
+            lines.err.push(said(ERROR, "damaged", &format!("{output}: {what}; it is made again")));
+        }
+        Event::Published { target, output, changed } => {
+            if (*changed && detail > Detail::Quiet) || detail == Detail::Verbose {
+                let still = if *changed { "" } else { "  as before" };
+                lines.err.push(said(GOOD, "published", &format!("{target}  {output}{still}")));
+            }
+        }
+        Event::Warning { text } => lines.err.push(format!("{HINT}warning:{HINT:#} {text}")),
+        Event::RunFinished { summary, .. } => {
+            if progress.failed.len() > 1 {
+                lines.err.push(said(ERROR, "failed", &several(&progress.failed)));
+            }
+            if detail == Detail::Verbose && summary.saved_ms > 0 {
+                lines.err.push(format!(
+                    "what was reused took {} to make",
+                    words::duration_ms(summary.saved_ms)
+                ));
+            }
+            if detail > Detail::Quiet {
+                lines.out.push(last_line(summary));
+            }
+        }
+    }
+    lines
+}
+
+/// The one line that a run ends with: `12 reused, 3 ran, 0.8 s`.
+///
+/// In the order reused, unchanged, ran, joined, failed, skipped, cancelled, time. Zeros are left out, but for reused
+/// and ran; where nothing at all had to be done it says so.
+pub(crate) fn last_line(summary: &Summary) -> String {
+    let Summary {
+        reused,
+        unchanged,
+        ran,
+        joined,
+        failed,
+        skipped,
+        cancelled,
+        elapsed_ms,
+        saved_ms: _,
+        interrupted,
+    } = *summary;
+    let nothing = unchanged + ran + joined + failed + skipped + cancelled == 0;
+    let counts = [
+        (reused, "reused", true),
+        (unchanged, "unchanged", false),
+        (ran, "ran", !nothing),
+        (joined, "joined", false),
+        (failed, "failed", false),
+        (skipped, "skipped", false),
+        (cancelled, "cancelled", false),
+    ];
+    let mut text = match (interrupted, nothing) {
+        (true, _) => "interrupted: ".to_owned(),
+        (false, true) => "nothing to run: ".to_owned(),
+        (false, false) => String::new(),
+    };
+    for (number, word, always) in counts {
+        if number > 0 || always {
+            text.push_str(&format!("{} {word}, ", words::thousands(number)));
+        }
+    }
+    text.push_str(&words::duration_ms(elapsed_ms));
+    text
+}
+
+/// A line that begins with an outcome.
+fn said(style: anstyle::Style, word: &str, rest: &str) -> String {
+    format!("{style}{word:9}{style:#} {rest}")
+}
+
+fn failed(lines: &mut Vec<String>, step: &str, elapsed_ms: u64, report: Option<&FailureReport>) {
+    let time = if elapsed_ms == 0 { String::new() } else { format!("  {}", words::duration_ms(elapsed_ms)) };
+    let Some(report) = report else {
+        lines.push(said(ERROR, "failed", &format!("{step}{time}")));
+        return;
+    };
+    let attempts = if report.attempts > 1 { format!(" ({} attempts)", report.attempts) } else { String::new() };
+    lines.push(said(ERROR, "failed", &format!("{step}{time}: {}{attempts}", report.failure)));
+    lines.extend(report.log_tail.lines().map(|line| format!("  | {line}")));
+    if let Some(hint) = &report.failure.hint {
+        lines.push(format!("  {HINT}hint:{HINT:#} {hint}"));
+    }
+    if let Some(folder) = &report.folder {
+        lines.push(format!("  its folder is kept: {} (run.sh repeats it)", folder.display()));
+    }
+}
+
+/// Names in a row, the first five of them.
+fn several(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use cas_engine::execute::{Cause, Failure};
+
+    use super::*;
+
+    fn plain(lines: &Lines) -> Vec<String> {
+        lines.err.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect()
+    }
+
+    fn finished(outcome: Outcome) -> Event {
+        let failure = (outcome == Outcome::Failed).then(|| FailureReport {
+            failure: Failure {
+                cause: Cause::Exit(3),
+                message: "exit status 3".to_owned(),
+                hint: Some("look".to_owned()),
+            },
+            log_tail: "one\ntwo".to_owned(),
+            folder: Some("/s/failed/x".into()),
+            attempts: 2,
+        });
+        Event::StepFinished {
+            step: "train".to_owned(),
+            outcome,
+            elapsed_ms: 1200,
+            saved_ms: 60_000,
+            failure,
+            at_ms: 0,
+        }
+    }
+
+    #[test]
+    fn the_last_line_counts_what_happened_in_order() {
+        let check = |summary: Summary, expected: &str| assert_eq!(last_line(&summary), expected);
+        let some = Summary { reused: 12, ran: 3, elapsed_ms: 840, ..Summary::default() };
+        check(some, "12 reused, 3 ran, 0.8 s");
+        check(Summary { reused: 0, ..some }, "0 reused, 3 ran, 0.8 s");
+        check(Summary { ran: 0, ..some }, "nothing to run: 12 reused, 0.8 s");
+        check(Summary { ran: 0, unchanged: 1, ..some }, "12 reused, 1 unchanged, 0 ran, 0.8 s");
+        check(Summary { interrupted: true, cancelled: 2, ..some }, "interrupted: 12 reused, 3 ran, 2 cancelled, 0.8 s");
+        let all = Summary {
+            reused: 66_002,
+            unchanged: 1,
+            ran: 2,
+            joined: 3,
+            failed: 4,
+            skipped: 5,
+            elapsed_ms: 61_000,
+            ..Summary::default()
+        };
+        check(all, "66,002 reused, 1 unchanged, 2 ran, 3 joined, 4 failed, 5 skipped, 1 min 1 s");
+    }
+
+    #[test]
+    fn a_step_that_ran_says_why_and_one_that_was_reused_only_when_asked() {
+        let mut progress = Progress::new(Instant::now());
+        let why = "config.tree_species: douglas_fir → red_maple".to_owned();
+        progress.absorb(
+            &Event::StepStarted { step: "train".to_owned(), attempt: 1, why: Some(why), at_ms: 0 },
+            Instant::now(),
+        );
+        let check = |outcome, detail, expected: &[&str]| {
+            assert_eq!(plain(&lines(&progress, &finished(outcome), detail)), expected);
+        };
+        check(Outcome::Ran, Detail::Normal, &["ran       train  1.2 s  config.tree_species: douglas_fir → red_maple"]);
+        check(Outcome::Ran, Detail::Quiet, &[]);
+        check(Outcome::Reused, Detail::Normal, &[]);
+        check(Outcome::Reused, Detail::Verbose, &["reused    train  took 1 min once"]);
+        check(Outcome::Skipped, Detail::Normal, &[]);
+    }
+
+    #[test]
+    fn a_failure_is_told_even_quietly_with_its_log_and_where_to_look() {
+        let progress = Progress::new(Instant::now());
+        assert_eq!(
+            plain(&lines(&progress, &finished(Outcome::Failed), Detail::Quiet)),
+            [
+                "failed    train  1.2 s: exit status 3 (2 attempts)",
+                "  | one",
+                "  | two",
+                "  hint: look",
+                "  its folder is kept: /s/failed/x (run.sh repeats it)",
+            ]
+        );
+    }
+}

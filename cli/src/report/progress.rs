@@ -1,0 +1,175 @@
+//! What is known of a run at a moment, from its events. Pure: the clock is handed in.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use cas_engine::event::{Event, Outcome};
+
+use super::words;
+
+/// The state of a run as far as its events have told it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    started: Instant,
+    /// The steps that run now, in the order in which they began, each with when that was.
+    pub(crate) running: Vec<(String, Instant)>,
+    /// Why each of the steps that run now does.
+    why: HashMap<String, (u32, Option<String>)>,
+    pub(crate) reused: usize,
+    pub(crate) ran: usize,
+    pub(crate) failed: Vec<String>,
+    /// Steps that were to run and have an outcome.
+    settled: usize,
+    /// How many were to run, as far as was known when the run began.
+    to_run: usize,
+    /// When the first step that was executed began: looking things up says nothing about how long steps take.
+    first_start: Option<Instant>,
+}
+
+impl Progress {
+    /// A run that has not begun.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            running: Vec::new(),
+            why: HashMap::new(),
+            reused: 0,
+            ran: 0,
+            failed: Vec::new(),
+            settled: 0,
+            to_run: 0,
+            first_start: None,
+        }
+    }
+
+    /// Takes in what happened.
+    pub(crate) fn absorb(&mut self, event: &Event, now: Instant) {
+        match event {
+            Event::RunStarted { to_run, .. } => {
+                self.started = now;
+                self.to_run = *to_run;
+            }
+            Event::StepStarted { step, attempt, why, .. } => {
+                self.first_start.get_or_insert(now);
+                self.why.insert(step.clone(), (*attempt, why.clone()));
+                match self.running.iter_mut().find(|(name, _)| name == step) {
+                    Some((_, since)) => *since = now,
+                    None => self.running.push((step.clone(), now)),
+                }
+            }
+            Event::StepFinished { step, outcome, .. } => {
+                if *outcome == Outcome::Reused {
+                    // The many: nothing else is looked at.
+                    self.reused += 1;
+                    return;
+                }
+                self.why.remove(step);
+                self.running.retain(|(name, _)| name != step);
+                self.settled += 1;
+                match outcome {
+                    Outcome::Ran => self.ran += 1,
+                    Outcome::Failed => self.failed.push(step.clone()),
+                    Outcome::Reused
+                    | Outcome::Unchanged
+                    | Outcome::Joined
+                    | Outcome::Skipped
+                    | Outcome::Cancelled => {}
+                }
+            }
+            Event::RunFinished { .. } => self.running.clear(),
+            Event::StepRetried { .. }
+            | Event::StepPrinted { .. }
+            | Event::Damaged { .. }
+            | Event::Published { .. }
+            | Event::Warning { .. } => {}
+        }
+    }
+
+    /// The attempt that runs of a step, and why the step runs.
+    pub(crate) fn why(&self, step: &str) -> (u32, Option<&str>) {
+        self.why.get(step).map_or((1, None), |(attempt, why)| (*attempt, why.as_deref()))
+    }
+
+    /// How long the run has gone on.
+    pub(crate) fn elapsed(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// How many steps that are to run have not begun.
+    pub(crate) fn left(&self) -> usize {
+        self.to_run.saturating_sub(self.settled + self.running.len())
+    }
+
+    /// How long what is left will take, if it goes on as before; said only once two steps have ended.
+    pub(crate) fn time_left(&self, now: Instant) -> Option<Duration> {
+        let to_do = self.left() + self.running.len();
+        if self.settled < 2 || to_do == 0 {
+            return None;
+        }
+        let so_far = now.saturating_duration_since(self.first_start?).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let seconds = so_far * to_do as f64 / self.settled as f64;
+        (seconds >= 1.0 && seconds < 1e9).then(|| Duration::from_secs_f64(seconds))
+    }
+
+    /// What is going on, in a line.
+    pub(crate) fn sign_of_life(&self, now: Instant) -> Option<String> {
+        let (step, since) = self.running.first()?;
+        let others = match self.running.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let left = match self.left() {
+            0 => String::new(),
+            left => format!(", {} left", words::thousands(left)),
+        };
+        let time = words::ticking(now.saturating_duration_since(*since));
+        Some(format!("running   {step}{others}  {time}{left}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(step: &str, outcome: Outcome) -> Event {
+        Event::StepFinished { step: step.to_owned(), outcome, elapsed_ms: 0, saved_ms: 0, failure: None, at_ms: 0 }
+    }
+
+    fn started(step: &str) -> Event {
+        Event::StepStarted { step: step.to_owned(), attempt: 1, why: None, at_ms: 0 }
+    }
+
+    #[test]
+    fn time_left_goes_by_what_has_run_since_the_first_step_began() {
+        let zero = Instant::now();
+        let at = |seconds| zero + Duration::from_secs(seconds);
+        let mut progress = Progress::new(zero);
+        progress.absorb(
+            &Event::RunStarted {
+                run: 1,
+                pipeline: "p".to_owned(),
+                mode: None,
+                steps: 10,
+                to_run: 4,
+                jobs: 1,
+                at_ms: 0,
+            },
+            at(0),
+        );
+        for _ in 0..6 {
+            progress.absorb(&finished("cached", Outcome::Reused), at(0));
+        }
+        progress.absorb(&started("a"), at(100));
+        progress.absorb(&finished("a", Outcome::Ran), at(110));
+        assert_eq!(progress.time_left(at(110)), None);
+        progress.absorb(&started("b"), at(110));
+        progress.absorb(&finished("b", Outcome::Ran), at(120));
+        progress.absorb(&started("c"), at(120));
+        assert_eq!((progress.reused, progress.ran, progress.left()), (6, 2, 1));
+        assert_eq!(progress.time_left(at(120)), Some(Duration::from_secs(20)));
+        assert_eq!(progress.sign_of_life(at(180)).as_deref(), Some("running   c  1 min, 1 left"));
+        progress.absorb(&finished("c", Outcome::Failed), at(181));
+        assert_eq!((progress.failed.as_slice(), progress.sign_of_life(at(181))), (["c".to_owned()].as_slice(), None));
+    }
+}

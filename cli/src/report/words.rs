@@ -1,0 +1,144 @@
+//! Durations, sizes, counts and times as people read them. Pure, but for the time zone that a time is shown in.
+
+use std::time::Duration;
+
+/// A duration: `4 ms`, `0.8 s`, `12.3 s`, `2 min 5 s`, `1 h 4 min`, `3 d 2 h`.
+pub(crate) fn duration(time: Duration) -> String {
+    let ms = time.as_millis();
+    let seconds = time.as_secs();
+    if ms < 100 {
+        return format!("{ms} ms");
+    }
+    // Tenths, rounded; what rounds up to a minute is a minute.
+    let tenths = (ms + 50) / 100;
+    if tenths < 600 {
+        return format!("{}.{} s", tenths / 10, tenths % 10);
+    }
+    let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| {
+        if small == 0 {
+            format!("{large} {large_unit}")
+        } else {
+            format!("{large} {large_unit} {small} {small_unit}")
+        }
+    };
+    let seconds = seconds.max(60);
+    match seconds {
+        ..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        ..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+    }
+}
+
+/// The same, from milliseconds.
+pub(crate) fn duration_ms(ms: u64) -> String {
+    duration(Duration::from_millis(ms))
+}
+
+/// A clock that ticks: whole seconds below a minute, so that the status area does not flicker.
+pub(crate) fn ticking(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ ..60 => format!("{seconds} s"),
+        _ => duration(Duration::from_secs(time.as_secs())),
+    }
+}
+
+/// A size: `0 B`, `812 B`, `1.2 kB`, `34 MB`, `1.5 GB` (powers of 1000).
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "two digits of it are shown")]
+    let mut amount = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if amount < 999.5 {
+            break;
+        }
+        amount /= 1000.0;
+        unit = next;
+    }
+    if amount < 9.95 { format!("{amount:.1} {unit}") } else { format!("{amount:.0} {unit}") }
+}
+
+/// A count with its noun: `1 step`, `3 steps`, `66,002 steps`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{} {noun}s", thousands(number)) }
+}
+
+/// A number with its thousands apart: `66,002`.
+pub(crate) fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A moment (milliseconds since 1970, UTC) on the clock of whoever reads it: `2026-03-01 14:05:09`.
+pub(crate) fn moment(ms: u64) -> String {
+    let Some(stamp) = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) else {
+        return "-".to_owned();
+    };
+    stamp.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A moment for programs: RFC 3339 in UTC.
+pub(crate) fn moment_utc(ms: u64) -> Option<String> {
+    let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())?;
+    Some(stamp.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_say_two_units_at_most() {
+        let check = |ms, words: &str| assert_eq!(duration_ms(ms), words);
+        check(0, "0 ms");
+        check(99, "99 ms");
+        check(100, "0.1 s");
+        check(849, "0.8 s");
+        check(12_340, "12.3 s");
+        check(59_949, "59.9 s");
+        check(59_950, "1 min");
+        check(125_000, "2 min 5 s");
+        check(3_600_000, "1 h");
+        check(3_840_000, "1 h 4 min");
+        check(3 * 86_400_000 + 7_200_000, "3 d 2 h");
+        assert_eq!(ticking(Duration::from_millis(59_999)), "59 s");
+        assert_eq!(ticking(Duration::from_secs(61)), "1 min 1 s");
+    }
+
+    #[test]
+    fn sizes_show_two_digits() {
+        let check = |bytes, words: &str| assert_eq!(size(bytes), words);
+        check(0, "0 B");
+        check(999, "999 B");
+        check(1000, "1.0 kB");
+        check(9_949, "9.9 kB");
+        check(9_951, "10 kB");
+        check(999_499, "999 kB");
+        check(999_501, "1.0 MB");
+        check(u64::MAX, "18 EB");
+    }
+
+    #[test]
+    fn counts_have_their_thousands_apart() {
+        assert_eq!(count(1, "step"), "1 step");
+        assert_eq!(count(0, "step"), "0 steps");
+        assert_eq!(count(66_002, "step"), "66,002 steps");
+        assert_eq!(thousands(1_000_000), "1,000,000");
+    }
+
+    #[test]
+    fn moments_are_told_to_programs_in_utc() {
+        assert_eq!(moment_utc(0).as_deref(), Some("1970-01-01T00:00:00.000Z"));
+        assert_eq!(moment_utc(u64::MAX), None);
+    }
+}

@@ -1,0 +1,379 @@
+//! What a command line means: which pipeline, with which run config, against which store. The parts of the engine are
+//! put together here, and only here.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cas_engine::config::RunConfig;
+use cas_engine::error::EngineError;
+use cas_engine::file;
+use cas_engine::graph::{Graph, StepId};
+use cas_engine::memo::{Memo, Resolved, Wanted};
+use cas_engine::pipeline::Pipeline;
+use cas_engine::plan::Plan;
+use cas_engine::source::{self, Environment, Measure};
+use cas_store::{Create, Open, Store, StoreError};
+
+use crate::args::{Common, Format, Program, Which};
+use crate::failure::{Code, Failure, HINT};
+use crate::report::lines::Detail;
+
+/// The name of a pipeline file that is looked for.
+const PIPELINE_FILE: &str = "pipeline.yaml";
+/// The name of a store where nothing else is said.
+const STORE: &str = ".cas";
+/// How long a store is waited for where nothing else is said.
+const WAIT: Duration = Duration::from_secs(600);
+
+/// What the process was started with.
+pub(crate) struct World {
+    pub(crate) program: Program,
+    /// What it is called in messages: `cas`.
+    pub(crate) name: String,
+    pub(crate) common: Common,
+    pub(crate) command_line: Vec<String>,
+    pub(crate) environment: Environment,
+    compiled: Option<Result<Pipeline, EngineError>>,
+}
+
+/// A pipeline with the run config that was given for it.
+pub(crate) struct Definition {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) config: RunConfig,
+}
+
+/// Which store, and what chose it.
+#[derive(Debug, Clone)]
+pub(crate) struct Choice {
+    pub(crate) dir: PathBuf,
+    pub(crate) by: Chooser,
+}
+
+/// What can choose a store, the strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chooser {
+    Flag,
+    Variable,
+    BaseDir,
+    PipelineFile,
+    Default,
+}
+
+impl fmt::Display for Chooser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "--store",
+            Self::Variable => "CAS_STORE",
+            Self::BaseDir => "base_dir of the run config",
+            Self::PipelineFile => "`store:` of the pipeline",
+            Self::Default => "the default, beside the pipeline",
+        })
+    }
+}
+
+/// A pipeline taken apart, with its store.
+pub(crate) struct Session {
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) choice: Choice,
+    pub(crate) memo: Memo,
+}
+
+impl World {
+    /// Takes in the process's environment and the command line.
+    pub(crate) fn new(
+        program: Program,
+        name: String,
+        compiled: Option<Result<Pipeline, EngineError>>,
+        common: Common,
+        words: Vec<OsString>,
+    ) -> Result<Self, Failure> {
+        if let Some(directory) = &common.directory {
+            std::env::set_current_dir(directory).map_err(|error| {
+                Failure::usage(format!("cannot go to the folder `{}`", directory.display())).because(error)
+            })?;
+        }
+        // A variable that is no UTF-8 can neither be named in a pipeline file nor hashed as text, so no step sees it.
+        let vars = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let command_line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        Ok(Self { program, name, common, command_line, environment: Environment { vars }, compiled })
+    }
+
+    /// How much is told on stderr.
+    pub(crate) fn detail(&self) -> Detail {
+        match (self.common.quiet, self.common.verbose) {
+            (true, _) => Detail::Quiet,
+            (false, true) => Detail::Verbose,
+            (false, false) => Detail::Normal,
+        }
+    }
+
+    /// Whether the answer is wanted as JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.common.format == Format::Json
+    }
+
+    /// Says something on stderr that is not the answer, unless it is not wanted.
+    pub(crate) fn tell(&self, text: impl fmt::Display) {
+        if self.detail() > Detail::Quiet {
+            // Nobody is left to tell if this cannot be written.
+            let _ = writeln!(anstream::stderr().lock(), "{text}");
+        }
+    }
+
+    /// Warns on stderr.
+    pub(crate) fn warn(&self, text: impl fmt::Display) {
+        self.tell(format_args!("{HINT}warning:{HINT:#} {text}"));
+    }
+
+    /// Reads the pipeline, if there is one, and its run config.
+    pub(crate) fn definition(&mut self, which: &Which) -> Result<Option<Definition>, Failure> {
+        let pipeline = match self.compiled.take() {
+            Some(pipeline) => pipeline?,
+            None => match pipeline_file(which)? {
+                Some(path) => read_pipeline(&path)?,
+                None => return Ok(None),
+            },
+        };
+        let mut config = RunConfig::default();
+        let first = pipeline.run_config.iter().map(|path| pipeline.folder.join(path));
+        for path in first.chain(which.config.iter().cloned()) {
+            let text = read_text(&path)
+                .map_err(|error| Failure::usage(format!("cannot read the run config `{}`", path.display())).because(error))?;
+            file::run_config(&shown(&path), &text, &mut config)?;
+        }
+        for text in &which.set {
+            file::set(&pipeline, text, &mut config)?;
+        }
+        for warning in &config.warnings {
+            self.warn(warning);
+        }
+        Ok(Some(Definition { pipeline: Arc::new(pipeline), config }))
+    }
+
+    /// Which store is meant. What the command line and the environment say counts from the current folder, all else
+    /// from the pipeline's.
+    pub(crate) fn choice(&self, which: &Which, definition: Option<&Definition>) -> Result<Choice, Failure> {
+        let here = std::env::current_dir()
+            .map_err(|error| Failure::usage("there is no current folder").because(error))?;
+        if let Some(choice) = self.choice_from_outside(which, &here) {
+            return Ok(choice);
+        }
+        let Some(Definition { pipeline, config }) = definition else {
+            return Err(no_pipeline("which store is meant").hint("give --store DIR, or -f FILE"));
+        };
+        let (by, dir) = match (&config.base_dir, &pipeline.store) {
+            (Some(dir), _) => (Chooser::BaseDir, dir.as_str()),
+            (None, Some(dir)) => (Chooser::PipelineFile, dir.as_str()),
+            (None, None) => (Chooser::Default, STORE),
+        };
+        Ok(Choice { dir: tidy(&here.join(&pipeline.folder).join(dir)), by })
+    }
+
+    fn choice_from_outside(&self, which: &Which, here: &Path) -> Option<Choice> {
+        let flag = which.store.as_ref().map(|dir| (Chooser::Flag, dir.clone()));
+        let variable = || {
+            let dir = self.environment.vars.get("CAS_STORE").filter(|dir| !dir.is_empty())?;
+            Some((Chooser::Variable, PathBuf::from(dir)))
+        };
+        flag.or_else(variable).map(|(by, dir)| Choice { dir: tidy(&here.join(dir)), by })
+    }
+
+    /// Opens a store; `None` where there is none and none is to be made.
+    pub(crate) fn open(
+        &self,
+        choice: &Choice,
+        which: &Which,
+        create: Create,
+    ) -> Result<Option<Store>, Failure> {
+        let mut on_wait = |owner: &str| self.tell(format_args!("waiting for the store: it is in use by {owner}"));
+        let open = Open {
+            create,
+            wait: which.wait.unwrap_or(WAIT),
+            owner: self.owner(),
+            on_wait: &mut on_wait,
+        };
+        match Store::open(&choice.dir, open) {
+            Ok(store) => Ok(Some(store)),
+            Err(StoreError::Absent { .. }) if create == Create::Never => Ok(None),
+            Err(error) => Err(Failure::from(error).because(format!("the store was chosen by {}", choice.by))),
+        }
+    }
+
+    /// Opens a store to read; says so where there is none.
+    pub(crate) fn open_to_read(
+        &self,
+        choice: &Choice,
+        which: &Which,
+        definition: Option<&Definition>,
+    ) -> Result<Option<Store>, Failure> {
+        let store = self.open(choice, which, Create::Never)?;
+        if store.is_none() {
+            self.tell_no_store(choice, definition.map(|definition| definition.pipeline.folder.as_path()));
+        }
+        Ok(store)
+    }
+
+    /// The store alone, for what needs no pipeline: a pipeline is read only where it says which store is meant.
+    pub(crate) fn store_to_read(&mut self, which: &Which) -> Result<(Choice, Option<Store>), Failure> {
+        let from_outside = match std::env::current_dir() {
+            Ok(here) => self.choice_from_outside(which, &here),
+            Err(_) => None,
+        };
+        let definition = if from_outside.is_some() { None } else { self.definition(which)? };
+        let choice = match from_outside {
+            Some(choice) => choice,
+            None => self.choice(which, definition.as_ref())?,
+        };
+        let store = self.open_to_read(&choice, which, definition.as_ref())?;
+        Ok((choice, store))
+    }
+
+    fn tell_no_store(&self, choice: &Choice, folder: Option<&Path>) {
+        self.tell(format_args!(
+            "there is no store at `{}` yet (chosen by {}): nothing is stored",
+            shown(&choice.dir).display(),
+            choice.by
+        ));
+        let beside = folder.map(stores_in).unwrap_or_default();
+        if !beside.is_empty() {
+            let names: Vec<String> = beside.iter().map(|dir| format!("`{}`", shown(dir).display())).collect();
+            self.tell(format_args!(
+                "{HINT}hint:{HINT:#} beside the pipeline there is {}: --store DIR uses it",
+                names.join(", ")
+            ));
+        }
+    }
+
+    /// What other processes are told about this one.
+    fn owner(&self) -> String {
+        // The first words say which command it is; paths and values that follow are nobody's business.
+        let verb = self.command_line.iter().skip(1).find(|word| !word.starts_with('-'));
+        format!("`{} {}` (pid {})", self.name, verb.map_or("", String::as_str), std::process::id())
+    }
+
+    /// Everything that a command about a pipeline needs.
+    pub(crate) fn session(&mut self, which: &Which, create: Create) -> Result<Session, Failure> {
+        let definition = self.definition(which)?.ok_or_else(|| no_pipeline("there is nothing to work on"))?;
+        self.session_of(definition, which, create)
+    }
+
+    /// The same, for a definition at hand.
+    pub(crate) fn session_of(
+        &self,
+        definition: Definition,
+        which: &Which,
+        create: Create,
+    ) -> Result<Session, Failure> {
+        let choice = self.choice(which, Some(&definition))?;
+        let graph = Graph::new(Arc::clone(&definition.pipeline), which.mode.as_deref(), &definition.config)?;
+        let store = match create {
+            Create::IfAbsent => self.open(&choice, which, create)?,
+            Create::Never => self.open_to_read(&choice, which, Some(&definition))?,
+        };
+        let memo = store.map_or_else(Memo::empty, Memo::new);
+        Ok(Session { graph: Arc::new(graph), choice, memo })
+    }
+
+    /// The home folder of whoever runs this.
+    pub(crate) fn home(&self) -> Option<PathBuf> {
+        self.environment.vars.get("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+    }
+}
+
+impl Session {
+    /// Measures what these steps depend on, and gives everything its version.
+    pub(crate) fn plan(&self, world: &World, steps: Vec<StepId>) -> Result<Plan, Failure> {
+        let how = Measure {
+            environment: &world.environment,
+            store: Some(self.choice.dir.clone()),
+            cache: self.memo.store().map(|store| store.dir().to_owned()),
+        };
+        let measures = source::measure(&self.graph, &steps, &how)?;
+        Ok(Plan::new(Arc::clone(&self.graph), Arc::new(measures), steps))
+    }
+
+    /// The plan of the whole pipeline, held against the store as `run` would without a name.
+    pub(crate) fn whole(&self, world: &World) -> Result<(Plan, Resolved), Failure> {
+        let steps = cas_engine::select::Selection::default().of(&self.graph)?.plan;
+        let plan = self.plan(world, steps)?;
+        let resolved = self.memo.resolve(&plan, &Wanted::default())?;
+        Ok((plan, resolved))
+    }
+
+    /// The store, where there is one.
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.memo.store()
+    }
+}
+
+/// The pipeline file: the one that was named, else the nearest one upwards.
+fn pipeline_file(which: &Which) -> Result<Option<PathBuf>, Failure> {
+    if let Some(file) = &which.file {
+        return Ok(Some(if file.is_dir() { file.join(PIPELINE_FILE) } else { file.clone() }));
+    }
+    let here =
+        std::env::current_dir().map_err(|error| Failure::usage("there is no current folder").because(error))?;
+    Ok(here.ancestors().map(|dir| dir.join(PIPELINE_FILE)).find(|file| file.is_file()))
+}
+
+fn read_pipeline(path: &Path) -> Result<Pipeline, Failure> {
+    let text = read_text(path).map_err(|error| {
+        Failure::usage(format!("cannot read the pipeline `{}`", shown(path).display())).because(error)
+    })?;
+    let mut read = |path: &Path| read_text(path);
+    Ok(file::pipeline(&shown(path), &text, &mut read)?)
+}
+
+/// Reads a file that has to be text.
+fn read_text(path: &Path) -> io::Result<String> {
+    std::fs::read_to_string(path)
+}
+
+fn no_pipeline(why: &str) -> Failure {
+    Failure::usage(format!("there is no {PIPELINE_FILE} here or in a folder above: {why} is not known"))
+        .hint("`cas init` writes one, -f FILE names one")
+}
+
+/// A path as it is shown: relative to the current folder where it lies below it.
+pub(crate) fn shown(path: &Path) -> PathBuf {
+    let below = std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    match below {
+        Some(below) if below.as_os_str().is_empty() => PathBuf::from("."),
+        Some(below) => below,
+        None => path.to_owned(),
+    }
+}
+
+/// A path without `.` and, where that changes nothing, without `..`: no link is looked at, so `..` goes only after
+/// what is an ordinary folder.
+fn tidy(path: &Path) -> PathBuf {
+    let mut tidy = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir if tidy.is_dir() && !tidy.is_symlink() => {
+                tidy.pop();
+            }
+            part => tidy.push(part),
+        }
+    }
+    tidy
+}
+
+/// The stores that lie in a folder, by name.
+fn stores_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut stores: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|dir| Store::is_at(dir)).collect();
+    stores.sort();
+    stores
+}
+
+/// What a command that answers ends with.
+pub(crate) const DONE: Result<Code, Failure> = Ok(Code::Done);

@@ -147,7 +147,8 @@ fn understand(session: Option<&Session>, store: Option<&Store>, name: &str) -> R
         }),
         [version] => Ok(Name::Rows(vec![*version])),
         several => {
-            let several: Vec<String> = several.iter().map(|v| v.to_string()[..16.min(name.len() + 8)].to_owned()).collect();
+            let several: Vec<String> =
+                several.iter().map(|v| v.to_string()[..16.min(name.len() + 8)].to_owned()).collect();
             Err(Failure::usage(format!("several versions begin with `{name}`"))
                 .because(several.join(", "))
                 .hint("give more digits"))

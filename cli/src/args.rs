@@ -103,25 +103,13 @@ pub(crate) enum Command {
     Status(commands::status::StatusArgs),
     #[command(visible_aliases = ["list-versions", "list_versions"])]
     Versions(commands::versions::VersionsArgs),
-    #[command(visible_alias = "why")]
-    Explain(commands::explain::ExplainArgs),
     Graph(commands::graph::GraphArgs),
-    Ls(commands::ls::LsArgs),
-    Show(commands::show::ShowArgs),
     Cat(commands::cat::CatArgs),
     Get(commands::get::GetArgs),
-    #[command(visible_alias = "log")]
-    Runs(commands::runs::RunsArgs),
-    Logs(commands::logs::LogsArgs),
-    Stats(commands::stats::StatsArgs),
-    Gc(commands::gc::GcArgs),
     Pin(commands::pin::PinArgs),
     Unpin(commands::pin::UnpinArgs),
     Pins(commands::pin::PinsArgs),
-    Clean(commands::clean::CleanArgs),
-    Verify(commands::verify::VerifyArgs),
     Init(commands::init::InitArgs),
-    Schema(commands::schema::SchemaArgs),
     Completions(commands::completions::CompletionsArgs),
 }
 
@@ -150,9 +138,10 @@ pub(crate) fn command(program: Program, name: &str) -> clap::Command {
         for name in FILES_ONLY {
             command = command.mut_subcommand(name, |sub| sub.hide(true));
         }
-        for name in ["run", "status", "versions", "explain", "graph", "ls", "show", "cat", "get", "runs", "logs"]
-            .iter()
-            .chain(&["stats", "gc", "pin", "unpin", "pins", "clean", "verify"])
+        for name in
+            ["run", "status", "versions", "explain", "graph", "ls", "show", "cat", "get", "runs", "logs"]
+                .iter()
+                .chain(&["stats", "gc", "pin", "unpin", "pins", "clean", "verify"])
         {
             command = command.mut_subcommand(name, |sub| sub.mut_arg("file", |arg| arg.hide(true)));
         }
@@ -225,7 +214,8 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
     let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
-    let power = match text[digits..].trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+    let power = match text[digits..].trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b')
+    {
         "" => 0,
         "k" => 1,
         "m" => 2,

@@ -186,20 +186,23 @@ impl From<StoreError> for Failure {
         let (code, hint) = match &error {
             StoreError::Absent { .. } => (Code::Store, Some("`cas run` or `cas init` makes one")),
             StoreError::NotAStore { .. } => (Code::Store, Some("give another folder with --store DIR")),
-            StoreError::Format { found, known, .. } if found > known => {
-                (Code::Store, Some("it was made by a newer cas: use that one, or another store with --store DIR"))
-            }
-            StoreError::Format { .. } => {
-                (Code::Store, Some("it was made by an older cas: use that one, or another store with --store DIR"))
-            }
+            StoreError::Format { found, known, .. } if found > known => (
+                Code::Store,
+                Some("it was made by a newer cas: use that one, or another store with --store DIR"),
+            ),
+            StoreError::Format { .. } => (
+                Code::Store,
+                Some("it was made by an older cas: use that one, or another store with --store DIR"),
+            ),
             StoreError::InUse { .. } => {
                 (Code::Store, Some("wait for it to end, or wait longer with --wait 1h"))
             }
             StoreError::Missing { .. } => (Code::Failed, Some("`cas run` makes it again")),
             StoreError::Damaged { .. } => (Code::Failed, Some("`cas run` makes it again")),
-            StoreError::IndexDamaged { .. } => {
-                (Code::Store, Some("`cas verify --rebuild` makes the index anew from the journal and the files"))
-            }
+            StoreError::IndexDamaged { .. } => (
+                Code::Store,
+                Some("`cas verify --rebuild` makes the index anew from the journal and the files"),
+            ),
             StoreError::Unstorable { .. } => (Code::Failed, None),
             StoreError::Exists { .. } => (Code::Usage, Some("--overwrite replaces it")),
             StoreError::ReadOnly { .. } => {
@@ -259,7 +262,8 @@ mod tests {
     #[test]
     fn errors_are_told_with_place_excerpt_causes_and_hint() {
         let mut diagnostic = Diagnostic::new("unknown key `comand`").hint("did you mean `command`?");
-        diagnostic.place = Some(cas_engine::error::Place { file: "pipeline.yaml".into(), line: 3, column: 5 });
+        diagnostic.place =
+            Some(cas_engine::error::Place { file: "pipeline.yaml".into(), line: 3, column: 5 });
         diagnostic.excerpt = Some("3 |     comand: ls\n  |     ^^^^^^".to_owned());
         let failure = Failure::from(EngineError::Source {
             diagnostic,

@@ -22,6 +22,7 @@ mod args;
 mod commands;
 mod failure;
 mod fault;
+mod meanwhile;
 mod report;
 mod session;
 mod signals;

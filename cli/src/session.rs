@@ -143,8 +143,9 @@ impl World {
         let mut config = RunConfig::default();
         let first = pipeline.run_config.iter().map(|path| pipeline.folder.join(path));
         for path in first.chain(which.config.iter().cloned()) {
-            let text = read_text(&path)
-                .map_err(|error| Failure::usage(format!("cannot read the run config `{}`", path.display())).because(error))?;
+            let text = read_text(&path).map_err(|error| {
+                Failure::usage(format!("cannot read the run config `{}`", path.display())).because(error)
+            })?;
             file::run_config(&shown(&path), &text, &mut config)?;
         }
         for text in &which.set {
@@ -191,13 +192,10 @@ impl World {
         which: &Which,
         create: Create,
     ) -> Result<Option<Store>, Failure> {
-        let mut on_wait = |owner: &str| self.tell(format_args!("waiting for the store: it is in use by {owner}"));
-        let open = Open {
-            create,
-            wait: which.wait.unwrap_or(WAIT),
-            owner: self.owner(),
-            on_wait: &mut on_wait,
-        };
+        let mut on_wait =
+            |owner: &str| self.tell(format_args!("waiting for the store: it is in use by {owner}"));
+        let open =
+            Open { create, wait: which.wait.unwrap_or(WAIT), owner: self.owner(), on_wait: &mut on_wait };
         match Store::open(&choice.dir, open) {
             Ok(store) => Ok(Some(store)),
             Err(StoreError::Absent { .. }) if create == Create::Never => Ok(None),
@@ -317,8 +315,8 @@ fn pipeline_file(which: &Which) -> Result<Option<PathBuf>, Failure> {
     if let Some(file) = &which.file {
         return Ok(Some(if file.is_dir() { file.join(PIPELINE_FILE) } else { file.clone() }));
     }
-    let here =
-        std::env::current_dir().map_err(|error| Failure::usage("there is no current folder").because(error))?;
+    let here = std::env::current_dir()
+        .map_err(|error| Failure::usage("there is no current folder").because(error))?;
     Ok(here.ancestors().map(|dir| dir.join(PIPELINE_FILE)).find(|file| file.is_file()))
 }
 
@@ -342,7 +340,8 @@ fn no_pipeline(why: &str) -> Failure {
 
 /// A path as it is shown: relative to the current folder where it lies below it.
 pub(crate) fn shown(path: &Path) -> PathBuf {
-    let below = std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    let below =
+        std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
     match below {
         Some(below) if below.as_os_str().is_empty() => PathBuf::from("."),
         Some(below) => below,

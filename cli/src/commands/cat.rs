@@ -33,7 +33,8 @@ pub(crate) fn cat(world: &mut World, args: &CatArgs) -> Result<Code, Failure> {
     let items = ground.find(world, &[name.to_owned()])?.items;
     let [item] = items.as_slice() else {
         let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).take(5).collect();
-        return Err(Failure::usage(format!("`{name}` is several outputs")).hint(format!("give one: {}", names.join(", "))));
+        return Err(Failure::usage(format!("`{name}` is several outputs"))
+            .hint(format!("give one: {}", names.join(", "))));
     };
     let artifact = item.stored()?;
     let store = ground.store()?;
@@ -49,7 +50,10 @@ pub(crate) fn cat(world: &mut World, args: &CatArgs) -> Result<Code, Failure> {
             match entry.map(|entry| &entry.node) {
                 Some(Node::File { digest, .. }) => *digest,
                 Some(Node::Link { target }) => {
-                    return Err(Failure::usage(format!("`{}` in `{name}` is a link to `{target}`", path.unwrap_or(""))));
+                    return Err(Failure::usage(format!(
+                        "`{}` in `{name}` is a link to `{target}`",
+                        path.unwrap_or("")
+                    )));
                 }
                 Some(Node::Folder) | None => {
                     let below = path.map(|path| format!("{path}/")).unwrap_or_default();
@@ -64,7 +68,11 @@ pub(crate) fn cat(world: &mut World, args: &CatArgs) -> Result<Code, Failure> {
                         Some(path) => format!("`{path}` in `{name}` is a folder"),
                         None => format!("`{name}` is a folder"),
                     };
-                    let files = if files.is_empty() { tree.entries.iter().map(|e| e.path.as_str()).collect() } else { files };
+                    let files = if files.is_empty() {
+                        tree.entries.iter().map(|e| e.path.as_str()).collect()
+                    } else {
+                        files
+                    };
                     let more = if files.len() > 5 { ", …" } else { "" };
                     let shown = files.iter().take(5).copied().collect::<Vec<_>>().join(", ");
                     return Err(Failure::usage(problem)
@@ -77,7 +85,9 @@ pub(crate) fn cat(world: &mut World, args: &CatArgs) -> Result<Code, Failure> {
     let mut out = std::io::stdout().lock();
     match store.read(&digest, &mut out) {
         Ok(_) => done(out),
-        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => Ok(Code::Done),
+        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
+            Ok(Code::Done)
+        }
         Err(error) => {
             // What came out before is not to be taken for the whole.
             let _ = out.flush();

@@ -64,11 +64,15 @@ pub(crate) fn get(world: &mut World, args: &GetArgs) -> Result<Code, Failure> {
         (_, _, Some(name)) => name.clone(),
         (_, _, None) => item.name.clone(),
     };
-    let targets = targets(&stored.iter().map(|(item, _)| (file_name(item), item.name.as_str())).collect::<Vec<_>>(), path);
+    let targets = targets(
+        &stored.iter().map(|(item, _)| (file_name(item), item.name.as_str())).collect::<Vec<_>>(),
+        path,
+    );
     // All or nothing, as far as can be told before: half of what was asked for is in the way of the next try.
     if !args.overwrite {
         if let Some(target) = targets.iter().find(|target| target.symlink_metadata().is_ok()) {
-            return Err(Failure::usage(format!("`{}` exists already", target.display())).hint("--overwrite replaces it"));
+            return Err(Failure::usage(format!("`{}` exists already", target.display()))
+                .hint("--overwrite replaces it"));
         }
     }
     let mut got = Vec::new();
@@ -116,9 +120,8 @@ fn targets(files: &[(String, &str)], path: Option<&str>) -> Vec<PathBuf> {
 
 /// Puts one output in its place, whole or not at all: it is laid beside the place and then renamed.
 fn put(store: &Store, artifact: &Artifact, target: &Path) -> Result<(), Failure> {
-    let cannot = |error: std::io::Error| {
-        Failure::usage(format!("cannot write `{}`", target.display())).because(error)
-    };
+    let cannot =
+        |error: std::io::Error| Failure::usage(format!("cannot write `{}`", target.display())).because(error);
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -157,7 +160,8 @@ mod tests {
     #[test]
     fn one_output_becomes_the_path_and_several_go_inside_by_name() {
         let check = |files: &[(&str, &str)], path: Option<&str>, expected: &[&str]| {
-            let files: Vec<(String, &str)> = files.iter().map(|(file, output)| ((*file).to_owned(), *output)).collect();
+            let files: Vec<(String, &str)> =
+                files.iter().map(|(file, output)| ((*file).to_owned(), *output)).collect();
             let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
             assert_eq!(targets(&files, path), expected);
         };

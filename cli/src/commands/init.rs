@@ -62,9 +62,9 @@ pub(crate) fn init(world: &mut World, args: &InitArgs) -> Result<Code, Failure> 
     let text = starter(&name, &scripts);
     // Only a new file: `create_new` leaves no moment in which another one could be written over.
     match OpenOptions::new().write(true).create_new(true).open(&file) {
-        Ok(mut to) => to.write_all(text.as_bytes()).map_err(|error| {
-            Failure::usage(format!("cannot write `{}`", file.display())).because(error)
-        })?,
+        Ok(mut to) => to
+            .write_all(text.as_bytes())
+            .map_err(|error| Failure::usage(format!("cannot write `{}`", file.display())).because(error))?,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             return Err(Failure::usage(format!("`{}` exists already: nothing was written", file.display()))
                 .hint("-f FILE writes another one"));
@@ -141,7 +141,9 @@ fn identifier(text: &str) -> String {
 }
 
 fn starter(name: &str, scripts: &[Script]) -> String {
-    let mut text = format!("pipeline: {name}\n# `cas run` runs it, `cas schema` prints what can stand in this file.\n\nsolids:\n");
+    let mut text = format!(
+        "pipeline: {name}\n# `cas run` runs it, `cas schema` prints what can stand in this file.\n\nsolids:\n"
+    );
     if scripts.is_empty() {
         text.push_str(
             "  # A solid is a command that runs in a clean folder, with what is declared here and nothing else.

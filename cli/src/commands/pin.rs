@@ -87,7 +87,9 @@ pub(crate) fn pin(world: &mut World, args: &PinArgs) -> Result<Code, Failure> {
             label: item.name.clone(),
             reason: args.reason.clone(),
             at_ms: now,
-            until_ms: args.time.map(|time| now.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))),
+            until_ms: args
+                .time
+                .map(|time| now.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))),
         });
     }
     let store = ground.store()?;
@@ -110,7 +112,9 @@ pub(crate) fn unpin(world: &mut World, args: &UnpinArgs) -> Result<Code, Failure
             .iter()
             .filter(|pin| {
                 let of_step = pin.label.rsplit_once('.').is_some_and(|(step, _)| step == name);
-                pin.label == *name || of_step || (hex && pin.version.to_string().starts_with(&name.to_ascii_lowercase()))
+                pin.label == *name
+                    || of_step
+                    || (hex && pin.version.to_string().starts_with(&name.to_ascii_lowercase()))
             })
             .collect();
         if named.is_empty() {

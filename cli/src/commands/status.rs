@@ -4,13 +4,13 @@ use std::io::Write;
 
 use cas_engine::memo::{Memo, Resolved, Status};
 use cas_engine::plan::Plan;
-use cas_engine::select::Selection;
 use cas_store::Create;
 use serde::Serialize;
 
 use super::{done, out};
 use crate::args::Which;
 use crate::failure::{Code, Failure};
+use crate::meanwhile::{StepStatus as _, Why as _};
 use crate::report::{json, words};
 use crate::session::World;
 
@@ -53,7 +53,11 @@ pub(crate) fn status(world: &mut World, args: &StatusArgs) -> Result<Code, Failu
     let counts = counts(&plan, &resolved);
     write(world, &mut out, "status", &counts, to_run(&session.memo, &plan, &resolved))?;
     done(out)?;
-    Ok(if args.exit_code && resolved.states.iter().any(|state| state.to_run) { Code::Failed } else { Code::Done })
+    Ok(if args.exit_code && resolved.states.iter().any(|state| state.to_run) {
+        Code::Failed
+    } else {
+        Code::Done
+    })
 }
 
 /// The steps that would run, with their first causes.

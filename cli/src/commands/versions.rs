@@ -1,7 +1,7 @@
 //! `cas versions`: the table of all step outputs, with version and status.
 
-use cas_store::Create;
 use cas_engine::graph::OutputId;
+use cas_store::Create;
 use serde::Serialize;
 
 use super::{done, out};
@@ -83,7 +83,8 @@ pub(crate) fn versions(world: &mut World, args: &VersionsArgs) -> Result<Code, F
                 words::duration_ms(cost)
             ));
         }
-        let version = plan.output_version(output).map_or_else(|| "-".to_owned(), |version| version.to_string());
+        let version =
+            plan.output_version(output).map_or_else(|| "-".to_owned(), |version| version.to_string());
         table.row([name, version, resolved.status(&plan, output).word().to_owned()]);
     }
     table.write_ruled(&mut out)?;

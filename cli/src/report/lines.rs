@@ -64,7 +64,11 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
             }
             Outcome::Unchanged => {
                 if detail > Detail::Quiet {
-                    lines.err.push(said(FAINT, "unchanged", &format!("{step}  its inputs came out the same")));
+                    lines.err.push(said(
+                        FAINT,
+                        "unchanged",
+                        &format!("{step}  its inputs came out the same"),
+                    ));
                 }
             }
             Outcome::Joined => {
@@ -105,10 +109,9 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                 lines.err.push(said(ERROR, "failed", &several(&progress.failed)));
             }
             if detail == Detail::Verbose && summary.saved_ms > 0 {
-                lines.err.push(format!(
-                    "what was reused took {} to make",
-                    words::duration_ms(summary.saved_ms)
-                ));
+                lines
+                    .err
+                    .push(format!("what was reused took {} to make", words::duration_ms(summary.saved_ms)));
             }
             if detail > Detail::Quiet {
                 lines.out.push(last_line(summary));
@@ -170,7 +173,8 @@ fn failed(lines: &mut Vec<String>, step: &str, elapsed_ms: u64, report: Option<&
         lines.push(said(ERROR, "failed", &format!("{step}{time}")));
         return;
     };
-    let attempts = if report.attempts > 1 { format!(" ({} attempts)", report.attempts) } else { String::new() };
+    let attempts =
+        if report.attempts > 1 { format!(" ({} attempts)", report.attempts) } else { String::new() };
     lines.push(said(ERROR, "failed", &format!("{step}{time}: {}{attempts}", report.failure)));
     lines.extend(report.log_tail.lines().map(|line| format!("  | {line}")));
     if let Some(hint) = &report.failure.hint {
@@ -232,7 +236,10 @@ mod tests {
         check(Summary { reused: 0, ..some }, "0 reused, 3 ran, 0.8 s");
         check(Summary { ran: 0, ..some }, "nothing to run: 12 reused, 0.8 s");
         check(Summary { ran: 0, unchanged: 1, ..some }, "12 reused, 1 unchanged, 0 ran, 0.8 s");
-        check(Summary { interrupted: true, cancelled: 2, ..some }, "interrupted: 12 reused, 3 ran, 2 cancelled, 0.8 s");
+        check(
+            Summary { interrupted: true, cancelled: 2, ..some },
+            "interrupted: 12 reused, 3 ran, 2 cancelled, 0.8 s",
+        );
         let all = Summary {
             reused: 66_002,
             unchanged: 1,
@@ -257,7 +264,11 @@ mod tests {
         let check = |outcome, detail, expected: &[&str]| {
             assert_eq!(plain(&lines(&progress, &finished(outcome), detail)), expected);
         };
-        check(Outcome::Ran, Detail::Normal, &["ran       train  1.2 s  config.tree_species: douglas_fir → red_maple"]);
+        check(
+            Outcome::Ran,
+            Detail::Normal,
+            &["ran       train  1.2 s  config.tree_species: douglas_fir → red_maple"],
+        );
         check(Outcome::Ran, Detail::Quiet, &[]);
         check(Outcome::Reused, Detail::Normal, &[]);
         check(Outcome::Reused, Detail::Verbose, &["reused    train  took 1 min once"]);

@@ -133,7 +133,14 @@ mod tests {
     use super::*;
 
     fn finished(step: &str, outcome: Outcome) -> Event {
-        Event::StepFinished { step: step.to_owned(), outcome, elapsed_ms: 0, saved_ms: 0, failure: None, at_ms: 0 }
+        Event::StepFinished {
+            step: step.to_owned(),
+            outcome,
+            elapsed_ms: 0,
+            saved_ms: 0,
+            failure: None,
+            at_ms: 0,
+        }
     }
 
     fn started(step: &str) -> Event {
@@ -170,6 +177,9 @@ mod tests {
         assert_eq!(progress.time_left(at(120)), Some(Duration::from_secs(20)));
         assert_eq!(progress.sign_of_life(at(180)).as_deref(), Some("running   c  1 min, 1 left"));
         progress.absorb(&finished("c", Outcome::Failed), at(181));
-        assert_eq!((progress.failed.as_slice(), progress.sign_of_life(at(181))), (["c".to_owned()].as_slice(), None));
+        assert_eq!(
+            (progress.failed.as_slice(), progress.sign_of_life(at(181))),
+            (["c".to_owned()].as_slice(), None)
+        );
     }
 }

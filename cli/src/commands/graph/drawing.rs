@@ -15,7 +15,11 @@ pub(super) fn dot(to: &mut dyn Write, name: &str, nodes: &[Node]) -> io::Result<
             "to-be-recomputed" => "bold",
             _ => "dashed",
         };
-        writeln!(to, "  n{index} [label={}, style={style}];", quoted(&format!("{}\n{}", node.name, node.state())))?;
+        writeln!(
+            to,
+            "  n{index} [label={}, style={style}];",
+            quoted(&format!("{}\n{}", node.name, node.state()))
+        )?;
     }
     for (index, node) in nodes.iter().enumerate() {
         for input in &node.inputs {

@@ -124,12 +124,18 @@ mod tests {
         let mut nodes = example();
         for index in 0..20 {
             let inputs = vec![index % 3];
-            nodes.push(Node { name: format!("n{index}"), elements: 1, statuses: vec![("stored", 1)], inputs });
+            nodes.push(Node {
+                name: format!("n{index}"),
+                elements: 1,
+                statuses: vec![("stored", 1)],
+                inputs,
+            });
         }
         let spots = layout(&nodes);
         for (index, a) in spots.iter().enumerate() {
             for b in &spots[index + 1..] {
-                let apart = a.x + a.width <= b.x || b.x + b.width <= a.x || a.y.abs_diff(b.y) >= HEIGHT + GAP_Y;
+                let apart =
+                    a.x + a.width <= b.x || b.x + b.width <= a.x || a.y.abs_diff(b.y) >= HEIGHT + GAP_Y;
                 assert!(apart, "{a:?} {b:?}");
             }
             for input in &nodes[index].inputs {

@@ -227,7 +227,8 @@ impl Files {
         let folder = self.layout.quarantine();
         fs::create_dir_all(&folder).at("make", &folder)?;
         let from = self.layout.blob(&name);
-        let to = folder.join(format!("{name}-{}", self.new_name()));
+        let place = format!("{name}-{}", self.new_name());
+        let to = folder.join(&place);
         crash::point("quarantine.before-rename");
         match fs::rename(&from, &to) {
             Ok(()) => {}
@@ -236,7 +237,7 @@ impl Files {
         }
         crash::point("quarantine.after-rename");
         // The note is for people; that it could not be written (a full disk) changes nothing.
-        let _ = fs::write(to.with_extension("why"), format!("{why}\n"));
+        let _ = fs::write(folder.join(format!("{place}.why")), format!("{why}\n"));
         Ok(Some(to))
     }
 
@@ -582,3 +583,6 @@ pub(crate) fn token() -> String {
     }
     hasher.finalize().to_hex()[..16].to_owned()
 }
+
+#[cfg(test)]
+mod tests;

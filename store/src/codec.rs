@@ -251,3 +251,134 @@ pub mod bytes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::digest::Digest;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    enum Value {
+        Nothing,
+        Number(i64),
+        Text(String),
+        Bytes(#[serde(with = "bytes")] Vec<u8>),
+        List(Vec<Option<u32>>),
+        Named { digest: Digest, ratio: f64 },
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Nothing),
+            any::<i64>().prop_map(Value::Number),
+            any::<String>().prop_map(Value::Text),
+            prop::collection::vec(any::<u8>(), 0..300).prop_map(Value::Bytes),
+            prop::collection::vec(any::<Option<u32>>(), 0..30).prop_map(Value::List),
+            (any::<[u8; 32]>(), -1e9..1e9)
+                .prop_map(|(digest, ratio)| Value::Named { digest: Digest::from_bytes(digest), ratio }),
+        ]
+    }
+
+    #[test]
+    fn a_record_is_these_bytes() {
+        let record = encode(7, 2, &(1u8, "ab", 300u32)).unwrap();
+        let golden = [
+            0xca, 0x5e, 7, 2, 7, 0, 0, 0, // magic, kind, version, length
+            0, 0, 0, 0, // checksum, below
+            1, 2, b'a', b'b', 251, 44, 1,
+        ];
+        assert_eq!(record[..8], golden[..8]);
+        assert_eq!(record[12..], golden[12..]);
+        let covered = [&golden[..8], &golden[12..]].concat();
+        assert_eq!(record[8..12], crc32fast::hash(&covered).to_le_bytes());
+        assert_eq!(decode(7, 2, &record), Ok((1u8, "ab".to_owned(), 300u32)));
+        assert_eq!(kind_and_version(&record), Ok((7, 2)));
+        assert_eq!(record_bytes(&record), Ok(19));
+    }
+
+    #[test]
+    fn each_part_of_the_header_has_its_own_words() {
+        let record = encode(7, 2, "text").unwrap();
+        let check = |bytes: &[u8], words: &str| {
+            assert_eq!(decode::<String>(7, 2, bytes).unwrap_err().to_string(), words);
+        };
+        check(b"", "a record has 0 bytes instead of 12");
+        check(b"not a record", "these bytes are not a record");
+        let other = encode(8, 2, "text").unwrap();
+        check(&other, "a record of kind 8 stands where one of kind 7 should");
+        let newer = encode(7, 3, "text").unwrap();
+        check(&newer, "a record of kind 7 has version 3; this program reads version 2");
+        check(&record[..16], "a record has 16 bytes instead of 17");
+        check(&[&record[..], b"x"].concat(), "a record has 18 bytes instead of 17");
+        let mut flipped = record.clone();
+        flipped[14] ^= 1;
+        check(&flipped, "the checksum of a record is wrong");
+        let mut huge = record.clone();
+        huge[7] = 0xff;
+        check(&huge, "a record claims 4278190085 bytes, which is above the limit");
+        let number = encode(7, 2, &-1i64).unwrap();
+        assert!(matches!(decode::<String>(7, 2, &number), Err(DecodeError::Payload { .. })));
+        let two = encode(7, 2, &("a", "b")).unwrap();
+        check(&two, "a record does not hold what it should: 2 bytes are left over");
+    }
+
+    /// A record around a payload that nobody encoded, with a right header: what a checksum does not catch.
+    fn sealed(payload: &[u8]) -> Vec<u8> {
+        let mut record = encode(1, 1, &()).unwrap();
+        record.extend_from_slice(payload);
+        let length = u32::try_from(payload.len()).unwrap();
+        record[4..8].copy_from_slice(&length.to_le_bytes());
+        let checksum = checksum(&record);
+        record[8..12].copy_from_slice(&checksum.to_le_bytes());
+        record
+    }
+
+    #[test]
+    fn a_length_that_lies_takes_no_memory() {
+        // A list that claims 2^63 elements, and bytes that claim 200 MiB where there are none.
+        for payload in [&[4, 253, 0, 0, 0, 0, 0, 0, 0, 128][..], &[3, 252, 0, 0, 128, 12]] {
+            assert!(matches!(decode::<Value>(1, 1, &sealed(payload)), Err(DecodeError::Payload { .. })));
+        }
+    }
+
+    #[test]
+    fn bytes_are_also_bytes_in_text_formats() {
+        let place = crate::record::Place::Inline(vec![1, 2, 255]);
+        let record = encode(1, 1, &place).unwrap();
+        assert_eq!(record.len(), HEADER_BYTES + 5);
+        assert_eq!(decode(1, 1, &record), Ok(place));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_comes_back(value in value()) {
+            let record = encode(1, 1, &value).unwrap();
+            prop_assert_eq!(decode::<Value>(1, 1, &record), Ok(value));
+        }
+
+        #[test]
+        fn one_flipped_bit_is_noticed(value in value(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let mut record = encode(1, 1, &value).unwrap();
+            let at = at.index(record.len());
+            record[at] ^= 1 << bit;
+            prop_assert!(decode::<Value>(1, 1, &record).is_err());
+        }
+
+        #[test]
+        fn a_record_cut_short_is_noticed(value in value(), at in any::<prop::sample::Index>()) {
+            let record = encode(1, 1, &value).unwrap();
+            prop_assert!(decode::<Value>(1, 1, &record[..at.index(record.len())]).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode::<Value>(1, 1, &payload);
+            // Behind a right header, whatever is read must be what would be written, or an error.
+            let _ = decode::<Value>(1, 1, &sealed(&payload));
+            let _ = decode::<crate::record::ResultRecord>(1, 1, &sealed(&payload));
+        }
+    }
+}

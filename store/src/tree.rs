@@ -423,11 +423,11 @@ mod tests {
         assert_eq!(tree.digest(), Tree::digest_of(&golden));
         assert_eq!(
             tree.digest().to_hex(),
-            "0000000000000000000000000000000000000000000000000000000000000000"
+            "8bea7655d7cafe3f2b98ebe8af08c8463fbccef43819e3b3c2bddd2b4d88266b"
         );
         assert_eq!(
             Tree::default().digest().to_hex(),
-            "0000000000000000000000000000000000000000000000000000000000000000"
+            "9159dbc49deb7a14ad8465d67b02494dc4ce0748ca7ee8ca92f571508a330ebd"
         );
         assert_eq!(Tree::decode(&golden), Ok(tree));
     }

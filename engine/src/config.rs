@@ -32,3 +32,20 @@ pub struct Placed {
     /// Where.
     pub place: Option<Place>,
 }
+
+impl RunConfig {
+    /// Lays another over this one: key by key, what the other gives wins.
+    pub fn overlay(&mut self, other: Self) {
+        let Self { config, inputs, resources, pipeline, base_dir, warnings } = other;
+        for (mine, others) in
+            [(&mut self.config, config), (&mut self.inputs, inputs), (&mut self.resources, resources)]
+        {
+            for (name, values) in others {
+                mine.entry(name).or_default().extend(values);
+            }
+        }
+        self.pipeline.extend(pipeline);
+        self.base_dir = base_dir.or(self.base_dir.take());
+        self.warnings.extend(warnings);
+    }
+}

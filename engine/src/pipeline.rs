@@ -1,5 +1,7 @@
 //! What a pipeline is: invocations of solids, joined by their inputs. Made by `file/` or by the typed builder.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,210 @@
+//! How outputs of other steps are named: `emit_dog`, `emit_dog.chart`, `train[*]`, `train[lr=0.1,depth=4].model`.
+//!
+//! Pure. Whether what is named exists is checked where the whole pipeline is known.
+
+use crate::pipeline::{OutputRef, Pick};
+
+/// What is wrong with a reference, a template or a name: what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrong {
+    /// A lower-case fragment.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Wrong {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Whether this is a name: a letter or `_`, then letters, digits, `_` and `-`.
+pub fn is_name(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+/// Parses a reference as it stands in a pipeline file.
+///
+/// # Errors
+/// It is none: what is wrong, and what was probably meant.
+pub fn reference(text: &str) -> Result<OutputRef, Wrong> {
+    let text = text.trim();
+    let end = text.find(['[', '.']).unwrap_or(text.len());
+    let (step, rest) = text.split_at(end);
+    if !is_name(step) {
+        let wrong = Wrong::new(format!("`{text}` is no name of a step"));
+        return Err(if text.contains(['/', '*']) || text.starts_with('.') {
+            wrong.hint(format!("for a file of the project write {{path: {text}}}"))
+        } else if text.contains("{{") {
+            wrong.hint("an input names a step: placeholders stand in `path`, `probe`, `env` and `command`")
+        } else if text.contains(char::is_whitespace) {
+            wrong.hint(format!(
+                "for a literal write {{value: \"{text}\"}}, for what a command prints {{probe: {text}}}"
+            ))
+        } else {
+            wrong.hint("a name is letters, digits, `_` and `-`, and begins with a letter or `_`")
+        });
+    }
+    let (pick, rest) = match rest.strip_prefix('[') {
+        Some(inner) => pick(text, inner)?,
+        None => (Pick::Same, rest),
+    };
+    let output = match rest.strip_prefix('.') {
+        None if rest.is_empty() => None,
+        None => {
+            return Err(Wrong::new(format!("`{rest}` follows `]` in `{text}`"))
+                .hint("an output is written behind a dot: train[*].model"));
+        }
+        Some(output) if is_name(output) => Some(output.to_owned()),
+        Some(output) => {
+            let wrong = Wrong::new(format!("`{output}` is no name of an output"));
+            return Err(match (output.split_once('.'), output.split_once('[')) {
+                (_, Some((name, inner))) => {
+                    wrong.hint(format!("the elements stand before the output: {step}[{inner}.{name}"))
+                }
+                (Some((name, _)), None) if is_name(name) => wrong.hint(format!(
+                    "an extension belongs to the file, not to the name: write `{step}.{name}`; for a file of the \
+                     project {{path: {text}}}"
+                )),
+                _ => wrong,
+            });
+        }
+    };
+    Ok(OutputRef { step: step.to_owned(), pick, output, place: None })
+}
+
+/// What stands between `[` and `]`, and what follows.
+fn pick<'t>(text: &str, inner: &'t str) -> Result<(Pick, &'t str), Wrong> {
+    let unclosed = || Wrong::new(format!("the `[` of `{text}` is never closed"));
+    if let Some(rest) = inner.strip_prefix("*]") {
+        return Ok((Pick::All, rest));
+    }
+    let shape = || {
+        Wrong::new(format!("between the brackets of `{text}` stands neither `*` nor `axis=value`"))
+            .hint("train[*] is all elements, train[lr=0.1] those with that value, train[lr=0.1,depth=4] one")
+    };
+    let mut labels: Vec<(String, String)> = Vec::new();
+    let mut rest = inner;
+    loop {
+        let Some(equals) = rest.find(['=', ',', ']']) else { return Err(unclosed()) };
+        let axis = rest[..equals].trim();
+        if !rest[equals..].starts_with('=') || !is_name(axis) {
+            return Err(shape());
+        }
+        let (label, after) = label(&rest[equals + 1..]).ok_or_else(unclosed)?;
+        if labels.iter().any(|(known, _)| known == axis) {
+            return Err(Wrong::new(format!("the axis `{axis}` is given twice in `{text}`")));
+        }
+        labels.push((axis.to_owned(), label));
+        if let Some(after) = after.strip_prefix(']') {
+            return Ok((Pick::Where(labels), after));
+        }
+        rest = after.strip_prefix(',').ok_or_else(shape)?;
+    }
+}
+
+/// A label up to `,` or `]`. One that holds these itself goes between double quotes, as in JSON; brackets and
+/// braces that are balanced (a list as value) need none.
+fn label(text: &str) -> Option<(String, &str)> {
+    let text = text.trim_start();
+    if text.starts_with('"') {
+        let mut read = serde_json::Deserializer::from_str(text).into_iter::<String>();
+        let label = read.next()?.ok()?;
+        return Some((label, text[read.byte_offset()..].trim_start()));
+    }
+    let mut depth = 0_u32;
+    for (at, c) in text.char_indices() {
+        match c {
+            ',' | ']' if depth == 0 => return Some((text[..at].trim_end().to_owned(), &text[at..])),
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A declared name with an extension, as inputs and outputs have it: `tree.txt` is named `tree`.
+pub(crate) fn name_of(file_name: &str) -> &str {
+    file_name.split_once('.').map_or(file_name, |(name, _)| name)
+}
+
+/// The environment variable that tells where an input or output is: `CAS_INPUT_DOG_BREED`.
+pub fn variable(prefix: &str, name: &str) -> String {
+    let mut variable = String::with_capacity(prefix.len() + name.len());
+    variable.push_str(prefix);
+    variable.extend(name.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_uppercase() }));
+    variable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let shown = match reference(text) {
+            Ok(OutputRef { step, pick, output, .. }) => format!("{step} {pick:?} {output:?}"),
+            Err(Wrong { message, hint }) => format!("{message} / {}", hint.unwrap_or_default()),
+        };
+        assert_eq!(shown, expected, "{text}");
+    }
+
+    #[test]
+    fn references_name_a_step_elements_and_an_output() {
+        check("emit_dog", "emit_dog Same None");
+        check(" emit-dog.chart ", "emit-dog Same Some(\"chart\")");
+        check("train[*]", "train All None");
+        check("train[*].model", "train All Some(\"model\")");
+        check("train[lr=0.1]", r#"train Where([("lr", "0.1")]) None"#);
+        check("train[lr=0.1, depth=4].m", r#"train Where([("lr", "0.1"), ("depth", "4")]) Some("m")"#);
+        check(r#"t[a="x,]y"]"#, r#"t Where([("a", "x,]y")]) None"#);
+        check("t[a=[1,2],b=x]", r#"t Where([("a", "[1,2]"), ("b", "x")]) None"#);
+        check("t[a=]", r#"t Where([("a", "")]) None"#);
+    }
+
+    #[test]
+    fn what_is_no_reference_says_what_was_meant() {
+        check(
+            "data/notes.txt",
+            "`data/notes.txt` is no name of a step / for a file of the project write {path: data/notes.txt}",
+        );
+        check(
+            "notes.tar.gz",
+            "`tar.gz` is no name of an output / an extension belongs to the file, not to the name: write `notes.tar`; for a file of the project {path: notes.tar.gz}",
+        );
+        check(
+            "3",
+            "`3` is no name of a step / a name is letters, digits, `_` and `-`, and begins with a letter or `_`",
+        );
+        check(
+            "date +%F",
+            "`date +%F` is no name of a step / for a literal write {value: \"date +%F\"}, for what a command prints {probe: date +%F}",
+        );
+        check("train[", "the `[` of `train[` is never closed / ");
+        check(
+            "train[x]",
+            "between the brackets of `train[x]` stands neither `*` nor `axis=value` / train[*] is all elements, train[lr=0.1] those with that value, train[lr=0.1,depth=4] one",
+        );
+        check("train[a=1,a=2]", "the axis `a` is given twice in `train[a=1,a=2]` / ");
+        check(
+            "train[a=1]x",
+            "`x` follows `]` in `train[a=1]x` / an output is written behind a dot: train[*].model",
+        );
+        check(
+            "train.model[*]",
+            "`model[*]` is no name of an output / the elements stand before the output: train[*].model",
+        );
+        check(
+            "",
+            "`` is no name of a step / a name is letters, digits, `_` and `-`, and begins with a letter or `_`",
+        );
+    }
+}

@@ -1,0 +1,659 @@
+//! What can be wrong with a pipeline that needs no mode and no run config to be seen: names, references, places and
+//! placeholders. The same words for pipelines from a file and from Rust.
+//!
+//! Pure, and linear in the size of the pipeline: names that are near are only looked for where one is wrong.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::error::{Diagnostic, Place};
+use crate::file::{is_name, variable};
+use crate::pipeline::{Axis, Input, Invocation, OutputRef, Pick, Pipeline, Source};
+use crate::resource::Resource;
+use crate::solid::{Body, EnvVar, Line, OutputDecl, Part, Pattern, Solid, Template};
+use crate::value::{listed, nearest};
+
+/// The resource whose config says where the store is; it needs no definition.
+const RESERVED: &str = "io_manager";
+
+/// Something that is wrong; `before`: it is about the placeholder of its text that so many `{{` precede.
+pub(crate) struct Finding {
+    pub(crate) diagnostic: Diagnostic,
+    pub(crate) before: Option<usize>,
+}
+
+impl Pipeline {
+    /// Everything that is wrong with names, references, places and placeholders.
+    pub fn check(&self) -> Vec<Diagnostic> {
+        self.findings().into_iter().map(|finding| finding.diagnostic).collect()
+    }
+
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let mut check = Check::new(self);
+        check.resources();
+        check.schema_names("config", &self.config);
+        for invocation in &self.invocations {
+            check.invocation(invocation);
+        }
+        check.publish();
+        check.findings
+    }
+}
+
+struct Check<'p> {
+    pipeline: &'p Pipeline,
+    by_name: HashMap<&'p str, &'p Invocation>,
+    /// Each definition of each resource, in whatever mode.
+    definitions: BTreeMap<&'p str, Vec<&'p Resource>>,
+    /// Solids that were checked, by where they are: several invocations share one.
+    solids: HashSet<*const Solid>,
+    findings: Vec<Finding>,
+}
+
+impl<'p> Check<'p> {
+    fn new(pipeline: &'p Pipeline) -> Self {
+        let mut by_name = HashMap::with_capacity(pipeline.invocations.len());
+        let mut findings = Vec::new();
+        for invocation in &pipeline.invocations {
+            if by_name.insert(invocation.name.as_str(), invocation).is_some() {
+                let message = format!("two invocations are named `{}`", invocation.name);
+                let diagnostic = Diagnostic::new(message).at(invocation.place.as_ref());
+                findings.push(Finding { diagnostic: diagnostic.hint("give one another name"), before: None });
+            }
+        }
+        let mut definitions: BTreeMap<&str, Vec<&Resource>> = BTreeMap::new();
+        let modes = pipeline.modes.iter().flat_map(|mode| &mode.resources);
+        for (name, resource) in pipeline.resources.iter().chain(modes) {
+            definitions.entry(name).or_default().push(resource);
+        }
+        Self { pipeline, by_name, definitions, solids: HashSet::new(), findings }
+    }
+
+    fn say(&mut self, place: Option<&Place>, message: impl Into<String>, hint: impl Into<String>) {
+        let hint: String = hint.into();
+        let diagnostic = Diagnostic::new(message).at(place);
+        let diagnostic = Diagnostic { hint: (!hint.is_empty()).then_some(hint), ..diagnostic };
+        self.findings.push(Finding { diagnostic, before: None });
+    }
+
+    fn name(&mut self, what: &str, name: &str, place: Option<&Place>) {
+        if !is_name(name) {
+            let hint = "a name is letters, digits, `_` and `-`, and begins with a letter or `_`";
+            self.say(place, format!("`{name}` is no name for {what}"), hint);
+        }
+    }
+
+    fn schema_names(&mut self, what: &str, schema: &crate::value::Schema) {
+        for (key, field) in &schema.fields {
+            self.name(what, key, field.place.as_ref());
+        }
+    }
+
+    fn resources(&mut self) {
+        let mut modes = HashSet::new();
+        for mode in &self.pipeline.modes {
+            if !modes.insert(mode.name.as_str()) {
+                self.say(None, format!("two modes are named `{}`", mode.name), "");
+            }
+        }
+        let all: Vec<&Resource> = self.definitions.values().flatten().copied().collect();
+        for resource in all {
+            let place = resource.place.as_ref();
+            self.name("a resource", &resource.name, place);
+            if resource.name == RESERVED {
+                let hint = "give only its config, in a run config: resources.io_manager.config.base_dir";
+                self.say(place, format!("`{RESERVED}` is reserved: it says where the store is"), hint);
+            }
+            if resource.version.is_none() && resource.probe.is_none() && resource.files.is_empty() {
+                let message = format!("the resource `{}` has no version", resource.name);
+                let hint = "give a version: \"1\", a probe: tool --version, or files: [tool.cfg]";
+                self.say(place, message, hint);
+            }
+            self.schema_names("a config field", &resource.config);
+            self.patterns(&resource.files, "a file of a resource");
+            self.needs(&resource.resources, place, &format!("the resource `{}`", resource.name));
+            let templates = resource.probe.iter().chain(resource.env.iter().map(|(_, template)| template));
+            for template in templates {
+                for (before, part) in template.holes() {
+                    if let Part::Config(path) = part
+                        && let Some(key) = path.first()
+                        && !resource.config.fields.contains_key(key)
+                    {
+                        let known = resource.config.fields.keys();
+                        self.placeholder(template, before, part, "the resource has no config", key, known);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the resources that something needs exist, in whatever mode.
+    fn needs(&mut self, names: &[String], place: Option<&Place>, who: &str) {
+        for name in names {
+            if self.definitions.contains_key(name.as_str()) {
+                continue;
+            }
+            let known: Vec<&str> = self.definitions.keys().copied().collect();
+            let hint = if name == RESERVED {
+                "it says where the store is, and no step can need it".to_owned()
+            } else {
+                near(name, known, "define it: resources: {python: {probe: python3 -VV}}")
+            };
+            self.say(place, format!("{who} needs the resource `{name}`, which is not defined"), hint);
+        }
+    }
+
+    /// Paths that are declared as the project's own.
+    fn patterns(&mut self, patterns: &[Pattern], what: &str) {
+        for pattern in patterns {
+            let place = pattern.place.as_ref();
+            if pattern.text.contains("{{") {
+                let hint = "its version has to be known before any value is: name the file, or use a glob";
+                self.say(place, format!("{what} takes no placeholders"), hint);
+            } else if let Some(wrong) = leaves(&pattern.text) {
+                let hint = "what lies elsewhere can be an input: {path: …, external: true}";
+                self.say(place, format!("`{}` {wrong}, and {what} is the project's own", pattern.text), hint);
+            }
+        }
+    }
+
+    fn invocation(&mut self, invocation: &'p Invocation) {
+        let solid = &*invocation.solid;
+        self.name("a step", &invocation.name, invocation.place.as_ref());
+        if self.solids.insert(std::ptr::from_ref(solid)) {
+            self.solid(solid);
+        }
+        for axis in &invocation.matrix {
+            self.axis(axis, invocation);
+        }
+        self.inputs(invocation);
+        self.templates(invocation);
+    }
+
+    fn axis(&mut self, axis: &Axis, invocation: &Invocation) {
+        let place = invocation.place.as_ref();
+        self.name("an axis", &axis.name, place);
+        if let Some(field) = invocation.solid.config.fields.get(&axis.name) {
+            let message =
+                format!("`{}` is a config key of `{}` and an axis of its matrix", axis.name, invocation.name);
+            let hint = "matrix values are config: take it out of `config`, or name the axis otherwise";
+            let place = field.place.as_ref().or(place).cloned();
+            self.say(place.as_ref(), message, hint);
+        }
+        if axis.name == "resources" {
+            self.say(
+                place,
+                "`resources` cannot be an axis",
+                "config.json holds the config of resources under it",
+            );
+        }
+        if axis.points.is_empty() {
+            self.say(place, format!("the axis `{}` has no values", axis.name), "name at least one");
+        }
+    }
+
+    fn solid(&mut self, solid: &Solid) {
+        let place = solid.place.as_ref();
+        let who = format!("the solid `{}`", solid.name);
+        self.needs(&solid.resources, place, &who);
+        self.schema_names("a config field", &solid.config);
+        self.patterns(&solid.code, "code");
+        if let Some(field) = solid.config.fields.get("resources") {
+            let place = field.place.clone();
+            let hint = "config.json holds the config of resources under it: name the field otherwise";
+            self.say(place.as_ref(), "a config field cannot be named `resources`", hint);
+        }
+        for (key, field) in &solid.config.fields {
+            let Some(name) = &field.from_pipeline else { continue };
+            if !self.pipeline.config.fields.contains_key(name) {
+                let known = self.pipeline.config.fields.keys().map(String::as_str).collect();
+                let hint = near(name, known, "declare it in the config of the pipeline");
+                let place = field.place.clone();
+                self.say(
+                    place.as_ref(),
+                    format!("`{key}` takes `${name}`, which the pipeline's config lacks"),
+                    hint,
+                );
+            }
+        }
+        if matches!(solid.body, Body::Function(_)) && solid.version.is_none() && solid.code.is_empty() {
+            let hint = "give file_version!(), crate_version!(), a text, or `volatile`";
+            self.say(place, format!("{who} has no version"), hint);
+        }
+        self.outputs(solid);
+        self.environment(solid);
+    }
+
+    fn outputs(&mut self, solid: &Solid) {
+        let mut variables: HashMap<String, &OutputDecl> = HashMap::new();
+        let mut places: BTreeMap<Vec<&str>, &OutputDecl> = BTreeMap::new();
+        for output in &solid.outputs {
+            let place = output.place.as_ref();
+            self.name("an output", &output.name, place);
+            if let Some(other) = variables.insert(variable("CAS_OUTPUT_", &output.name), output) {
+                let message = if other.name == output.name {
+                    format!("the output `{}` is declared twice", output.name)
+                } else {
+                    format!("the outputs `{}` and `{}` give one variable", other.name, output.name)
+                };
+                self.say(place, message, "give one another name");
+                continue;
+            }
+            if matches!(solid.body, Body::Function(_)) {
+                continue;
+            }
+            if output.at.contains("{{") {
+                self.say(place, "the place of an output takes no placeholders", "");
+                continue;
+            }
+            let parts: Vec<&str> = output.at.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+            if let Some(wrong) = leaves(&output.at) {
+                self.say(place, format!("`{}` {wrong}", output.at), "an output lies in the step's folder");
+            } else if parts.is_empty() || parts == ["outputs"] {
+                let hint = "name a file or folder in it";
+                self.say(place, format!("`{}` is a folder that is always there", output.at), hint);
+            } else if matches!(parts[0], "inputs" | "config.json") {
+                let hint = "what a step is given stays as it is";
+                self.say(place, format!("`{}` is where the step is given things", output.at), hint);
+            } else {
+                places.insert(parts, output);
+            }
+        }
+        // Sorted by parts, a place comes directly before those that are inside of it.
+        let sorted: Vec<_> = places.into_iter().collect();
+        for (at, (outer, first)) in sorted.iter().enumerate() {
+            if let Some((_, second)) = sorted[at + 1..].first().filter(|(inner, _)| inner.starts_with(outer))
+            {
+                let message = format!("the output `{}` lies inside of `{}`", second.name, first.name);
+                self.say(second.place.as_ref(), message, "give each a place of its own, with `at`");
+            }
+        }
+        let known = solid.outputs.iter().map(|output| output.at.as_str());
+        if known.collect::<HashSet<_>>().len() < variables.len() && !matches!(solid.body, Body::Function(_)) {
+            let mut seen: HashMap<&str, &OutputDecl> = HashMap::new();
+            for output in &solid.outputs {
+                if let Some(first) = seen.insert(&output.at, output)
+                    && first.name != output.name
+                {
+                    let message =
+                        format!("the outputs `{}` and `{}` have one place", first.name, output.name);
+                    self.say(output.place.as_ref(), message, "give each a place of its own, with `at`");
+                }
+            }
+        }
+        if let Body::Command(command) = &solid.body
+            && let Some(stdout) = &command.stdout
+            && !solid.outputs.iter().any(|output| output.name == *stdout)
+        {
+            let known = solid.outputs.iter().map(|output| output.name.as_str()).collect();
+            let hint = near(stdout, known, "declare it");
+            self.say(
+                command.place.as_ref(),
+                format!("standard output is to be `{stdout}`, which is no output"),
+                hint,
+            );
+        }
+    }
+
+    fn environment(&mut self, solid: &Solid) {
+        let mut seen: HashMap<&str, &str> = HashMap::new();
+        let hashed = solid.env.iter().map(|variable| (variable.name(), "env"));
+        let passed = solid.pass_env.iter().map(|name| (name.as_str(), "pass_env"));
+        let secret = solid.secrets.iter().map(|name| (name.as_str(), "secrets"));
+        for (name, key) in hashed.chain(passed).chain(secret) {
+            if let Some(other) = seen.insert(name, key) {
+                let message =
+                    format!("the variable `{name}` is in `{other}` and in `{key}` of `{}`", solid.name);
+                self.say(solid.place.as_ref(), message, "it is either hashed, passed or secret");
+            }
+            if name.starts_with("CAS_") {
+                let message =
+                    format!("the variable `{name}` of `{}` is one of those that steps are given", solid.name);
+                self.say(solid.place.as_ref(), message, "names that begin with CAS_ are taken");
+            }
+        }
+    }
+
+    fn inputs(&mut self, invocation: &Invocation) {
+        let mut variables: HashMap<String, &Input> = HashMap::new();
+        for input in &invocation.inputs {
+            let place = input.place.as_ref();
+            self.name("an input", &input.name, place);
+            if let Some(other) = variables.insert(variable("CAS_INPUT_", &input.name), input) {
+                let message = if other.name == input.name {
+                    format!("the input `{}` is given twice", input.name)
+                } else {
+                    format!("the inputs `{}` and `{}` give one variable", other.name, input.name)
+                };
+                self.say(place, message, "give one another name");
+            }
+            match &input.source {
+                Source::Output(reference) => self.reference(reference, place),
+                Source::FanIn(references) => {
+                    for reference in references {
+                        self.reference(reference, place);
+                    }
+                }
+                Source::Path { path, external } => {
+                    let start = match path.parts.first() {
+                        Some(Part::Text(text)) => text.as_str(),
+                        _ => "",
+                    };
+                    let wrong = leaves(start).or_else(|| {
+                        let texts = path.parts.iter().filter_map(|part| match part {
+                            Part::Text(text) => Some(text),
+                            _ => None,
+                        });
+                        texts.map(|text| leaves(text)).find(|wrong| *wrong == Some(UPWARDS)).flatten()
+                    });
+                    if let (Some(wrong), false) = (wrong, *external) {
+                        let hint = "add `external: true` if it is meant: {path: …, external: true}";
+                        let place = path.place.clone().or_else(|| place.cloned());
+                        self.say(place.as_ref(), format!("`{}` {wrong}", path.text), hint);
+                    }
+                }
+                Source::Value(_) | Source::Default(_) | Source::Probe { .. } => {}
+            }
+        }
+    }
+
+    /// Whether a reference names a step, an output of it, and axes and values that it has.
+    fn reference(&mut self, reference: &OutputRef, place: Option<&Place>) {
+        let place = reference.place.as_ref().or(place);
+        let Some(of) = self.by_name.get(reference.step.as_str()).copied() else {
+            let known = self.by_name.keys().copied().collect();
+            let hint = near(
+                &reference.step,
+                known,
+                "a file of the project is written {path: …}, a literal {value: …}",
+            );
+            return self.say(place, format!("there is no step `{}`", reference.step), hint);
+        };
+        let outputs = &of.solid.outputs;
+        match &reference.output {
+            Some(name) if !outputs.iter().any(|output| output.name == *name) => {
+                let known = outputs.iter().map(|output| output.name.as_str()).collect();
+                let hint = near(name, known, "it has no outputs");
+                self.say(place, format!("`{}` has no output `{name}`", of.name), hint);
+            }
+            None if outputs.is_empty() => {
+                self.say(place, format!("`{}` has no outputs", of.name), "nothing of it can be an input");
+            }
+            None if outputs.len() > 1 && !outputs.iter().any(|output| output.name == "result") => {
+                let names: Vec<String> =
+                    outputs.iter().map(|output| format!("{}.{}", of.name, output.name)).collect();
+                let message = format!("`{}` has several outputs, and none is named `result`", of.name);
+                self.say(place, message, format!("write {}", listed(&names)));
+            }
+            Some(_) | None => {}
+        }
+        match &reference.pick {
+            Pick::Same => {}
+            Pick::All if of.matrix.is_empty() => {
+                let hint = format!("write `{}`", reference.step);
+                self.say(place, format!("`{}` has no matrix, so there is one of it", of.name), hint);
+            }
+            Pick::All => {}
+            Pick::Where(labels) => {
+                for (name, label) in labels {
+                    let Some(axis) = of.matrix.iter().find(|axis| axis.name == *name) else {
+                        let known = of.matrix.iter().map(|axis| axis.name.as_str()).collect();
+                        let hint = near(name, known, "it has no matrix");
+                        self.say(place, format!("`{}` has no axis `{name}`", of.name), hint);
+                        continue;
+                    };
+                    if !axis.points.iter().any(|point| point.label == *label) {
+                        let known = axis.points.iter().map(|point| point.label.as_str()).collect();
+                        let hint = near(label, known, "");
+                        self.say(
+                            place,
+                            format!("the axis `{name}` of `{}` has no value `{label}`", of.name),
+                            hint,
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether each placeholder names something that this invocation has.
+    fn templates(&mut self, invocation: &Invocation) {
+        let solid = &*invocation.solid;
+        let mut all: Vec<(&Template, bool)> = Vec::new();
+        if let Body::Command(command) = &solid.body {
+            let shell = matches!(command.line, Line::Shell { .. });
+            all.extend(command.line.templates().iter().map(|template| (template, shell)));
+        }
+        for variable in &solid.env {
+            if let EnvVar::Set(_, template) = variable {
+                all.push((template, false));
+            }
+        }
+        for input in &invocation.inputs {
+            match &input.source {
+                Source::Path { path, .. } => all.push((path, false)),
+                Source::Probe { command, .. } => all.push((command, false)),
+                Source::Output(_) | Source::FanIn(_) | Source::Value(_) | Source::Default(_) => {}
+            }
+        }
+        for (template, shell) in all {
+            for (before, part) in template.holes() {
+                self.part(invocation, template, before, part);
+            }
+            self.several(invocation, template, shell);
+        }
+    }
+
+    fn part(&mut self, invocation: &Invocation, template: &Template, before: usize, part: &Part) {
+        let solid = &*invocation.solid;
+        match part {
+            Part::Text(_) | Part::Cpus => {}
+            Part::Input(name) if !invocation.inputs.iter().any(|input| input.name == *name) => {
+                let known = invocation.inputs.iter().map(|input| &input.name);
+                let what = format!("`{}` has no input", invocation.name);
+                self.placeholder(template, before, part, &what, name, known);
+            }
+            Part::Output(name) if !solid.outputs.iter().any(|output| output.name == *name) => {
+                let known = solid.outputs.iter().map(|output| &output.name);
+                let what = format!("`{}` has no output", solid.name);
+                self.placeholder(template, before, part, &what, name, known);
+            }
+            Part::Config(path) => {
+                let Some(key) = path.first() else { return };
+                let axes = invocation.matrix.iter().map(|axis| &axis.name);
+                if !solid.config.fields.contains_key(key) && !axes.clone().any(|axis| axis == key) {
+                    let known = solid.config.fields.keys().chain(axes);
+                    let what = format!("`{}` has no config", invocation.name);
+                    self.placeholder(template, before, part, &what, key, known);
+                }
+            }
+            Part::Matrix { axis, column } => {
+                let Some(known) = invocation.matrix.iter().find(|known| known.name == *axis) else {
+                    let axes = invocation.matrix.iter().map(|axis| &axis.name);
+                    let what = format!("`{}` has no axis", invocation.name);
+                    return self.placeholder(template, before, part, &what, axis, axes);
+                };
+                let (Some(column), Some(point)) = (column, known.points.first()) else { return };
+                if let crate::value::Value::Map(columns) = &point.value {
+                    if !columns.contains_key(column) {
+                        let what = format!("the axis `{axis}` has no column");
+                        self.placeholder(template, before, part, &what, column, columns.keys());
+                    }
+                } else {
+                    let what = format!("the values of the axis `{axis}` are no rows, so it has no column");
+                    self.placeholder(template, before, part, &what, column, std::iter::empty());
+                }
+            }
+            Part::Resource { name, path } => {
+                let needed = self.needed(&solid.resources);
+                if !needed.contains(name) {
+                    let what = format!("`{}` does not need the resource", solid.name);
+                    return self.placeholder(template, before, part, &what, name, needed.iter());
+                }
+                let (Some(key), Some(definitions)) = (path.first(), self.definitions.get(name.as_str()))
+                else {
+                    return;
+                };
+                if !definitions.iter().any(|resource| resource.config.fields.contains_key(key)) {
+                    let known: Vec<&String> =
+                        definitions.iter().flat_map(|resource| resource.config.fields.keys()).collect();
+                    let what = format!("the resource `{name}` has no config");
+                    self.placeholder(template, before, part, &what, key, known.into_iter());
+                }
+            }
+            Part::Input(_) | Part::Output(_) => {}
+        }
+    }
+
+    /// The resources that these need, and those that they need in turn, in whatever mode.
+    fn needed(&self, names: &[String]) -> Vec<String> {
+        let mut needed: Vec<String> = Vec::new();
+        let mut open: Vec<&str> = names.iter().map(String::as_str).rev().collect();
+        while let Some(name) = open.pop() {
+            if needed.iter().any(|known| known == name) {
+                continue;
+            }
+            needed.push(name.to_owned());
+            for resource in self.definitions.get(name).into_iter().flatten() {
+                open.extend(resource.resources.iter().map(String::as_str));
+            }
+        }
+        needed
+    }
+
+    /// A placeholder that is several paths has to stand alone: glued to a text, only its first would be.
+    fn several(&mut self, invocation: &Invocation, template: &Template, shell: bool) {
+        for (index, part) in template.parts.iter().enumerate() {
+            let Part::Input(name) = part else { continue };
+            let several = invocation.inputs.iter().any(|input| {
+                input.name == *name
+                    && match &input.source {
+                        Source::FanIn(_) => true,
+                        Source::Output(reference) => reference.pick == Pick::All,
+                        _ => false,
+                    }
+            });
+            let side = |index: Option<usize>| index.and_then(|index| template.parts.get(index));
+            let (left, right) = (side(index.checked_sub(1)), side(Some(index + 1)));
+            if !several || (left.is_none() && right.is_none()) {
+                continue;
+            }
+            let apart = |c: char| c.is_whitespace() || ";&|()".contains(c);
+            let free = shell
+                && match left {
+                    None => true,
+                    // After a redirection only the first path would be redirected.
+                    Some(Part::Text(text)) => {
+                        text.ends_with(apart) && !text.trim_end_matches([' ', '\t']).ends_with(['<', '>'])
+                    }
+                    Some(_) => false,
+                }
+                && match right {
+                    None => true,
+                    Some(Part::Text(text)) => text.starts_with(|c| apart(c) || c == '<' || c == '>'),
+                    Some(_) => false,
+                };
+            if !free {
+                let place = template.place.clone();
+                let before = template.holes().position(|(_, hole)| std::ptr::eq(hole, part));
+                let before = before.and_then(|nth| template.holes().nth(nth)).map(|(before, _)| before);
+                let message = format!("`{}` is several paths, and stands beside other text", part.written());
+                let hint = if shell {
+                    "put blanks around it; its folder is $CAS_INPUT_… in the environment"
+                } else {
+                    "let it be an item of its own: each path becomes one argument"
+                };
+                let diagnostic = Diagnostic::new(message).at(place.as_ref()).hint(hint);
+                self.findings.push(Finding { diagnostic, before });
+            }
+        }
+    }
+
+    fn placeholder<'n>(
+        &mut self,
+        template: &Template,
+        before: usize,
+        part: &Part,
+        what: &str,
+        name: &str,
+        known: impl Iterator<Item = &'n String>,
+    ) {
+        let known = known.map(String::as_str).collect();
+        let hint = near(name, known, "declare it, or take the placeholder away");
+        let message = format!("{what} `{name}`, for which `{}` asks", part.written());
+        let diagnostic = Diagnostic::new(message).at(template.place.as_ref()).hint(hint);
+        self.findings.push(Finding { diagnostic, before: Some(before) });
+    }
+
+    fn publish(&mut self) {
+        let mut seen = HashSet::new();
+        for publish in &self.pipeline.publish {
+            let reference = &publish.what;
+            let place = reference.place.as_ref();
+            self.reference(reference, None);
+            if publish.target.contains("{{") {
+                let hint = "a target that ends in `/` gets one file for each element, named by its label";
+                self.say(place, "the target of `publish` takes no placeholders", hint);
+            } else if let Some(wrong) = leaves(&publish.target) {
+                self.say(place, format!("`{}` {wrong}", publish.target), "results are put into the project");
+            } else if publish.target.split('/').all(|part| matches!(part, "" | ".")) {
+                self.say(
+                    place,
+                    format!("`{}` is the project itself", publish.target),
+                    "name a file, or a folder with `/` behind it",
+                );
+            }
+            if !seen.insert(publish.target.trim_end_matches('/')) {
+                self.say(place, format!("two outputs are published as `{}`", publish.target), "");
+            }
+            let Some(of) = self.by_name.get(reference.step.as_str()) else { continue };
+            if of.matrix.is_empty() {
+                continue;
+            }
+            let output = reference.output.as_ref().map(|output| format!(".{output}")).unwrap_or_default();
+            match &reference.pick {
+                Pick::Same => {
+                    let hint = format!("write \"{}[*]{output}\": for all of them", reference.step);
+                    self.say(
+                        place,
+                        format!("`{}` has a matrix, so there are several of it", reference.step),
+                        hint,
+                    );
+                }
+                Pick::All if !publish.target.ends_with('/') => {
+                    let hint = format!("write `{}/`: one file for each element is put there", publish.target);
+                    self.say(place, format!("several outputs are published as `{}`", publish.target), hint);
+                }
+                Pick::Where(labels) if labels.len() < of.matrix.len() && !publish.target.ends_with('/') => {
+                    let hint = format!("pick a value on each axis, or write `{}/`", publish.target);
+                    self.say(place, format!("several outputs are published as `{}`", publish.target), hint);
+                }
+                Pick::All | Pick::Where(_) => {}
+            }
+        }
+    }
+}
+
+const UPWARDS: &str = "leads out of the project";
+
+/// Why a path is not one below the folder, if it is not.
+fn leaves(path: &str) -> Option<&'static str> {
+    if path.starts_with('/') {
+        Some("is absolute")
+    } else if path.starts_with("~/") || path == "~" {
+        Some("begins with `~`, which is no folder here")
+    } else if path.split('/').any(|part| part == "..") {
+        Some(UPWARDS)
+    } else {
+        None
+    }
+}
+
+/// ``did you mean `x`?``, or the names there are.
+fn near(name: &str, known: Vec<&str>, none: &str) -> String {
+    if let Some(near) = nearest(name, known.iter().copied()) {
+        return format!("did you mean `{near}`?");
+    }
+    let mut names: Vec<String> = known.into_iter().map(str::to_owned).collect();
+    names.sort_unstable();
+    if names.is_empty() { none.to_owned() } else { format!("there is {}", listed(&names)) }
+}

@@ -1,0 +1,173 @@
+//! `cas logs`: what steps printed.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use cas_engine::memo::{self, Memo};
+use cas_engine::record::StepRecord;
+use cas_store::{Digest, Store};
+use serde::Serialize;
+
+use super::{done, out, runs};
+use crate::address::Ground;
+use crate::args::Which;
+use crate::failure::{Code, Failure};
+use crate::report::json;
+use crate::session::World;
+
+/// Print what a step printed
+///
+/// For each STEP, its attempts in the last run that executed it, failed ones too; if no run that is kept did, what
+/// is stored with its result. Without STEP, all steps that the last run executed.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  $ cas logs train
+  $ cas logs --run 12")]
+pub(crate) struct LogsArgs {
+    /// Print what these printed
+    #[arg(value_name = "STEP")]
+    steps: Vec<String>,
+    /// Look at this run
+    #[arg(long, value_name = "RUN")]
+    run: Option<u64>,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// What one attempt printed.
+struct Printed {
+    step: String,
+    run: Option<u64>,
+    attempt: usize,
+    failure: Option<String>,
+    log: Option<Digest>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    step: String,
+    run: Option<u64>,
+    attempt: usize,
+    failure: Option<String>,
+    text: Option<String>,
+}
+
+pub(crate) fn logs(world: &mut World, args: &LogsArgs) -> Result<Code, Failure> {
+    let (store, printed) = if args.steps.is_empty() {
+        let (_, store) = world.store_to_read(&args.which)?;
+        let store = store.ok_or_else(|| Failure::missing("there is no store: there were no runs"))?;
+        let printed = of_run(&Memo::new(store.clone()), args.run, None)?;
+        (store, printed)
+    } else {
+        of_steps(world, args)?
+    };
+    let mut out = out();
+    if world.json() {
+        let mut rows = Vec::new();
+        for printed in printed {
+            let text = match &printed.log {
+                Some(log) => Some(String::from_utf8_lossy(&store.bytes(log)?).into_owned()),
+                None => None,
+            };
+            let Printed { step, run, attempt, failure, .. } = printed;
+            rows.push(Row { step, run, attempt, failure, text });
+        }
+        json::document(&mut out, "logs", rows)?;
+        return done(out);
+    }
+    let several = printed.len() > 1;
+    for Printed { step, run, attempt, failure, log } in printed {
+        let run = run.map(|run| format!(", run {run}")).unwrap_or_default();
+        let attempt = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+        let failure = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
+        if several || !failure.is_empty() {
+            // In order with what follows it, where both go to one place.
+            out.flush()?;
+            world.tell(format_args!("== {step}{run}{attempt}{failure}"));
+        }
+        match log {
+            Some(log) => drop(store.read(&log, &mut out)?),
+            None => world.tell(format_args!("{step} printed nothing")),
+        }
+    }
+    done(out)
+}
+
+/// The attempts of these steps, or of all, in a run: the given one, else the last one that has any.
+fn of_run(memo: &Memo, run: Option<u64>, steps: Option<&BTreeSet<String>>) -> Result<Vec<Printed>, Failure> {
+    let wanted = |step: &&StepRecord| !step.attempts.is_empty() && steps.is_none_or(|steps| steps.contains(&step.step));
+    let of = |id: u64, steps: &[StepRecord]| -> Vec<Printed> {
+        let attempts = steps.iter().filter(wanted).flat_map(|step| {
+            step.attempts.iter().enumerate().map(move |(index, attempt)| Printed {
+                step: step.step.clone(),
+                run: Some(id),
+                attempt: index + 1,
+                failure: attempt.failure.as_ref().map(ToString::to_string),
+                log: attempt.log,
+            })
+        });
+        attempts.collect()
+    };
+    if let Some(run) = run {
+        let (id, record) = runs::run(memo, run)?;
+        return Ok(of(id, &record.steps));
+    }
+    // Page by page: there may be very many runs, and what is looked for is mostly in the last.
+    const PAGE: usize = 50;
+    let mut before = None;
+    loop {
+        let page = memo.runs(before, PAGE)?;
+        let Some((oldest, _)) = page.last() else { return Ok(Vec::new()) };
+        before = Some(*oldest);
+        for (id, record) in &page {
+            let found = of(*id, &record.steps);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+fn of_steps(world: &mut World, args: &LogsArgs) -> Result<(Store, Vec<Printed>), Failure> {
+    let ground = Ground::new(world, &args.which)?;
+    let store = ground.store()?.clone();
+    let memo = Memo::new(store.clone());
+    let mut printed = Vec::new();
+    for name in &args.steps {
+        let steps = match &ground.session {
+            Some(session) => session.graph.select(name).ok().map(|steps| (session, steps)),
+            None => None,
+        };
+        // By name first: a step that failed has no version in the store.
+        if let Some((session, steps)) = steps {
+            for step in steps {
+                let name = session.graph.step_name(step);
+                let found = of_run(&memo, args.run, Some(&BTreeSet::from([name.clone()])))?;
+                if found.is_empty() {
+                    let items = ground.find(world, std::slice::from_ref(&name))?.items;
+                    let found = items.first().and_then(|item| item.found.as_ref());
+                    let Some(found) = found else {
+                        return Err(Failure::missing(format!("`{name}` has not run, as far as is known")));
+                    };
+                    let run = memo.provenance(&found.trace)?.map(|made| made.run);
+                    printed.push(Printed { step: name, run, attempt: 1, failure: None, log: found.record.log });
+                } else {
+                    printed.extend(found);
+                }
+            }
+            continue;
+        }
+        for item in ground.find(world, std::slice::from_ref(name))?.items {
+            let Some(found) = &item.found else {
+                item.stored()?;
+                continue;
+            };
+            let made = store.provenance(&found.trace)?.as_deref().and_then(memo::provenance);
+            let step = made.as_ref().map_or_else(|| item.name.clone(), |made| made.step.clone());
+            let run = made.map(|made| made.run);
+            printed.push(Printed { step, run, attempt: 1, failure: None, log: found.record.log });
+        }
+    }
+    Ok((store, printed))
+}

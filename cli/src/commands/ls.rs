@@ -1,0 +1,153 @@
+//! `cas ls`: what is stored.
+
+use std::collections::BTreeSet;
+
+use cas_engine::version::output_version;
+use cas_store::{Found, Kind, Store, Trace};
+use serde::Serialize;
+
+use super::{done, out};
+use crate::args::Which;
+use crate::failure::{Code, Failure};
+use crate::report::table::Table;
+use crate::report::{json, words};
+use crate::session::World;
+
+/// List what is stored
+///
+/// The results of this pipeline's steps, newest first, one output a line; also those of versions that it no longer
+/// has. What was evicted is listed as long as its record is kept.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  $ cas ls
+  $ cas ls --all --format json")]
+pub(crate) struct LsArgs {
+    /// List the results of every pipeline that uses the store
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Serialize)]
+struct Row {
+    pipeline: String,
+    step: String,
+    output: String,
+    version: Option<String>,
+    digest: Option<String>,
+    kind: Option<&'static str>,
+    bytes: Option<u64>,
+    state: &'static str,
+    made_at: Option<String>,
+    cost_ms: u64,
+    #[serde(skip)]
+    made_ms: u64,
+}
+
+/// How many earlier results of one step are looked for.
+const HISTORY: usize = 1000;
+
+pub(crate) fn ls(world: &mut World, args: &LsArgs) -> Result<Code, Failure> {
+    let (pipeline, store) = if args.all {
+        (None, world.store_to_read(&args.which)?.1)
+    } else {
+        let Some(definition) = world.definition(&args.which)? else {
+            return Err(Failure::usage("there is no pipeline here or in a folder above")
+                .hint("--all lists the results of every pipeline that uses a store"));
+        };
+        let choice = world.choice(&args.which, Some(&definition))?;
+        let store = world.open_to_read(&choice, &args.which, Some(&definition))?;
+        (Some(definition.pipeline.name.clone()), store)
+    };
+    let mut rows = match &store {
+        Some(store) => rows(store, pipeline.as_deref())?,
+        None => Vec::new(),
+    };
+    rows.sort_by(|a, b| b.made_ms.cmp(&a.made_ms).then_with(|| (&a.step, &a.output).cmp(&(&b.step, &b.output))));
+    let mut out = out();
+    if world.json() {
+        json::document(&mut out, "ls", rows)?;
+        return done(out);
+    }
+    if rows.is_empty() {
+        world.tell("nothing is stored");
+        return done(out);
+    }
+    let mut table = Table::new(["VERSION", "STEP OUTPUT", "SIZE", "MADE", "TOOK"]);
+    for row in rows {
+        let version = row.version.as_deref().map_or("-", |version| &version[..12]).to_owned();
+        let name = match (&pipeline, row.output.is_empty()) {
+            (Some(_), true) => row.step,
+            (Some(_), false) => format!("{}.{}", row.step, row.output),
+            (None, true) => format!("{}/{}", row.pipeline, row.step),
+            (None, false) => format!("{}/{}.{}", row.pipeline, row.step, row.output),
+        };
+        let size = match (row.state, row.bytes) {
+            ("stored", Some(bytes)) => words::size(bytes),
+            (state, _) => state.to_owned(),
+        };
+        table.row([version, name, size, words::moment(row.made_ms), words::duration_ms(row.cost_ms)]);
+    }
+    table.write_columns(&mut out)?;
+    done(out)
+}
+
+fn rows(store: &Store, pipeline: Option<&str>) -> Result<Vec<Row>, Failure> {
+    let mut labels = Vec::new();
+    store.labels(&mut |moment| {
+        labels.push(moment.label);
+        true
+    })?;
+    let mut rows = Vec::new();
+    for label in labels {
+        let Some((of, step)) = label.split_once('/') else { continue };
+        if pipeline.is_some_and(|pipeline| pipeline != of) {
+            continue;
+        }
+        let moments = store.history(&label, HISTORY)?;
+        let traces: Vec<Trace> =
+            moments.iter().map(|moment| moment.trace).collect::<BTreeSet<_>>().into_iter().collect();
+        for found in store.results(&traces)?.into_iter().flatten() {
+            push(&mut rows, store, of, step, &found)?;
+        }
+    }
+    Ok(rows)
+}
+
+fn push(rows: &mut Vec<Row>, store: &Store, pipeline: &str, step: &str, found: &Found) -> Result<(), Failure> {
+    let provenance = store.provenance(&found.trace)?;
+    let version = provenance.as_deref().and_then(cas_engine::memo::provenance).map(|made| made.version);
+    let record = &found.record;
+    let row = |output: &str, artifact: Option<&cas_store::Artifact>, present: bool| Row {
+        pipeline: pipeline.to_owned(),
+        step: step.to_owned(),
+        output: output.to_owned(),
+        version: version.map(|version| {
+            if output.is_empty() { version.to_string() } else { output_version(&version, output).to_string() }
+        }),
+        digest: artifact.map(|artifact| artifact.digest.to_string()),
+        kind: artifact.map(|artifact| match artifact.kind {
+            Kind::File { .. } => "file",
+            Kind::Tree => "folder",
+        }),
+        bytes: artifact.map(|artifact| artifact.len),
+        state: match (artifact, present, &record.evicted) {
+            (None, ..) if !output.is_empty() => "absent",
+            (_, true, _) => "stored",
+            (_, false, Some(_)) => "evicted",
+            (_, false, None) => "gone",
+        },
+        made_at: words::moment_utc(record.made_ms),
+        cost_ms: record.cost_ms,
+        made_ms: record.made_ms,
+    };
+    if record.outputs.is_empty() {
+        rows.push(row("", None, true));
+    }
+    for (index, output) in record.outputs.iter().enumerate() {
+        rows.push(row(&output.name, output.artifact.as_ref(), found.present.get(index) == Some(&true)));
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! `cas runs`: the runs, and what each of them did.
+
+use std::io::Write;
+
+use cas_engine::event::Summary;
+use cas_engine::memo::Memo;
+use cas_engine::record::RunRecord;
+use serde::Serialize;
+
+use super::{done, out};
+use crate::args::Which;
+use crate::failure::{Code, Failure};
+use crate::report::table::Table;
+use crate::report::{json, lines, words};
+use crate::session::World;
+
+/// List the runs, or what one of them did
+///
+/// Newest first. With RUN, every step that was not reused, with its outcome, how long it took and why; with -v, the
+/// reused ones, too.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  $ cas runs
+  $ cas runs 12")]
+pub(crate) struct RunsArgs {
+    /// Show what this run did
+    #[arg(value_name = "RUN")]
+    run: Option<u64>,
+    /// List so many
+    #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "run")]
+    limit: usize,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    run: u64,
+    pipeline: &'a str,
+    file: Option<&'a str>,
+    mode: Option<&'a str>,
+    command_line: &'a [String],
+    host: &'a str,
+    program: &'a str,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    #[serde(flatten)]
+    counts: Counts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<Step<'a>>>,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    reused: usize,
+    unchanged: usize,
+    ran: usize,
+    joined: usize,
+    failed: usize,
+    skipped: usize,
+    cancelled: usize,
+    elapsed_ms: u64,
+    interrupted: bool,
+}
+
+#[derive(Serialize)]
+struct Step<'a> {
+    step: &'a str,
+    outcome: &'static str,
+    version: Option<String>,
+    why: Option<&'a str>,
+    elapsed_ms: u64,
+    attempts: usize,
+    failure: Option<&'a str>,
+}
+
+pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> {
+    let (_, store) = world.store_to_read(&args.which)?;
+    let memo = store.map_or_else(Memo::empty, Memo::new);
+    let mut out = out();
+    if let Some(wanted) = args.run {
+        let (run, record) = run(&memo, wanted)?;
+        let reused = memo.reused(&record)?;
+        if world.json() {
+            let mut row = row(run, &record);
+            row.steps = Some(steps(&record));
+            if let Some(steps) = &mut row.steps {
+                steps.extend(reused.iter().map(|reused| Step {
+                    step: &reused.step,
+                    outcome: "reused",
+                    version: Some(reused.version.to_string()),
+                    why: None,
+                    elapsed_ms: 0,
+                    attempts: 0,
+                    failure: None,
+                }));
+            }
+            json::document(&mut out, "runs", [row])?;
+            return done(out);
+        }
+        one(&mut out, run, &record)?;
+        if world.common.verbose {
+            for reused in &reused {
+                writeln!(out, "reused    {}", reused.step)?;
+            }
+        }
+        return done(out);
+    }
+    let runs = memo.runs(None, args.limit)?;
+    if world.json() {
+        json::document(&mut out, "runs", runs.iter().map(|(run, record)| row(*run, record)))?;
+        return done(out);
+    }
+    if runs.is_empty() {
+        world.tell("there were no runs");
+        return done(out);
+    }
+    let mut table = Table::new(["RUN", "BEGAN", "PIPELINE", "WHAT CAME OF IT", "COMMAND"]);
+    for (run, record) in &runs {
+        table.row([
+            run.to_string(),
+            words::moment(record.started_ms),
+            record.pipeline.clone(),
+            outcome(record),
+            command(record),
+        ]);
+    }
+    table.write_columns(&mut out)?;
+    done(out)
+}
+
+/// The record of one run.
+pub(super) fn run(memo: &Memo, wanted: u64) -> Result<(u64, RunRecord), Failure> {
+    memo.runs(wanted.checked_add(1), 1)?
+        .into_iter()
+        .find(|(run, _)| *run == wanted)
+        .ok_or_else(|| Failure::missing(format!("there is no record of run {wanted}")))
+}
+
+fn one(to: &mut dyn Write, run: u64, record: &RunRecord) -> std::io::Result<()> {
+    let mode = record.mode.as_ref().map(|mode| format!(", mode {mode}")).unwrap_or_default();
+    writeln!(to, "run {run} of {}{mode} on {}, {}", record.pipeline, record.host, words::moment(record.started_ms))?;
+    writeln!(to, "{}", command(record))?;
+    for step in &record.steps {
+        let time = if step.elapsed_ms > 0 { format!("  {}", words::duration_ms(step.elapsed_ms)) } else { String::new() };
+        let failure = step.attempts.last().and_then(|attempt| attempt.failure.as_ref());
+        let why = match (failure, &step.why) {
+            (Some(failure), _) => format!("  {failure}"),
+            (None, Some(why)) => format!("  {why}"),
+            (None, None) => String::new(),
+        };
+        writeln!(to, "{:9} {}{time}{why}", step.outcome.word(), step.step)?;
+    }
+    writeln!(to, "{}", outcome(record))
+}
+
+/// What came of a run, in words.
+fn outcome(record: &RunRecord) -> String {
+    match record.ended_ms {
+        Some(_) => lines::last_line(&record.summary),
+        None => "has not ended, or was killed".to_owned(),
+    }
+}
+
+fn command(record: &RunRecord) -> String {
+    let words: Vec<&str> = record.command_line.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [program, rest @ ..] => {
+            let name = program.rsplit('/').next().unwrap_or(program);
+            std::iter::once(name).chain(rest.iter().copied()).collect::<Vec<_>>().join(" ")
+        }
+        [] => String::new(),
+    }
+}
+
+fn row(run: u64, record: &RunRecord) -> Row<'_> {
+    let Summary {
+        reused,
+        unchanged,
+        ran,
+        joined,
+        failed,
+        skipped,
+        cancelled,
+        elapsed_ms,
+        saved_ms: _,
+        interrupted,
+    } = record.summary;
+    Row {
+        run,
+        pipeline: &record.pipeline,
+        file: record.file.as_deref(),
+        mode: record.mode.as_deref(),
+        command_line: &record.command_line,
+        host: &record.host,
+        program: &record.program,
+        started_at: words::moment_utc(record.started_ms),
+        ended_at: record.ended_ms.and_then(words::moment_utc),
+        counts: Counts {
+            reused,
+            unchanged,
+            ran,
+            joined,
+            failed,
+            skipped,
+            cancelled,
+            elapsed_ms,
+            interrupted,
+        },
+        steps: None,
+    }
+}
+
+fn steps(record: &RunRecord) -> Vec<Step<'_>> {
+    let step = |step: &'_ cas_engine::record::StepRecord| -> (Option<String>, usize) {
+        (step.version.map(|version| version.to_string()), step.attempts.len())
+    };
+    record
+        .steps
+        .iter()
+        .map(|record| {
+            let (version, attempts) = step(record);
+            let failure = record.attempts.last().and_then(|attempt| attempt.failure.as_ref());
+            Step {
+                step: &record.step,
+                outcome: record.outcome.word(),
+                version,
+                why: record.why.as_deref(),
+                elapsed_ms: record.elapsed_ms,
+                attempts,
+                failure: failure.map(|failure| failure.message.as_str()),
+            }
+        })
+        .collect()
+}

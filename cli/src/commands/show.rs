@@ -1,0 +1,150 @@
+//! `cas show`: one record whole, with the command line and environment that repeat it.
+
+use std::io::{self, Write};
+
+use cas_engine::memo::{self, Provenance};
+use cas_store::Kind;
+use serde::Serialize;
+
+use super::{done, out};
+use crate::address::{Ground, Item};
+use crate::args::Which;
+use crate::failure::{Code, Failure};
+use crate::report::{json, words};
+use crate::session::World;
+
+/// Show all that is on record of an output
+///
+/// What it is, when and by which run it was made, from which inputs and config, and the command line and environment
+/// that make it again.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  $ cas show emit_tree
+  $ cas show 1f0c")]
+pub(crate) struct ShowArgs {
+    /// Show these
+    #[arg(value_name = "VERSION", required = true)]
+    versions: Vec<String>,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    output: String,
+    version: Option<String>,
+    state: &'static str,
+    kind: Option<&'static str>,
+    codec: Option<String>,
+    digest: Option<String>,
+    bytes: Option<u64>,
+    trace: Option<String>,
+    made_at: Option<String>,
+    cost_ms: Option<u64>,
+    log: Option<String>,
+    evicted_at: Option<String>,
+    evicted_why: Option<String>,
+    made_by: Option<Provenance>,
+}
+
+pub(crate) fn show(world: &mut World, args: &ShowArgs) -> Result<Code, Failure> {
+    let ground = Ground::new(world, &args.which)?;
+    let items = ground.find(world, &args.versions)?.items;
+    let store = ground.store()?;
+    let mut shown = Vec::new();
+    for item in &items {
+        let Some(found) = &item.found else {
+            // Nothing at all is on record: that is what `stored` says best.
+            item.stored()?;
+            continue;
+        };
+        let made_by = store.provenance(&found.trace)?.as_deref().and_then(memo::provenance);
+        shown.push(shown_of(item, made_by));
+    }
+    let mut out = out();
+    if world.json() {
+        json::document(&mut out, "show", shown)?;
+        return done(out);
+    }
+    for (index, shown) in shown.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        write(&mut out, shown, items[index].found.as_ref().map_or(0, |found| found.record.made_ms))?;
+    }
+    done(out)
+}
+
+fn shown_of(item: &Item, made_by: Option<Provenance>) -> Shown {
+    let record = item.found.as_ref().map(|found| &found.record);
+    let evicted = record.and_then(|record| record.evicted.as_ref());
+    Shown {
+        output: item.name.clone(),
+        version: item.version.map(|version| version.to_string()),
+        state: match (&item.artifact, item.present, evicted) {
+            (None, ..) => "absent",
+            (_, true, _) => "stored",
+            (_, false, Some(_)) => "evicted",
+            (_, false, None) => "gone",
+        },
+        kind: item.artifact.as_ref().map(|artifact| match artifact.kind {
+            Kind::File { executable: false } => "file",
+            Kind::File { executable: true } => "executable file",
+            Kind::Tree => "folder",
+        }),
+        codec: item.artifact.as_ref().map(|artifact| artifact.codec.clone()),
+        digest: item.artifact.as_ref().map(|artifact| artifact.digest.to_string()),
+        bytes: item.artifact.as_ref().map(|artifact| artifact.len),
+        trace: item.found.as_ref().map(|found| found.trace.to_string()),
+        made_at: record.and_then(|record| words::moment_utc(record.made_ms)),
+        cost_ms: record.map(|record| record.cost_ms),
+        log: record.and_then(|record| record.log).map(|log| log.to_string()),
+        evicted_at: evicted.and_then(|evicted| words::moment_utc(evicted.at_ms)),
+        evicted_why: evicted.map(|evicted| evicted.why.clone()),
+        made_by,
+    }
+}
+
+fn write(to: &mut dyn Write, shown: &Shown, made_ms: u64) -> io::Result<()> {
+    let mut line = |label: &str, text: &str| -> io::Result<()> {
+        let mut lines = text.lines();
+        writeln!(to, "{label:9} {}", lines.next().unwrap_or(""))?;
+        lines.try_for_each(|more| writeln!(to, "{:9} {more}", ""))
+    };
+    line("output", &shown.output)?;
+    line("version", shown.version.as_deref().unwrap_or("-"))?;
+    match (&shown.kind, &shown.evicted_why) {
+        (Some(kind), _) if shown.state == "stored" => {
+            line("content", &format!("{kind}, {}", words::size(shown.bytes.unwrap_or(0))))?;
+        }
+        (_, Some(why)) => line("content", &format!("evicted ({why})"))?,
+        (_, None) => line("content", shown.state)?,
+    }
+    if let Some(digest) = &shown.digest {
+        line("digest", digest)?;
+    }
+    line("made", &format!("{} in {}", words::moment(made_ms), words::duration_ms(shown.cost_ms.unwrap_or(0))))?;
+    let Some(made) = &shown.made_by else { return Ok(()) };
+    line(
+        "by",
+        &format!(
+            "run {} of {}, step {} (solid {}), attempt {}, on {} ({}), cas {}",
+            made.run, made.pipeline, made.step, made.solid, made.attempt, made.host, made.platform, made.program
+        ),
+    )?;
+    if made.config != "{}" && !made.config.is_empty() {
+        line("config", &made.config)?;
+    }
+    for input in &made.inputs {
+        let from = input.from.as_ref().map(|from| format!("from {from}, ")).unwrap_or_default();
+        line("input", &format!("{}  {from}{}", input.name, input.content))?;
+    }
+    for (name, value) in &made.env {
+        line("env", &format!("{name}={value}"))?;
+    }
+    if !made.command.is_empty() {
+        line("command", &made.command)?;
+    }
+    Ok(())
+}

@@ -110,6 +110,7 @@ pub(crate) enum Command {
     Unpin(commands::pin::UnpinArgs),
     Pins(commands::pin::PinsArgs),
     Init(commands::init::InitArgs),
+    Schema(commands::schema::SchemaArgs),
     Completions(commands::completions::CompletionsArgs),
 }
 

@@ -44,6 +44,29 @@ pub(crate) struct World {
 pub(crate) struct Definition {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) config: RunConfig,
+    pub(crate) texts: Texts,
+}
+
+/// The files that were read, as they are shown, with their texts: for the excerpts in messages about them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Texts(Vec<(String, String)>);
+
+impl Texts {
+    /// A failure whose diagnostics show the lines that they are about.
+    fn explain(&self, error: impl Into<EngineError>) -> Failure {
+        let mut error = error.into();
+        let diagnostics = match &mut error {
+            EngineError::Definition(diagnostics) => diagnostics.as_mut_slice(),
+            EngineError::Source { diagnostic, .. } | EngineError::Probe(diagnostic) => {
+                std::slice::from_mut(diagnostic)
+            }
+            EngineError::Store(_) | EngineError::Io { .. } | EngineError::Interrupted => &mut [],
+        };
+        for (file, text) in &self.0 {
+            file::add_excerpts(diagnostics, file, text);
+        }
+        error.into()
+    }
 }
 
 /// Which store, and what chose it.
@@ -80,6 +103,7 @@ pub(crate) struct Session {
     pub(crate) graph: Arc<Graph>,
     pub(crate) choice: Choice,
     pub(crate) memo: Memo,
+    texts: Texts,
 }
 
 impl World {
@@ -133,10 +157,11 @@ impl World {
 
     /// Reads the pipeline, if there is one, and its run config.
     pub(crate) fn definition(&mut self, which: &Which) -> Result<Option<Definition>, Failure> {
+        let mut texts = Texts::default();
         let pipeline = match self.compiled.take() {
             Some(pipeline) => pipeline?,
             None => match pipeline_file(which)? {
-                Some(path) => read_pipeline(&path)?,
+                Some(path) => read_pipeline(&path, &mut texts)?,
                 None => return Ok(None),
             },
         };
@@ -146,7 +171,9 @@ impl World {
             let text = read_text(&path).map_err(|error| {
                 Failure::usage(format!("cannot read the run config `{}`", path.display())).because(error)
             })?;
-            file::run_config(&shown(&path), &text, &mut config)?;
+            let path = shown(&path);
+            file::run_config(&path, &text, &mut config)?;
+            texts.0.push((path.to_string_lossy().into_owned(), text));
         }
         for text in &which.set {
             file::set(&pipeline, text, &mut config)?;
@@ -154,7 +181,7 @@ impl World {
         for warning in &config.warnings {
             self.warn(warning);
         }
-        Ok(Some(Definition { pipeline: Arc::new(pipeline), config }))
+        Ok(Some(Definition { pipeline: Arc::new(pipeline), config, texts }))
     }
 
     /// Which store is meant. What the command line and the environment say counts from the current folder, all else
@@ -165,7 +192,7 @@ impl World {
         if let Some(choice) = self.choice_from_outside(which, &here) {
             return Ok(choice);
         }
-        let Some(Definition { pipeline, config }) = definition else {
+        let Some(Definition { pipeline, config, .. }) = definition else {
             return Err(no_pipeline("which store is meant").hint("give --store DIR, or -f FILE"));
         };
         let (by, dir) = match (&config.base_dir, &pipeline.store) {
@@ -192,15 +219,24 @@ impl World {
         which: &Which,
         create: Create,
     ) -> Result<Option<Store>, Failure> {
-        let mut on_wait =
-            |owner: &str| self.tell(format_args!("waiting for the store: it is in use by {owner}"));
-        let open =
-            Open { create, wait: which.wait.unwrap_or(WAIT), owner: self.owner(), on_wait: &mut on_wait };
-        match Store::open(&choice.dir, open) {
+        match self.with_open(which, create, |open| Store::open(&choice.dir, open)) {
             Ok(store) => Ok(Some(store)),
             Err(StoreError::Absent { .. }) if create == Create::Never => Ok(None),
             Err(error) => Err(Failure::from(error).because(format!("the store was chosen by {}", choice.by))),
         }
+    }
+
+    /// Does something that opens a store, and says so where another process has to be waited for.
+    pub(crate) fn with_open<T>(
+        &self,
+        which: &Which,
+        create: Create,
+        body: impl FnOnce(Open<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut on_wait =
+            |owner: &str| self.tell(format_args!("waiting for the store: it is in use by {owner}"));
+        let wait = which.wait.unwrap_or(WAIT);
+        body(Open { create, wait, owner: self.owner(), on_wait: &mut on_wait })
     }
 
     /// Opens a store to read; says so where there is none.
@@ -217,17 +253,20 @@ impl World {
         Ok(store)
     }
 
-    /// The store alone, for what needs no pipeline: a pipeline is read only where it says which store is meant.
+    /// Which store is meant, for what needs no pipeline: one is read only where it says which store that is.
+    pub(crate) fn store_choice(&mut self, which: &Which) -> Result<(Choice, Option<Definition>), Failure> {
+        if let Ok(here) = std::env::current_dir()
+            && let Some(choice) = self.choice_from_outside(which, &here)
+        {
+            return Ok((choice, None));
+        }
+        let definition = self.definition(which)?;
+        Ok((self.choice(which, definition.as_ref())?, definition))
+    }
+
+    /// The store alone, for what needs no pipeline.
     pub(crate) fn store_to_read(&mut self, which: &Which) -> Result<(Choice, Option<Store>), Failure> {
-        let from_outside = match std::env::current_dir() {
-            Ok(here) => self.choice_from_outside(which, &here),
-            Err(_) => None,
-        };
-        let definition = if from_outside.is_some() { None } else { self.definition(which)? };
-        let choice = match from_outside {
-            Some(choice) => choice,
-            None => self.choice(which, definition.as_ref())?,
-        };
+        let (choice, definition) = self.store_choice(which)?;
         let store = self.open_to_read(&choice, which, definition.as_ref())?;
         Ok((choice, store))
     }
@@ -269,13 +308,14 @@ impl World {
         create: Create,
     ) -> Result<Session, Failure> {
         let choice = self.choice(which, Some(&definition))?;
-        let graph = Graph::new(Arc::clone(&definition.pipeline), which.mode.as_deref(), &definition.config)?;
+        let graph = Graph::new(Arc::clone(&definition.pipeline), which.mode.as_deref(), &definition.config)
+            .map_err(|diagnostics| definition.texts.explain(EngineError::Definition(diagnostics)))?;
         let store = match create {
             Create::IfAbsent => self.open(&choice, which, create)?,
             Create::Never => self.open_to_read(&choice, which, Some(&definition))?,
         };
         let memo = store.map_or_else(Memo::empty, Memo::new);
-        Ok(Session { graph: Arc::new(graph), choice, memo })
+        Ok(Session { graph: Arc::new(graph), choice, memo, texts: definition.texts })
     }
 
     /// The home folder of whoever runs this.
@@ -292,7 +332,8 @@ impl Session {
             store: Some(self.choice.dir.clone()),
             cache: self.memo.store().map(|store| store.dir().to_owned()),
         };
-        let measures = source::measure(&self.graph, &steps, &how)?;
+        let measures =
+            source::measure(&self.graph, &steps, &how).map_err(|error| self.texts.explain(error))?;
         Ok(Plan::new(Arc::clone(&self.graph), Arc::new(measures), steps))
     }
 
@@ -320,12 +361,19 @@ fn pipeline_file(which: &Which) -> Result<Option<PathBuf>, Failure> {
     Ok(here.ancestors().map(|dir| dir.join(PIPELINE_FILE)).find(|file| file.is_file()))
 }
 
-fn read_pipeline(path: &Path) -> Result<Pipeline, Failure> {
-    let text = read_text(path).map_err(|error| {
-        Failure::usage(format!("cannot read the pipeline `{}`", shown(path).display())).because(error)
+fn read_pipeline(path: &Path, texts: &mut Texts) -> Result<Pipeline, Failure> {
+    let path = shown(path);
+    let text = read_text(&path).map_err(|error| {
+        Failure::usage(format!("cannot read the pipeline `{}`", path.display())).because(error)
     })?;
     let mut read = |path: &Path| read_text(path);
-    Ok(file::pipeline(&shown(path), &text, &mut read)?)
+    let mut pipeline = file::pipeline(&path, &text, &mut read)?;
+    // Messages show the path as it was found; the folder is where everything is looked for, from wherever.
+    pipeline.folder = std::path::absolute(&pipeline.folder).map(|folder| tidy(&folder)).map_err(|error| {
+        Failure::usage(format!("cannot find the folder of `{}`", path.display())).because(error)
+    })?;
+    texts.0.push((path.to_string_lossy().into_owned(), text));
+    Ok(pipeline)
 }
 
 /// Reads a file that has to be text.

@@ -113,7 +113,7 @@ fn targets(files: &[(String, &str)], path: Option<&str>) -> Vec<PathBuf> {
                 let (step, _) = output.rsplit_once('.').unwrap_or((output, ""));
                 format!("{step}.{file}").replace('/', "_")
             };
-            folder.join(name).components().collect()
+            folder.join(name)
         })
         .collect()
 }

@@ -7,10 +7,12 @@ pub(crate) mod graph;
 pub(crate) mod init;
 pub(crate) mod pin;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod status;
 pub(crate) mod versions;
 
 use std::io::{self, BufWriter, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::args::Command;
 use crate::failure::{Code, Failure};
@@ -29,6 +31,7 @@ pub(crate) fn command(world: &mut World, command: Command) -> Result<Code, Failu
         Command::Unpin(args) => pin::unpin(world, &args),
         Command::Pins(args) => pin::pins(world, &args),
         Command::Init(args) => init::init(world, &args),
+        Command::Schema(args) => schema::schema(world, &args),
         Command::Completions(args) => completions::completions(world, &args),
     }
 }
@@ -45,4 +48,10 @@ fn done(mut out: impl Write) -> Result<Code, Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Code::Done),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Milliseconds since 1970: when a person does something.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

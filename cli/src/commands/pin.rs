@@ -1,11 +1,11 @@
 //! `cas pin`, `unpin`, `pins`: what is never collected.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use cas_store::Pin;
 use serde::Serialize;
 
-use super::{done, out};
+use super::{done, now_ms, out};
 use crate::address::Ground;
 use crate::args::{self, Which};
 use crate::failure::{Code, Failure};
@@ -163,10 +163,4 @@ pub(crate) fn pins(world: &mut World, args: &PinsArgs) -> Result<Code, Failure> 
         table.write_columns(&mut out)?;
     }
     done(out)
-}
-
-/// Milliseconds since 1970: for what a person does now.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

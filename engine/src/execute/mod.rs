@@ -16,9 +16,12 @@ use crate::value::{Config, Value};
 
 mod blot;
 mod cancel;
+pub mod command;
 pub mod folder;
+pub mod line;
 pub(crate) mod process;
 mod produced;
+mod repeat;
 
 pub use blot::{HIDDEN, blotted};
 pub use cancel::{Cancel, Stop};
@@ -48,6 +51,8 @@ pub struct Attempt<'a> {
     pub folder: &'a Path,
     /// The environment that was declared: hashed, passed and secret variables with their values.
     pub env: &'a [(String, String)],
+    /// The names of those of them whose values are secret.
+    pub secret_env: &'a [String],
     /// The values that are to be blotted out of what is captured.
     pub secrets: &'a [String],
     /// Folders to put before PATH, absolute.

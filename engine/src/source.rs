@@ -1,14 +1,40 @@
-//! Measures what a plan depends on outside of it: declared files, paths, probes, the environment. Each file is
-//! read once, and not at all when its stat is known and not racy.
+//! Measures what a plan depends on outside of it: declared files, paths, probes, the environment.
+//!
+//! ```text
+//! declarations ─► pattern.rs ─► walk.rs, ignored.rs ─► hash.rs ◄─► stat_cache.rs ─► Measures
+//!                  (pure)        which files            what is in them
+//! probes ───────► probe.rs ───────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Only what the given steps need is looked at; what several need, once. Each file is read once, and not at all
+//! when its stat is known and not racy. Reads the project, writes the cache, and touches no store.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+mod asked;
+mod hash;
+mod ignored;
+mod pattern;
+mod probe;
+mod search;
+mod stat_cache;
+mod walk;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cas_store::Digest;
+use cas_store::{Digest, Entry, Node, Tree};
 
-use crate::error::EngineError;
-use crate::graph::{Graph, StepId};
+pub use asked::path_before;
+pub use hash::Counters;
+
+use crate::error::{Diagnostic, EngineError, Place};
+use crate::graph::{Graph, StepId, StepInput};
+use crate::solid::{Body, EnvVar};
+use hash::Hashed;
+use search::{Listed, ListedPath, ListedWhat, Search, Shape, at, refuse_reserved};
+use stat_cache::StatCache;
+use walk::Unfound;
 
 /// The environment that a run was started in, as data: the engine reads none itself.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +60,8 @@ pub struct Measures {
     pub env: Vec<Vec<(String, Option<String>)>>,
     /// `linux/x86_64`.
     pub platform: String,
+    /// How much was done for it.
+    pub counters: Counters,
 }
 
 /// Declared files, sorted by the bytes of their paths.
@@ -46,9 +74,10 @@ pub struct FileSet {
 /// One declared file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeasuredFile {
-    /// Relative to the project folder, `/` between parts.
+    /// Relative to the project folder, `/` between parts. Of a `path:` input that is a folder or glob, relative
+    /// to that; of one that is a file, as declared.
     pub path: String,
-    /// Where its content is (a declared link is followed).
+    /// Where its content is, absolute; links on the way are followed each time.
     pub from: PathBuf,
     /// What it is.
     pub what: MeasuredWhat,
@@ -129,12 +158,229 @@ pub struct Measure<'a> {
 /// # Errors
 /// A declared file that is not there, a glob that matches nothing, a link that leaves its folder, a probe that fails.
 pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Measures, EngineError> {
-    let _ = (graph, steps, how);
-    todo!()
+    let needed = Needed::of(graph, steps);
+    let mut search = Search::new(&graph.pipeline.folder, how.store.as_deref());
+
+    // Which files; then what is in them, all at once; then who gets what.
+    let mut code: Vec<Option<Arc<Listed>>> = vec![None; graph.pipeline.invocations.len()];
+    for &index in &needed.invocations {
+        let solid = &graph.pipeline.invocations[index].solid;
+        let patterns = solid.code.iter().map(|pattern| (pattern.text.as_str(), pattern.place.as_ref()));
+        let listed = search.code(patterns)?;
+        if matches!(solid.body, Body::Command(_)) {
+            refuse_reserved(&listed)?;
+        }
+        code[index] = Some(listed);
+    }
+    let mut resources: Vec<Option<Arc<Listed>>> = vec![None; graph.resources.len()];
+    for &index in &needed.resources {
+        let definition = &graph.resources[index].definition;
+        let patterns = definition.files.iter().map(|pattern| (pattern.text.as_str(), pattern.place.as_ref()));
+        let listed = search.code(patterns)?;
+        refuse_reserved(&listed)?;
+        resources[index] = Some(listed);
+    }
+    let mut paths: Vec<Option<ListedPath>> = vec![None; graph.paths.len()];
+    for &index in &needed.paths {
+        let input = &graph.paths[index];
+        paths[index] = Some(search.path(&input.path, input.place.as_ref())?);
+    }
+
+    let (probes, asked) = asked::probes(graph, &needed, how.environment)?;
+    let mut cache = StatCache::load(how.cache.as_deref());
+    let mut counters = Counters { probes: probes.len() as u64, ..Counters::default() };
+    // A probe mostly waits, a hash never does.
+    let (answers, hashed) = std::thread::scope(|scope| {
+        let asking = (!probes.is_empty())
+            .then(|| scope.spawn(|| probe::ask_all(&probes, &graph.pipeline.folder, probe::TIMEOUT)));
+        let hashed = hash::hash_all(&search.files, &mut cache, &mut counters);
+        let answers = match asking.map(|asking| asking.join()) {
+            None => Vec::new(),
+            Some(Ok(answers)) => answers,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        };
+        (answers, hashed)
+    });
+    cache.save();
+    let content = Content { hashed: &hashed, files: &search.files };
+
+    let mut measures = Measures {
+        platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        env: env_of(graph, &needed, how.environment),
+        code: content.file_sets(&code)?,
+        resources: content.file_sets(&resources)?,
+        paths: Vec::with_capacity(paths.len()),
+        probes: vec![None; graph.probes.len()],
+        resource_probes: vec![None; graph.resources.len()],
+        counters,
+    };
+    for path in &paths {
+        measures.paths.push(path.as_ref().map(|path| content.path(path)).transpose()?.map(Arc::new));
+    }
+    asked::answer(graph, &asked, answers, &mut measures)?;
+    Ok(measures)
 }
 
 /// Which of these files is not what it was when it was hashed: the first, by name.
 pub fn changed(files: &[MeasuredFile]) -> Option<&MeasuredFile> {
-    let _ = files;
-    todo!()
+    files.iter().find(|file| match &file.what {
+        MeasuredWhat::File { .. } => {
+            file.from.metadata().map_or(true, |now| !now.is_file() || hash::stat_of(&now) != file.stat)
+        }
+        // A link has no content but its target.
+        MeasuredWhat::Link(target) => {
+            file.from.read_link().map_or(true, |now| now.as_os_str() != target.as_str())
+        }
+        // That nothing is in a folder was given as such; what is put there later reaches nobody.
+        MeasuredWhat::Folder => false,
+    })
+}
+
+/// What the steps of a plan need, as indices, each once.
+#[derive(Debug, Default)]
+struct Needed {
+    invocations: Vec<usize>,
+    resources: Vec<usize>,
+    paths: Vec<usize>,
+    /// With the steps that ask, one for each solid.
+    probes: BTreeMap<usize, Vec<StepId>>,
+    /// One step of each invocation.
+    step_of: Vec<Option<StepId>>,
+}
+
+impl Needed {
+    fn of(graph: &Graph, steps: &[StepId]) -> Self {
+        let mut needed = Self { step_of: vec![None; graph.pipeline.invocations.len()], ..Self::default() };
+        let mut paths = vec![false; graph.paths.len()];
+        for &id in steps {
+            let step = &graph.steps[id.0 as usize];
+            needed.step_of[step.invocation as usize].get_or_insert(id);
+            for input in &step.inputs {
+                match input {
+                    StepInput::Path(path) => paths[*path as usize] = true,
+                    StepInput::Probe(probe) => {
+                        let asking = needed.probes.entry(*probe as usize).or_default();
+                        let solid = std::ptr::from_ref(graph.solid(id));
+                        if !asking.iter().any(|other| std::ptr::eq(graph.solid(*other), solid)) {
+                            asking.push(id);
+                        }
+                    }
+                    StepInput::Output(_)
+                    | StepInput::FanIn(_)
+                    | StepInput::Gather(_)
+                    | StepInput::Value(_) => {}
+                }
+            }
+        }
+        let chosen = |chosen: Vec<bool>| (0..chosen.len()).filter(|at| chosen[*at]).collect();
+        needed.invocations = (0..needed.step_of.len()).filter(|at| needed.step_of[*at].is_some()).collect();
+        let mut resources = vec![false; graph.resources.len()];
+        for &invocation in &needed.invocations {
+            for resource in graph.resources_of(invocation as u32) {
+                resources[resource] = true;
+            }
+        }
+        needed.resources = chosen(resources);
+        needed.paths = chosen(paths);
+        needed
+    }
+}
+
+/// What was hashed.
+struct Content<'a> {
+    hashed: &'a [io::Result<Hashed>],
+    files: &'a [PathBuf],
+}
+
+impl Content<'_> {
+    fn of(&self, index: usize, place: Option<&Place>) -> Result<&Hashed, EngineError> {
+        self.hashed[index].as_ref().map_err(|error| EngineError::Source {
+            diagnostic: Diagnostic::new(format!("cannot read `{}`", self.files[index].display())).at(place),
+            source: Some(io::Error::new(error.kind(), error.to_string())),
+        })
+    }
+
+    fn file_sets(&self, listed: &[Option<Arc<Listed>>]) -> Result<Vec<Option<Arc<FileSet>>>, EngineError> {
+        let mut known: HashMap<*const Listed, Arc<FileSet>> = HashMap::new();
+        let mut sets = Vec::with_capacity(listed.len());
+        for listed in listed {
+            let Some(listed) = listed else {
+                sets.push(None);
+                continue;
+            };
+            let set = match known.get(&Arc::as_ptr(listed)) {
+                Some(set) => Arc::clone(set),
+                None => Arc::new(self.file_set(listed)?),
+            };
+            known.insert(Arc::as_ptr(listed), Arc::clone(&set));
+            sets.push(Some(set));
+        }
+        Ok(sets)
+    }
+
+    fn file_set(&self, listed: &Listed) -> Result<FileSet, EngineError> {
+        let mut files = Vec::with_capacity(listed.files.len());
+        for file in &listed.files {
+            let (what, stat) = match &file.what {
+                ListedWhat::File(index) => {
+                    let hashed = self.of(*index, file.place.as_ref())?;
+                    let what = MeasuredWhat::File { digest: hashed.digest, executable: hashed.executable };
+                    (what, hashed.stat)
+                }
+                ListedWhat::Link(target) => (MeasuredWhat::Link(target.clone()), Stat::default()),
+                ListedWhat::Folder => (MeasuredWhat::Folder, Stat::default()),
+            };
+            files.push(MeasuredFile { path: file.path.clone(), from: file.from.clone(), what, stat });
+        }
+        Ok(FileSet { files })
+    }
+
+    fn path(&self, path: &ListedPath) -> Result<MeasuredPath, EngineError> {
+        let files = self.file_set(&path.listed)?;
+        let file = match (path.shape, files.files.as_slice()) {
+            (Shape::File, [MeasuredFile { what: MeasuredWhat::File { digest, executable }, stat, .. }]) => {
+                Some((*digest, PathKind::File { executable: *executable }, stat.size))
+            }
+            _ => None,
+        };
+        let (digest, kind, len) = match file {
+            Some(file) => file,
+            None => {
+                let tree = tree_of(&files).map_err(|what| at(Unfound::new(what), path.place.as_ref()))?;
+                let kind = if path.shape == Shape::Glob { PathKind::Glob } else { PathKind::Folder };
+                (tree.digest(), kind, tree.len())
+            }
+        };
+        Ok(MeasuredPath { digest, kind, files, len })
+    }
+}
+
+/// Files as the tree that they would be stored as.
+fn tree_of(files: &FileSet) -> Result<Tree, String> {
+    let entries = files.files.iter().map(|file| Entry {
+        path: file.path.clone(),
+        node: match &file.what {
+            MeasuredWhat::File { digest, executable } => {
+                Node::File { digest: *digest, len: file.stat.size, executable: *executable }
+            }
+            MeasuredWhat::Link(target) => Node::Link { target: target.clone() },
+            MeasuredWhat::Folder => Node::Folder,
+        },
+    });
+    Tree::new(entries.collect()).map_err(|error| error.to_string())
+}
+
+/// The hashed variables of each invocation, in declared order.
+fn env_of(graph: &Graph, needed: &Needed, environment: &Environment) -> Vec<Vec<(String, Option<String>)>> {
+    let of = |index: usize| {
+        let variables = graph.pipeline.invocations[index].solid.env.iter();
+        let values = variables.map(|variable| match variable {
+            EnvVar::Pass(name) => (name.clone(), environment.vars.get(name).cloned()),
+            // What it becomes follows from the config, element by element.
+            EnvVar::Set(name, template) => (name.clone(), Some(template.text.clone())),
+        });
+        values.collect()
+    };
+    let invocations = needed.step_of.iter().enumerate();
+    invocations.map(|(index, step)| if step.is_some() { of(index) } else { Vec::new() }).collect()
 }

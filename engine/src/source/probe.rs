@@ -1,0 +1,146 @@
+//! Asks probes: shell lines whose answers are ingredients of versions. All at once, each once, for ten seconds
+//! at most, in the project folder with a step's environment and the real HOME.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::error::{Diagnostic, Place};
+use crate::execute::process::{End, Process, Spawner, find_program, signal_name};
+use crate::execute::{Cancel, blotted};
+
+/// How long a probe may take.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long it may take to end when that is over.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The most that an answer may have: it stands in every version and record of its steps.
+const ANSWER_LIMIT_BYTES: u64 = 1024 * 1024;
+
+/// How much of what it complained is told.
+const TAIL_BYTES: usize = 2000;
+
+/// How many run at once: they mostly wait.
+const AT_ONCE: usize = 64;
+
+/// A probe.
+#[derive(Debug, Clone)]
+pub(super) struct Probe {
+    /// What it is of, for messages: ``the probe of resource `python` ``.
+    pub(super) of: String,
+    /// The shell line.
+    pub(super) command: String,
+    /// Its whole environment.
+    pub(super) env: Vec<(String, String)>,
+    /// Values that are not to be shown.
+    pub(super) secrets: Vec<String>,
+    /// Where it is declared.
+    pub(super) place: Option<Place>,
+}
+
+/// Asks all of them; gives the answers in their order, each without its final newline. `timeout` is for each.
+pub(super) fn ask_all(probes: &[Probe], folder: &Path, timeout: Duration) -> Vec<Result<String, Diagnostic>> {
+    let spawner = Spawner::new();
+    let cancel = Cancel::default();
+    let ask = |probe: &Probe| ask(probe, folder, timeout, &spawner, &cancel);
+    let mut answers = Vec::with_capacity(probes.len());
+    for probes in probes.chunks(AT_ONCE) {
+        if let [probe] = probes {
+            answers.push(ask(probe));
+            continue;
+        }
+        std::thread::scope(|scope| {
+            let running: Vec<_> = probes.iter().map(|probe| scope.spawn(|| ask(probe))).collect();
+            for probe in running {
+                match probe.join() {
+                    Ok(answer) => answers.push(answer),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+    }
+    answers
+}
+
+fn ask(
+    probe: &Probe,
+    folder: &Path,
+    timeout: Duration,
+    spawner: &Spawner,
+    cancel: &Cancel,
+) -> Result<String, Diagnostic> {
+    let failed = |what: String, hint: Option<String>| Diagnostic {
+        message: format!("{} {what}: `{}`", probe.of, shown(&probe.command)),
+        place: probe.place.clone(),
+        excerpt: None,
+        hint,
+    };
+    let broken = |error: io::Error| failed(format!("cannot be run ({error})"), None);
+    let path = probe.env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
+    let Ok(shell) = find_program("sh", path, folder) else {
+        return Err(failed(format!("cannot be run (there is no `sh` on PATH, {path})"), None));
+    };
+    // Files in memory, not pipes: nobody has to read along, and they have no end to be left open.
+    let file = |name: &str| memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
+    let mut stdout = file("probe").map_err(|error| broken(error.into()))?;
+    let mut stderr = file("probe").map_err(|error| broken(error.into()))?;
+    let ended = spawner
+        .run(Process {
+            program: &shell,
+            name: "sh",
+            arguments: &["-e".to_owned(), "-c".to_owned(), probe.command.clone()],
+            env: &probe.env,
+            folder,
+            stdout: stdout.try_clone().map_err(broken)?,
+            stderr: stderr.try_clone().map_err(broken)?,
+            timeout: Some(timeout),
+            grace: GRACE,
+            cancel,
+        })
+        .map_err(broken)?;
+    let what = match ended.end {
+        End::Exited(0) => return answer(&mut stdout).map_err(|what| failed(what, None)),
+        End::Exited(status) => format!("failed with exit status {status}"),
+        End::Signalled(signal) => format!("was ended by {}", signal_name(signal)),
+        End::TimedOut => format!("took longer than {} s", timeout.as_secs_f64()),
+        End::Cancelled => "was stopped".to_owned(),
+    };
+    let complaint = tail(&mut stderr, &probe.secrets);
+    Err(failed(what, complaint.map(|complaint| format!("it said: {complaint}"))))
+}
+
+fn answer(stdout: &mut File) -> Result<String, String> {
+    let len = stdout.metadata().map_err(|error| format!("gave nothing to read ({error})"))?.len();
+    if len > ANSWER_LIMIT_BYTES {
+        return Err(format!("printed {len} bytes, and an answer may have {ANSWER_LIMIT_BYTES}"));
+    }
+    let mut bytes = Vec::new();
+    let read = stdout.rewind().and_then(|()| stdout.read_to_end(&mut bytes));
+    read.map_err(|error| format!("gave nothing to read ({error})"))?;
+    let mut text = String::from_utf8(bytes).map_err(|_| "printed what is not UTF-8".to_owned())?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+/// The end of what was written to standard error.
+fn tail(stderr: &mut File, secrets: &[String]) -> Option<String> {
+    let mut bytes = Vec::new();
+    stderr.rewind().and_then(|()| stderr.take(ANSWER_LIMIT_BYTES).read_to_end(&mut bytes)).ok()?;
+    let text = String::from_utf8_lossy(&blotted(&bytes, secrets)).trim().to_owned();
+    let start = (text.len().saturating_sub(TAIL_BYTES)..text.len()).find(|at| text.is_char_boundary(*at));
+    start.map(|start| text[start..].to_owned())
+}
+
+/// A command in a message: its first line.
+fn shown(command: &str) -> String {
+    match command.trim().split_once('\n') {
+        Some((first, _)) => format!("{first} …"),
+        None => command.trim().to_owned(),
+    }
+}

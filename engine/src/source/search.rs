@@ -1,0 +1,315 @@
+//! Resolves declarations to files: a pattern to what it names now, a list of them to one sorted list, and all of
+//! them to the files that have to be hashed, each once. What is wrong with a declaration is told with its place.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::ignored::Leave;
+use super::pattern::Pattern;
+use super::walk::{self, Base, Found, FoundWhat, Unfound, Walker};
+use crate::error::{Diagnostic, EngineError, Place};
+use crate::value::nearest;
+
+/// A declaration, resolved to files; each is an index into [`Search::files`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Listed {
+    pub(super) files: Vec<ListedFile>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ListedFile {
+    pub(super) path: String,
+    pub(super) from: PathBuf,
+    pub(super) what: ListedWhat,
+    pub(super) place: Option<Place>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum ListedWhat {
+    File(usize),
+    Link(String),
+    Folder,
+}
+
+/// A `path:` input, resolved to files.
+#[derive(Debug, Clone)]
+pub(super) struct ListedPath {
+    pub(super) shape: Shape,
+    pub(super) listed: Listed,
+    pub(super) place: Option<Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    File,
+    Folder,
+    Glob,
+}
+
+/// Resolves declarations, and collects the files that are to be hashed.
+pub(super) struct Search<'a> {
+    project: &'a Path,
+    walker: Walker,
+    /// All files that were found, each once.
+    pub(super) files: Vec<PathBuf>,
+    index: HashMap<PathBuf, usize>,
+    /// What a pattern was resolved to, by its text.
+    patterns: HashMap<String, Arc<Vec<ListedFile>>>,
+    /// What lists of patterns were resolved to: equal solids share.
+    lists: HashMap<Vec<String>, Arc<Listed>>,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(project: &'a Path, store: Option<&Path>) -> Self {
+        Self {
+            project,
+            walker: Walker::new(project, store),
+            files: Vec::new(),
+            index: HashMap::new(),
+            patterns: HashMap::new(),
+            lists: HashMap::new(),
+        }
+    }
+
+    /// The files of code or of a resource, sorted, each once.
+    pub(super) fn code<'p>(
+        &mut self,
+        patterns: impl Iterator<Item = (&'p str, Option<&'p Place>)>,
+    ) -> Result<Arc<Listed>, EngineError> {
+        let patterns: Vec<(&str, Option<&Place>)> = patterns.collect();
+        let key: Vec<String> = patterns.iter().map(|(text, _)| (*text).to_owned()).collect();
+        if let Some(listed) = self.lists.get(&key) {
+            return Ok(Arc::clone(listed));
+        }
+        let mut all: BTreeMap<String, ListedFile> = BTreeMap::new();
+        for (text, place) in patterns {
+            let files = match self.patterns.get(text) {
+                Some(files) => Arc::clone(files),
+                None => {
+                    let files = self.code_pattern(text, place).map_err(|wrong| at(wrong, place))?;
+                    let files = Arc::new(files);
+                    self.patterns.insert(text.to_owned(), Arc::clone(&files));
+                    files
+                }
+            };
+            for file in files.iter() {
+                // A link in a folder that was also declared outright is followed.
+                let file = file.clone();
+                match all.get(&file.path) {
+                    Some(known) if !matches!(known.what, ListedWhat::Link(_)) => {}
+                    _ => {
+                        all.insert(file.path.clone(), file);
+                    }
+                }
+            }
+        }
+        // An empty folder that something else was declared in is not empty.
+        let paths: Vec<String> = all.keys().cloned().collect();
+        let files = all.into_values().filter(|file| {
+            let inside = format!("{}/", file.path);
+            let after = paths.partition_point(|path| *path < inside);
+            !(matches!(file.what, ListedWhat::Folder)
+                && paths.get(after).is_some_and(|path| path.starts_with(&inside)))
+        });
+        let listed = Arc::new(Listed { files: files.collect() });
+        self.lists.insert(key, Arc::clone(&listed));
+        Ok(listed)
+    }
+
+    fn code_pattern(&mut self, text: &str, place: Option<&Place>) -> Result<Vec<ListedFile>, Unfound> {
+        let (pattern, shape, found) = self.find(text, Leave::Clutter)?;
+        if pattern.absolute {
+            let message =
+                format!("`{text}` is absolute; code and files are given relative to the project folder");
+            return Err(
+                Unfound::new(message).hint("for data elsewhere, use an input: `{path: …, external: true}`")
+            );
+        }
+        let base = pattern.fixed_text();
+        let from = self.project.join(&base);
+        if shape == Shape::File {
+            let what = ListedWhat::File(self.file(&from));
+            return Ok(vec![ListedFile { path: base, from, what, place: place.cloned() }]);
+        }
+        if found.is_empty() && shape == Shape::Folder && !base.is_empty() {
+            return Ok(vec![ListedFile {
+                path: base,
+                from,
+                what: ListedWhat::Folder,
+                place: place.cloned(),
+            }]);
+        }
+        let prefix = if base.is_empty() { base } else { base + "/" };
+        Ok(self.listed(found, &prefix, &from, place))
+    }
+
+    pub(super) fn path(&mut self, text: &str, place: Option<&Place>) -> Result<ListedPath, EngineError> {
+        let (pattern, shape, found) = self.find(text, Leave::Nothing).map_err(|wrong| at(wrong, place))?;
+        let from = self.root(&pattern).join(pattern.fixed_text());
+        let files = match shape {
+            Shape::File => {
+                let what = ListedWhat::File(self.file(&from));
+                vec![ListedFile { path: text.to_owned(), from, what, place: place.cloned() }]
+            }
+            Shape::Folder | Shape::Glob => self.listed(found, "", &from, place),
+        };
+        Ok(ListedPath { shape, listed: Listed { files }, place: place.cloned() })
+    }
+
+    fn root(&self, pattern: &Pattern) -> PathBuf {
+        if pattern.absolute { PathBuf::from("/") } else { self.project.to_owned() }
+    }
+
+    /// Finds what a declared path means. Nothing is listed for a file: it is its fixed part.
+    fn find(&mut self, text: &str, leave: Leave) -> Result<(Pattern, Shape, Vec<Found>), Unfound> {
+        let pattern =
+            Pattern::parse(text).map_err(|what| Unfound::new(format!("the path `{text}` {what}")))?;
+        let root = self.root(&pattern);
+        let fixed = pattern.fixed_text();
+        let folder = root.join(&fixed);
+        let metadata = match folder.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if is_missing(&error) => return Err(missing(&root, &pattern)),
+            Err(error) => {
+                let message = format!("cannot look at `{text}`");
+                return Err(Unfound { message, hint: None, source: Some(error) });
+            }
+        };
+        if folder.canonicalize().is_ok_and(|real| self.walker.in_store(&real)) {
+            let message = format!("`{text}` is in the store");
+            return Err(Unfound::new(message).hint("use the step output itself as an input"));
+        }
+        let shown = if pattern.absolute { format!("/{fixed}") } else { fixed };
+        let base = Base { folder: &folder, shown: &shown, leave };
+        if pattern.is_glob() {
+            if !metadata.is_dir() {
+                return Err(Unfound::new(format!("`{shown}` in `{text}` is not a folder")));
+            }
+            let found = self.walker.glob(&base, &pattern.alternatives)?;
+            if found.is_empty() {
+                let hint = match leave {
+                    Leave::Clutter => {
+                        "it matches files only; dot names, caches, editor backups and what .gitignore or \
+                         .casignore exclude are left out unless named outright"
+                    }
+                    Leave::Nothing => "it matches files only, below the folder of the pipeline file",
+                };
+                return Err(Unfound::new(format!("`{text}` matches nothing")).hint(hint));
+            }
+            return Ok((pattern, Shape::Glob, found));
+        }
+        if metadata.is_dir() {
+            let found = self.walker.folder(&base)?;
+            return Ok((pattern, Shape::Folder, found));
+        }
+        if !metadata.is_file() {
+            let message = format!("`{text}` is {}", walk::special(metadata.file_type()));
+            return Err(Unfound::new(message).hint("only files and folders can be given to a step"));
+        }
+        if pattern.folder {
+            return Err(Unfound::new(format!("`{text}` is a file")).hint("write it without the final `/`"));
+        }
+        Ok((pattern, Shape::File, Vec::new()))
+    }
+
+    fn listed(
+        &mut self,
+        found: Vec<Found>,
+        prefix: &str,
+        from: &Path,
+        place: Option<&Place>,
+    ) -> Vec<ListedFile> {
+        let mut listed = Vec::with_capacity(found.len());
+        for found in found {
+            let from = from.join(&found.path);
+            let what = match found.what {
+                FoundWhat::File => ListedWhat::File(self.file(&from)),
+                FoundWhat::Link(target) => ListedWhat::Link(target),
+                FoundWhat::Folder => ListedWhat::Folder,
+            };
+            listed.push(ListedFile {
+                path: format!("{prefix}{}", found.path),
+                from,
+                what,
+                place: place.cloned(),
+            });
+        }
+        listed
+    }
+
+    /// The index of a file that is to be hashed.
+    fn file(&mut self, path: &Path) -> usize {
+        if let Some(index) = self.index.get(path) {
+            return *index;
+        }
+        let index = self.files.len();
+        self.files.push(path.to_owned());
+        self.index.insert(path.to_owned(), index);
+        index
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Puts the place of a declaration to what is wrong with it.
+pub(super) fn at(wrong: Unfound, place: Option<&Place>) -> EngineError {
+    let diagnostic =
+        Diagnostic { message: wrong.message, place: place.cloned(), excerpt: None, hint: wrong.hint };
+    EngineError::Source { diagnostic, source: wrong.source }
+}
+
+/// Says what of a path is not there, and what it may have been meant to be.
+fn missing(root: &Path, pattern: &Pattern) -> Unfound {
+    let mut there = root.to_owned();
+    let mut shown = if pattern.absolute { "/".to_owned() } else { String::new() };
+    for part in &pattern.fixed {
+        let next = there.join(part);
+        if next.metadata().is_ok() {
+            there = next;
+            shown.push_str(part);
+            shown.push('/');
+            continue;
+        }
+        if let Ok(target) = next.read_link() {
+            return Unfound::new(format!(
+                "`{shown}{part}` is a link to `{}`, which is not there",
+                target.display()
+            ));
+        }
+        let names: Vec<String> = there
+            .read_dir()
+            .map(|names| names.flatten().filter_map(|name| name.file_name().into_string().ok()).collect())
+            .unwrap_or_default();
+        let missing = Unfound::new(format!("there is no `{shown}{part}`"));
+        let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        return match nearest(part, names) {
+            Some(near) => missing.hint(&format!("did you mean `{shown}{near}`?")),
+            None if pattern.absolute => missing,
+            None => missing.hint(&format!(
+                "paths are relative to the folder of the pipeline file, `{}`",
+                root.display()
+            )),
+        };
+    }
+    Unfound::new(format!("there is no `{shown}`"))
+}
+
+/// What a command's folder has places of its own for.
+pub(super) fn refuse_reserved(listed: &Listed) -> Result<(), EngineError> {
+    for file in &listed.files {
+        let first = file.path.split('/').next().unwrap_or_default();
+        if matches!(first, "inputs" | "outputs") || file.path == "config.json" {
+            let own = if first == "config.json" { first.to_owned() } else { format!("{first}/") };
+            let wrong = Unfound::new(format!("`{}` would lie where a step has its own `{own}`", file.path));
+            let wrong =
+                wrong.hint("move it, narrow the pattern, name it in .casignore, or give it as an input");
+            return Err(at(wrong, file.place.as_ref()));
+        }
+    }
+    Ok(())
+}

@@ -1,46 +1,261 @@
 //! Why versions differ, by name, from their trees of facts. Pure.
+//!
+//! Two trees are walked down side by side, only where they differ, so the work is that of what differs. A cause that
+//! is met on several ways (a hundred elements below one changed step) is told once.
 
-use crate::version::FactNode;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
 use cas_store::Version;
+
+use crate::version::{FactNode, FactValue};
 
 /// One difference between two versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The path of names down to it: `config.tree_species`, `resource python: probe`, `input tree`.
+    /// The path of names down to it: `config.tree_species`, `resource python`, `input tree.txt: code tree.py`.
     pub label: String,
     /// What it was; `None` where there was none.
     pub before: Option<String>,
-    /// What it is.
+    /// What it is; `None` where there is none.
     pub after: Option<String>,
     /// Whether the two texts say nothing to people (digests), so that only the change is told.
     pub opaque: bool,
 }
 
-impl std::fmt::Display for Difference {
+/// Longer texts are not read in a line: that they changed is told.
+const LONGEST_SHOWN: usize = 80;
+
+impl fmt::Display for Difference {
     /// One line: `config.tree_species: douglas_fir → red_maple`, `code solids/tree.py changed`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let _ = f;
-        todo!()
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |text: &&String| text.chars().count() <= LONGEST_SHOWN && !text.contains('\n');
+        let shown = |text: &Option<String>| text.as_ref().filter(|text| !self.opaque && fits(text)).cloned();
+        let label = &self.label;
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => match (shown(&self.before), shown(&self.after)) {
+                (Some(_), Some(_)) => match (plain(before), plain(after)) {
+                    (Some(before), Some(after)) => write!(f, "{label}: {before} → {after}"),
+                    _ => write!(f, "{label}: {before} → {after}"),
+                },
+                _ => write!(f, "{label} changed"),
+            },
+            (None, Some(_)) => match shown(&self.after) {
+                Some(after) => write!(f, "{label} added: {}", plain(&after).unwrap_or(&after)),
+                None => write!(f, "{label} added"),
+            },
+            (Some(_), None) => write!(f, "{label} removed"),
+            (None, None) => write!(f, "{label} changed"),
+        }
     }
 }
 
+/// The text inside a JSON string without escapes. Where both sides are such, no quotes are needed to tell them
+/// apart; where one is a number, they are: `1 → "1"`.
+fn plain(json: &str) -> Option<&str> {
+    let inside = json.strip_prefix('"')?.strip_suffix('"')?;
+    (!inside.is_empty() && !inside.contains(['"', '\\'])).then_some(inside)
+}
+
 /// Of several earlier versions (newest first), the one with the fewest differences to `after`: its index and what
-/// differs.
+/// differs. Of equals, the newest.
 pub fn nearest(
     candidates: &[FactNode],
     after: &FactNode,
     node: &mut dyn FnMut(&Version) -> Option<FactNode>,
 ) -> Option<(usize, Vec<Difference>)> {
-    let _ = (candidates, after, node);
-    todo!()
+    candidates
+        .iter()
+        .enumerate()
+        .map(|(index, before)| (index, differences(before, after, node)))
+        .min_by_key(|(index, differences)| (differences.len(), *index))
 }
 
-/// The facts that differ between two trees; `node` gives a node by its version (`None` where it is not kept).
+/// The facts that differ between two trees, in the order in which they are hashed; `node` gives a node by its version
+/// (`None` where it is not kept).
 pub fn differences(
     before: &FactNode,
     after: &FactNode,
     node: &mut dyn FnMut(&Version) -> Option<FactNode>,
 ) -> Vec<Difference> {
-    let _ = (before, after, node);
-    todo!()
+    let mut found = Vec::new();
+    let (mut pairs, mut causes) = (HashSet::new(), HashSet::new());
+    let mut open = vec![Pair { before: before.clone(), after: after.clone(), at: At::default() }];
+    while let Some(pair) = open.pop() {
+        let mut inner = Vec::new();
+        for step in compare(&pair) {
+            match step {
+                Step::Told(cause, difference) => {
+                    if causes.insert((cause, difference.before.clone(), difference.after.clone())) {
+                        found.push(difference);
+                    }
+                }
+                Step::Down(before, after, at) => {
+                    if before == after || !pairs.insert((before, after)) {
+                        continue;
+                    }
+                    match (node(&before), node(&after)) {
+                        (Some(before), Some(after)) => inner.push(Pair { before, after, at }),
+                        _ => found.push(Difference {
+                            label: at.whole(),
+                            before: Some(before.short()),
+                            after: Some(after.short()),
+                            opaque: true,
+                        }),
+                    }
+                }
+            }
+        }
+        // What stands first is walked first.
+        open.extend(inner.into_iter().rev());
+    }
+    found
+}
+
+/// Two nodes that differ, and where they were met.
+struct Pair {
+    before: FactNode,
+    after: FactNode,
+    at: At,
+}
+
+/// A path of names. Only its ends are kept: between them may be a thousand steps.
+#[derive(Debug, Clone, Default)]
+struct At {
+    first: String,
+    last: String,
+    depth: usize,
+    /// The solid of the step that is compared.
+    solid: String,
+}
+
+impl At {
+    fn down(&self, name: &str) -> Self {
+        let first = if self.depth == 0 { name.to_owned() } else { self.first.clone() };
+        Self { first, last: name.to_owned(), depth: self.depth + 1, solid: self.solid.clone() }
+    }
+
+    /// The same place, told more exactly: `input all` becomes `input all[0.1]`.
+    fn narrowed(&self, to: &str) -> Self {
+        let name = format!("{}[{to}]", self.last);
+        let first = if self.depth == 1 { name.clone() } else { self.first.clone() };
+        Self { first, last: name, ..self.clone() }
+    }
+
+    fn whole(&self) -> String {
+        match self.depth {
+            0 => "version".to_owned(),
+            1 => self.first.clone(),
+            2 => format!("{}: {}", self.first, self.last),
+            _ => format!("{}: … {}", self.first, self.last),
+        }
+    }
+
+    fn label(&self, name: &str) -> String {
+        match (self.depth, name) {
+            (0, _) => name.to_owned(),
+            (_, "") => self.whole(),
+            _ => format!("{}: {name}", self.whole()),
+        }
+    }
+}
+
+/// What comparing two nodes gives: something to tell (with what makes it the same cause elsewhere), or two nodes below.
+enum Step {
+    Told(String, Difference),
+    Down(Version, Version, At),
+}
+
+fn compare(pair: &Pair) -> Vec<Step> {
+    let Pair { before, after, at } = pair;
+    let mut at = at.clone();
+    if after.kind == "step" {
+        at.solid.clone_from(&after.name);
+    }
+    let mut steps = Vec::new();
+    let told = |label: &str, before: Option<String>, after: Option<String>, opaque: bool| {
+        let difference = Difference { label: at.label(label), before, after, opaque };
+        // A fact of a step or solid is the same cause wherever it is met; one of an input or resource has its name.
+        let owner = if label.is_empty() { at.last.as_str() } else { "" };
+        Step::Told(format!("{}\0{owner}\0{label}", at.solid), difference)
+    };
+    if before.kind != after.kind {
+        steps.push(told("", Some(before.kind.clone()), Some(after.kind.clone()), false));
+        return steps;
+    }
+    if before.name != after.name {
+        let label = if after.kind == "step" { "solid" } else { "name" };
+        steps.push(told(label, Some(before.name.clone()), Some(after.name.clone()), false));
+    }
+    let old = before.facts.iter().map(|fact| (fact.label.as_str(), &fact.value)).collect::<BTreeMap<_, _>>();
+    let new = after.facts.iter().map(|fact| fact.label.as_str()).collect::<HashSet<_>>();
+    let count = steps.len();
+    for fact in &after.facts {
+        let label = name_in(&after.kind, &fact.label);
+        match old.get(fact.label.as_str()) {
+            Some(value) if **value == fact.value => {}
+            Some(value) => match (*value, &fact.value) {
+                (FactValue::Node(before), FactValue::Node(after)) => {
+                    steps.push(Step::Down(*before, *after, below(&at, &fact.label)));
+                }
+                (
+                    FactValue::Output { step: before, name: was },
+                    FactValue::Output { step: after, name: is },
+                ) => {
+                    if was != is {
+                        steps.push(told(label, Some(was.clone()), Some(is.clone()), false));
+                    }
+                    if before != after {
+                        steps.push(Step::Down(*before, *after, below(&at, &fact.label)));
+                    }
+                }
+                (value, now) => {
+                    let (was, hidden) = shown(value);
+                    let (is, also_hidden) = shown(now);
+                    steps.push(told(label, Some(was), Some(is), hidden || also_hidden));
+                }
+            },
+            None => {
+                let (is, hidden) = shown(&fact.value);
+                steps.push(told(label, None, Some(is), hidden));
+            }
+        }
+    }
+    for fact in before.facts.iter().filter(|fact| !new.contains(fact.label.as_str())) {
+        let (was, hidden) = shown(&fact.value);
+        steps.push(told(name_in(&before.kind, &fact.label), Some(was), None, hidden));
+    }
+    let in_order = before.facts.iter().map(|fact| &fact.label).eq(after.facts.iter().map(|fact| &fact.label));
+    if steps.len() == count && !in_order {
+        steps.push(told("order", Some("before".to_owned()), Some("after".to_owned()), true));
+    }
+    steps
+}
+
+/// How a fact is called below the name of its node: the one thing that an input or a tool is, not at all.
+fn name_in<'l>(kind: &str, label: &'l str) -> &'l str {
+    match (kind, label) {
+        ("resource", "version" | "printed") | ("input", "value" | "answer" | "path") => "",
+        _ => label,
+    }
+}
+
+/// Where the node of a fact stands: a solid's and a config's facts are the step's own.
+fn below(at: &At, label: &str) -> At {
+    match label {
+        "solid" | "config" => at.clone(),
+        _ => match label.strip_prefix("element ").or_else(|| label.strip_prefix("part ")) {
+            Some(which) if at.depth > 0 => at.narrowed(which),
+            _ => at.down(label),
+        },
+    }
+}
+
+fn shown(value: &FactValue) -> (String, bool) {
+    match value {
+        FactValue::Text(text) => (text.clone(), false),
+        FactValue::Digest(text) => (text.clone(), true),
+        FactValue::Node(version) => (version.short(), true),
+        FactValue::Output { name, .. } => (format!("output {name}"), true),
+    }
 }

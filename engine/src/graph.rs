@@ -258,6 +258,11 @@ impl Graph {
         axes.iter().zip(self.point_indices(step)).map(|(axis, point)| (axis, &axis.points[point as usize]))
     }
 
+    /// The index of the point that a step's element has on one of its axes.
+    pub(crate) fn point_on(&self, step: StepId, axis: usize) -> u32 {
+        self.point_indices(step).nth(axis).unwrap_or(0)
+    }
+
     /// For each axis of a step, in order, the index of the point that this element has.
     fn point_indices(&self, step: StepId) -> impl Iterator<Item = u32> {
         let axes = &self.invocation(step).matrix;

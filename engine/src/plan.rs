@@ -1,4 +1,4 @@
-//! A graph with every version computed: what can be said before anything runs.
+//! A graph with every version computed: what can be said before anything runs. Pure.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use cas_store::{Trace, Version};
 
 use crate::graph::{Graph, OutputId, StepId};
 use crate::source::Measures;
-use crate::version::{Base, FactNode, InputContent};
+use crate::version::{Asked, Base, FactNode, FactsOf, InputContent, Outputs, output_version};
 
 /// Every step that is needed for what is wanted, with its version.
 #[derive(Debug, Clone)]
@@ -17,36 +17,54 @@ pub struct Plan {
     pub measures: Arc<Measures>,
     /// The steps of this plan in order: all, or what the targets need.
     pub steps: Vec<StepId>,
-    /// By step id: its version; `None` for one outside the plan or not known before its inputs are.
+    /// By step id: its version; `None` for one outside the plan, or below a volatile step: the latter is known when
+    /// content is, see [`Plan::version_by_content`].
     pub versions: Vec<Option<Version>>,
     /// What of versions and traces is known before inputs are.
     pub base: Base,
+    outputs: Outputs,
 }
 
 impl Plan {
-    /// Versions of the given steps. Pure.
+    /// Computes the versions of the given steps, each with all that it needs (see [`Graph::closure`]).
     pub fn new(graph: Arc<Graph>, measures: Arc<Measures>, steps: Vec<StepId>) -> Self {
-        let _ = (&graph, &measures, &steps);
-        todo!()
+        let mut steps = steps;
+        steps.sort_unstable();
+        steps.dedup();
+        let base = Base::new(&graph, &measures, &steps);
+        let (versions, outputs) = base.versions(&graph, &steps);
+        Self { graph, measures, steps, versions, base, outputs }
     }
 
     /// The version of an output, if its step's is known.
     pub fn output_version(&self, output: OutputId) -> Option<Version> {
-        let _ = output;
-        todo!()
+        self.versions[output.step.0 as usize].map(|_| self.outputs.version(&self.graph, output))
     }
 
     /// The keys of the rows of a step of this version: one per declared output in order; of a step without
     /// outputs the version itself.
     pub fn rows(&self, step: StepId, version: &Version) -> Vec<Version> {
-        let _ = (step, version);
-        todo!()
+        let outputs = &self.graph.solid(step).outputs;
+        if outputs.is_empty() {
+            return vec![*version];
+        }
+        if self.versions[step.0 as usize] == Some(*version) {
+            let outputs = (0_u16..).zip(outputs);
+            return outputs
+                .filter_map(|(output, _)| self.output_version(OutputId { step, output }))
+                .collect();
+        }
+        outputs.iter().map(|output| output_version(version, &output.name)).collect()
     }
 
-    /// The trace of a step of this plan, from the content of its inputs. Allocates nothing per input.
-    pub fn trace<'a>(&self, step: StepId, content: &mut dyn FnMut(OutputId) -> InputContent<'a>) -> Trace {
-        let _ = (step, content);
-        todo!()
+    /// The trace of a step of this plan, from the content of its inputs. Allocates nothing per input. `None` where
+    /// something that it is made of was not measured.
+    pub fn trace<'a>(
+        &self,
+        step: StepId,
+        content: &mut dyn FnMut(OutputId) -> InputContent<'a>,
+    ) -> Option<Trace> {
+        self.base.trace(&self.graph, step, content)
     }
 
     /// The version of a step whose version could not be known before something above it ran: outputs of volatile
@@ -57,22 +75,22 @@ impl Plan {
         version: &mut dyn FnMut(StepId) -> Option<Version>,
         content: &mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
     ) -> Option<Version> {
-        let _ = (step, version, content);
-        todo!()
+        self.base.version_by_content(&self.graph, step, version, content)
     }
 
     /// What the version of a step is made of: its node, and those of its solid, config, resources and inputs, but
     /// not of the steps above it. `version` and `content` as in [`Plan::version_by_content`]; `wanted` says
-    /// whether a node is to be made at all (the same solid need not be written 10,000 times).
-    /// Empty where the version is not known.
+    /// whether a node is to be made at all (the same solid need not be written 10,000 times); `key` is that of the
+    /// digests of secrets (see [`crate::version::secret_key`]). Empty where the version is not known.
     pub fn facts<'a>(
         &self,
         step: StepId,
+        key: &[u8; 32],
         version: &mut dyn FnMut(StepId) -> Option<Version>,
         content: &mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
         wanted: &mut dyn FnMut(&Version) -> bool,
     ) -> Vec<(Version, FactNode)> {
-        let _ = (step, version, content, wanted);
-        todo!()
+        let of = FactsOf { graph: &self.graph, measures: &self.measures, step, key };
+        self.base.facts(&of, &mut Asked { version, content, wanted })
     }
 }

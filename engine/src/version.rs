@@ -1,7 +1,31 @@
-//! Versions and traces from facts, in one walk that either hashes or explains.
+//! Versions and traces from facts, in one walk that either hashes or explains. Pure: files, probes and variables
+//! were measured before.
+//!
+//! ```text
+//! solid ─┐
+//! config ├─► step version ─► output version ─► step version of a reader …
+//! resource, input ┘     └─ with contents in the place of versions ─► trace
+//! ```
+//!
+//! The rule above the formulas: whatever a step can see, and is not fixed, or named as left out, by the contract,
+//! is an ingredient. `docs/versions.md` lists every ingredient, what is left out, and every byte of the encoding.
+//! Whoever changes that raises the number in the context of its kind, so that old records simply stop matching.
 
-use cas_store::{Artifact, Version};
+mod manifest;
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use blake3::hazmat::HasherExt;
+use cas_store::{Artifact, Trace, Version};
 use serde::{Deserialize, Serialize};
+
+use crate::graph::{Graph, OutputId, StepId, StepInput};
+use crate::resource::Resource;
+use crate::solid::{Body, Command, Declared, EnvVar, Line, Platform, Shell, Solid};
+use crate::source::{FileSet, MeasuredPath, MeasuredWhat, Measures, PathKind};
+use crate::value::{Config, Value};
+use manifest::{Encoder, Label, Manifest, PathTag, Term, Writer};
 
 /// One node of the tree of facts that a version is made of; kept in the store under its version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +50,7 @@ pub struct Fact {
 /// The value of a fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FactValue {
-    /// Shown as it is. For a secret, a keyed digest.
+    /// Shown as it is; a config value as JSON.
     Text(String),
     /// A digest of something that is not shown: only whether it changed.
     Digest(String),
@@ -50,7 +74,69 @@ pub enum InputContent<'a> {
     Absent,
 }
 
-/// What of a step is known before its inputs: shared by its version and its trace.
+/// The kinds of nodes. Each is hashed in a context of its own, with the number of its scheme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Solid,
+    Resource,
+    Config,
+    Input,
+    Step,
+    Output,
+    Trace,
+    Secret,
+}
+
+impl Kind {
+    const ALL: [Self; 8] = [
+        Self::Solid,
+        Self::Resource,
+        Self::Config,
+        Self::Input,
+        Self::Step,
+        Self::Output,
+        Self::Trace,
+        Self::Secret,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Solid => "solid",
+            Self::Resource => "resource",
+            Self::Config => "config",
+            Self::Input => "input",
+            Self::Step => "step",
+            Self::Output => "output",
+            Self::Trace => "trace",
+            Self::Secret => "secret",
+        }
+    }
+
+    /// The context string of BLAKE3's `derive_key` mode. The number at its end is the scheme's.
+    fn context(self) -> &'static str {
+        match self {
+            Self::Solid => "cas 2026 solid 1",
+            Self::Resource => "cas 2026 resource 1",
+            Self::Config => "cas 2026 config 1",
+            Self::Input => "cas 2026 input 1",
+            Self::Step => "cas 2026 step 1",
+            Self::Output => "cas 2026 output 1",
+            Self::Trace => "cas 2026 trace 1",
+            Self::Secret => "cas 2026 secret 1",
+        }
+    }
+
+    /// Hashes an encoded node.
+    fn hash(self, bytes: &[u8]) -> Version {
+        // What BLAKE3 makes of a context string costs as much as a small node: it is made once.
+        static KEYS: LazyLock<[blake3::hazmat::ContextKey; 8]> =
+            LazyLock::new(|| Kind::ALL.map(|kind| blake3::hazmat::hash_derive_key_context(kind.context())));
+        let key = &KEYS[self as usize];
+        blake3::Hasher::new_from_context_key(key).update(bytes).finalize().into()
+    }
+}
+
+/// What of the steps of a plan is known before their inputs are: shared by versions and traces, hashed once.
 #[derive(Debug, Clone, Default)]
 pub struct Base {
     /// For each invocation, the version of its solid; `None` where its files were not measured.
@@ -59,10 +145,730 @@ pub struct Base {
     pub resources: Vec<Option<Version>>,
     /// For each step, the digest of its config; all zero outside the plan.
     pub configs: Vec<Version>,
+    /// For each `path:` input.
+    paths: Vec<Option<Version>>,
+    /// For each `probe:` input.
+    probes: Vec<Option<Version>>,
+    /// For each invocation, what its elements have in common.
+    shapes: Vec<Shape>,
+}
+
+/// The order in which the parts of an invocation's steps are hashed.
+#[derive(Debug, Clone, Default)]
+struct Shape {
+    /// Its axes, by name.
+    axes: Vec<usize>,
+    /// Its resources, by name.
+    resources: Vec<usize>,
+    /// Its inputs: by name as the step sees them; for a function, which is given them in order, as declared.
+    inputs: Vec<usize>,
+    /// For each input that is a literal, its version.
+    literals: Vec<Option<Version>>,
+    /// Whether its inputs are a function's.
+    ordered: bool,
 }
 
 /// The version of an output of a step of this version.
 pub fn output_version(step: &Version, output: &str) -> Version {
-    let _ = (step, output);
-    todo!()
+    let mut encoder = Encoder::default();
+    output_facts(&mut encoder, step, output);
+    Kind::Output.hash(&encoder.bytes)
+}
+
+fn output_facts(to: &mut impl Manifest, step: &Version, output: &str) {
+    to.fact(Label::Step, Term::Node(step));
+    to.fact(Label::Output, Term::Text(output));
+}
+
+/// What is kept in the place of a secret value: a digest that says whether it changed, and to whoever has not the
+/// key, nothing. `name` is the fact's label.
+pub fn secret_digest(key: &[u8; 32], name: &str, value: &Value) -> String {
+    let mut encoder = Encoder::default();
+    encoder.entry(name, Term::Value(value));
+    let hash = blake3::keyed_hash(key, &encoder.bytes);
+    format!("secret {}", &hash.to_hex()[..16])
+}
+
+/// The key of the digests of secret values, from something that only those know who may read the store (its id).
+pub fn secret_key(of: &[u8]) -> [u8; 32] {
+    *Kind::Secret.hash(of).as_bytes()
+}
+
+/// A config as it may be shown and kept: secret values as their keyed digests.
+pub fn shown_config(config: &Config, key: &[u8; 32]) -> Value {
+    let shown = config.values.iter().map(|(name, value)| {
+        let shown = if config.secret.contains(name) {
+            Value::Str(secret_digest(key, &format!("config.{name}"), value))
+        } else {
+            value.clone()
+        };
+        (name.clone(), shown)
+    });
+    Value::Map(shown.collect())
+}
+
+/// Whoever asks for hashes only has no secret to show.
+const NO_KEY: &[u8; 32] = &[0; 32];
+
+// The walks: what each kind of node is made of.
+
+fn solid_facts(
+    to: &mut impl Manifest,
+    solid: &Solid,
+    code: Option<&FileSet>,
+    env: &[(String, Option<String>)],
+    platform: &str,
+) {
+    to.fact(
+        Label::Declared,
+        match &solid.version {
+            None => Term::None,
+            Some(Declared::Text(version)) => Term::Text(version),
+            Some(Declared::Volatile) => Term::Volatile,
+            Some(Declared::Every(_)) => Term::Every,
+        },
+    );
+    files(to, Label::Code, code);
+    let stdout = match &solid.body {
+        Body::Function(_) => {
+            to.fact(Label::Command, Term::Function);
+            to.fact(Label::Shell, Term::None);
+            None
+        }
+        Body::Command(Command { line, stdout, .. }) => {
+            match line {
+                Line::Shell { text, shell } => {
+                    to.fact(Label::Command, Term::Template(&text.text));
+                    to.fact(
+                        Label::Shell,
+                        match shell {
+                            Shell::Sh => Term::Sh,
+                            Shell::Bash => Term::Bash,
+                            Shell::List(words) => Term::Texts(words),
+                        },
+                    );
+                }
+                Line::List(words) => {
+                    to.fact(Label::Command, Term::Templates(words));
+                    to.fact(Label::Shell, Term::None);
+                }
+            }
+            stdout.as_deref()
+        }
+    };
+    let ordered = matches!(solid.body, Body::Function(_));
+    let mut outputs = solid.outputs.iter().enumerate().collect::<Vec<_>>();
+    outputs.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+    to.section(Label::Outputs, outputs.len());
+    for (position, output) in outputs {
+        let declaration = Term::Declaration {
+            optional: output.optional,
+            at: &output.at,
+            codec: &output.codec,
+            stdout: stdout == Some(output.name.as_str()),
+            shape: output.shape.as_deref(),
+            position: ordered.then_some(position),
+        };
+        to.entry(&output.name, declaration);
+    }
+    let mut variables = solid
+        .env
+        .iter()
+        .map(|variable| match variable {
+            EnvVar::Set(name, template) => (name, Term::Template(&template.text)),
+            EnvVar::Pass(name) => {
+                let value =
+                    env.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_deref());
+                (name, value.map_or(Term::Unset, Term::Text))
+            }
+        })
+        .collect::<Vec<_>>();
+    // Stable, so that of two lines for one name the later one stays the later one.
+    variables.sort_by(|(a, _), (b, _)| a.cmp(b));
+    to.section(Label::Env, variables.len());
+    for (name, term) in variables {
+        to.entry(name, term);
+    }
+    to.fact(
+        Label::Platform,
+        match solid.platform {
+            Platform::Here => Term::Text(platform),
+            Platform::Any => Term::None,
+        },
+    );
+}
+
+fn files(to: &mut impl Manifest, label: Label, set: Option<&FileSet>) {
+    let files = set.map_or(&[][..], |set| &set.files);
+    to.section(label, files.len());
+    for file in files {
+        let term = match &file.what {
+            MeasuredWhat::File { digest, executable } => Term::File { digest, executable: *executable },
+            MeasuredWhat::Link(target) => Term::Link(target),
+            MeasuredWhat::Folder => Term::Folder,
+        };
+        to.entry(&file.path, term);
+    }
+}
+
+fn resource_facts<'a>(
+    to: &mut impl Manifest,
+    resource: &Resource,
+    printed: Option<&str>,
+    set: Option<&FileSet>,
+    config: &Version,
+    needs: &[(&'a str, &'a Version)],
+) {
+    to.fact(Label::Name, Term::Text(&resource.name));
+    to.fact(Label::Declared, resource.version.as_deref().map_or(Term::None, Term::Text));
+    to.fact(Label::Probe, resource.probe.as_ref().map_or(Term::None, |probe| Term::Template(&probe.text)));
+    to.fact(Label::Printed, printed.map_or(Term::None, Term::Text));
+    files(to, Label::Files, set);
+    let mut env = resource.env.iter().collect::<Vec<_>>();
+    env.sort_by(|(a, _), (b, _)| a.cmp(b));
+    to.section(Label::Env, env.len());
+    for (name, template) in env {
+        to.entry(name, Term::Template(&template.text));
+    }
+    to.fact(Label::Config, Term::Node(config));
+    resources(to, needs.iter().copied());
+}
+
+fn resources<'a>(to: &mut impl Manifest, needs: impl ExactSizeIterator<Item = (&'a str, &'a Version)>) {
+    to.section(Label::Resources, needs.len());
+    for (name, version) in needs {
+        to.entry(name, Term::Node(version));
+    }
+}
+
+/// The keys of a config with the values of a matrix among them, sorted by name; `points` are.
+fn config_facts<'a>(
+    to: &mut impl Manifest,
+    config: &Config,
+    key: &[u8; 32],
+    points: impl ExactSizeIterator<Item = (&'a str, &'a Value)>,
+) {
+    to.section(Label::Keys, config.values.len() + points.len());
+    let mut points = points.peekable();
+    let mut add = |name: &str, value: &Value| {
+        let secret = config.secret.contains(name);
+        to.entry(name, if secret { Term::Secret(value, key) } else { Term::Value(value) });
+    };
+    for (name, value) in &config.values {
+        while let Some((axis, point)) = points.next_if(|(axis, _)| *axis < name.as_str()) {
+            add(axis, point);
+        }
+        add(name, value);
+    }
+    points.for_each(|(axis, point)| add(axis, point));
+}
+
+fn path_facts(to: &mut impl Manifest, path: &MeasuredPath) {
+    let kind = match path.kind {
+        PathKind::File { executable: false } => PathTag::File,
+        PathKind::File { executable: true } => PathTag::Executable,
+        PathKind::Folder => PathTag::Folder,
+        PathKind::Glob => PathTag::Glob,
+    };
+    to.fact(Label::Path, Term::Path { kind, digest: &path.digest });
+}
+
+/// What an output enters as, or `None` where that is not known (yet).
+enum Entering<'a> {
+    /// By its version; with its step's.
+    Version(Version, Version),
+    /// By its content.
+    Content(InputContent<'a>),
+}
+
+/// Tells one output, as a named entry or as an item.
+fn enter(graph: &Graph, output: OutputId, entering: &Entering<'_>, tell: impl FnOnce(Term<'_>)) {
+    match entering {
+        Entering::Version(version, step) => {
+            let name = &graph.solid(output.step).outputs[output.output as usize].name;
+            tell(Term::Output { version, step, name });
+        }
+        Entering::Content(InputContent::Artifact(artifact)) => tell(Term::Content(artifact)),
+        Entering::Content(InputContent::Absent) => tell(Term::Absent),
+    }
+}
+
+fn gather_facts<'a>(
+    to: &mut impl Manifest,
+    graph: &Graph,
+    elements: &[(String, OutputId)],
+    known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
+) -> Option<()> {
+    to.section(Label::Gather, elements.len());
+    for (label, output) in elements {
+        enter(graph, *output, &known(*output)?, |term| to.entry(label, term));
+    }
+    Some(())
+}
+
+fn fan_in_facts<'a>(
+    to: &mut impl Manifest,
+    graph: &Graph,
+    outputs: &[OutputId],
+    known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
+) -> Option<()> {
+    to.section(Label::FanIn, outputs.len());
+    for (index, output) in outputs.iter().enumerate() {
+        enter(graph, *output, &known(*output)?, |term| to.item(index, term));
+    }
+    Some(())
+}
+
+/// Buffers that are used again for every step: one for the step, one for an input of it.
+#[derive(Default)]
+struct Buffers {
+    step: Encoder,
+    input: Lists,
+}
+
+/// Where fan-ins and gathers are encoded, and, while all that they hold stays as it is, what they were hashed to:
+/// by where they stand in memory, because readers that gather the same share it.
+#[derive(Default)]
+struct Lists {
+    encoder: Encoder,
+    made: Option<HashMap<usize, Option<Version>>>,
+}
+
+impl Lists {
+    fn version<'a>(
+        &mut self,
+        graph: &Graph,
+        input: &StepInput,
+        known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
+    ) -> Option<Version> {
+        let place = match input {
+            StepInput::FanIn(outputs) => Arc::as_ptr(outputs).cast::<u8>().addr(),
+            StepInput::Gather(elements) => Arc::as_ptr(elements).cast::<u8>().addr(),
+            StepInput::Output(_) | StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => 0,
+        };
+        if let Some(made) = self.made.as_ref().and_then(|made| made.get(&place)) {
+            return *made;
+        }
+        self.encoder.bytes.clear();
+        let version = several_facts(&mut self.encoder, graph, input, known)
+            .map(|()| Kind::Input.hash(&self.encoder.bytes));
+        if let Some(made) = &mut self.made {
+            made.insert(place, version);
+        }
+        version
+    }
+}
+
+impl Base {
+    /// Hashes what the steps of a plan have without their inputs.
+    pub fn new(graph: &Graph, measures: &Measures, steps: &[StepId]) -> Self {
+        let mut base = Self {
+            paths: measures
+                .paths
+                .iter()
+                .map(|path| path.as_ref().map(|path| hashed(Kind::Input, |to| path_facts(to, path))))
+                .collect(),
+            probes: measures
+                .probes
+                .iter()
+                .map(|answer| {
+                    answer.as_ref().map(|answer| hashed(Kind::Input, |to| answer_facts(to, answer)))
+                })
+                .collect(),
+            ..Self::default()
+        };
+        // Each resource stands after what it needs.
+        for index in 0..graph.resources.len() {
+            let mut encoder = Encoder::default();
+            let known = base.resource(graph, measures, index, &mut encoder);
+            base.resources.push(known.map(|()| Kind::Resource.hash(&encoder.bytes)));
+        }
+        let invocations = &graph.pipeline.invocations;
+        let mut planned = vec![false; invocations.len()];
+        for step in steps {
+            planned[graph.steps[step.0 as usize].invocation as usize] = true;
+        }
+        let shapes = planned.iter().enumerate();
+        base.shapes = shapes
+            .map(|(index, planned)| if *planned { Shape::of(graph, index) } else { Shape::default() })
+            .collect();
+        base.solids = vec![None; invocations.len()];
+        let mut by_solid: HashMap<*const Solid, Version> = HashMap::new();
+        for index in (0..invocations.len()).filter(|index| planned[*index]) {
+            let solid = Arc::as_ptr(&invocations[index].solid);
+            base.solids[index] = by_solid.get(&solid).copied().or_else(|| {
+                let mut encoder = Encoder::default();
+                solid_of(graph, measures, index, &mut encoder)?;
+                let version = Kind::Solid.hash(&encoder.bytes);
+                by_solid.insert(solid, version);
+                Some(version)
+            });
+        }
+        base.configs = vec![Version::from_bytes([0; 32]); graph.steps.len()];
+        let mut encoder = Encoder::default();
+        for step in steps {
+            encoder.bytes.clear();
+            base.config(graph, *step, NO_KEY, &mut encoder);
+            base.configs[step.0 as usize] = Kind::Config.hash(&encoder.bytes);
+        }
+        base
+    }
+
+    /// Tells what a resource is made of, if all of it was measured.
+    fn resource(
+        &self,
+        graph: &Graph,
+        measures: &Measures,
+        index: usize,
+        to: &mut impl Manifest,
+    ) -> Option<()> {
+        let resource = &graph.resources[index];
+        let definition = &resource.definition;
+        let set = measures.resources.get(index).and_then(Option::as_deref);
+        let printed = measures.resource_probes.get(index).and_then(Option::as_deref);
+        if (set.is_none() && !definition.files.is_empty())
+            || (printed.is_none() && definition.probe.is_some())
+        {
+            return None;
+        }
+        let mut needs = Vec::with_capacity(resource.needs.len());
+        for need in &resource.needs {
+            let name = graph.resources[*need].definition.name.as_str();
+            needs.push((name, self.resources.get(*need)?.as_ref()?));
+        }
+        needs.sort_unstable();
+        let config =
+            hashed(Kind::Config, |to| config_facts(to, &resource.config, NO_KEY, std::iter::empty()));
+        resource_facts(to, definition, printed, set, &config, &needs);
+        Some(())
+    }
+
+    /// Tells the config of a step.
+    fn config(&self, graph: &Graph, step: StepId, key: &[u8; 32], to: &mut impl Manifest) {
+        let of = &graph.steps[step.0 as usize];
+        let invocation = of.invocation as usize;
+        let (config, axes) = (&graph.configs[invocation], &graph.pipeline.invocations[invocation].matrix);
+        let points = self.shapes[invocation].axes.iter().map(|at| {
+            let axis = &axes[*at];
+            (axis.name.as_str(), &axis.points[graph.point_on(step, *at) as usize].value)
+        });
+        config_facts(to, config, key, points);
+    }
+
+    /// Tells what a step is made of; `None` where something of it is not known.
+    fn step<'a>(
+        &self,
+        graph: &Graph,
+        step: StepId,
+        inner: &mut Lists,
+        known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
+        to: &mut impl Manifest,
+    ) -> Option<()> {
+        let of = &graph.steps[step.0 as usize];
+        let index = of.invocation as usize;
+        let (invocation, shape) = (&graph.pipeline.invocations[index], &self.shapes[index]);
+        to.fact(Label::Name, Term::Text(&invocation.solid.name));
+        to.fact(Label::Solid, Term::Node(self.solids[index].as_ref()?));
+        to.fact(Label::Config, Term::Node(&self.configs[step.0 as usize]));
+        to.section(Label::Resources, shape.resources.len());
+        for resource in &shape.resources {
+            let name = &graph.resources[*resource].definition.name;
+            to.entry(name, Term::Node(self.resources[*resource].as_ref()?));
+        }
+        to.section(if shape.ordered { Label::Arguments } else { Label::Inputs }, of.inputs.len());
+        for input in &shape.inputs {
+            let name = &invocation.inputs[*input].file_name;
+            if let StepInput::Output(output) = &of.inputs[*input] {
+                enter(graph, *output, &known(*output)?, |term| to.entry(name, term));
+            } else {
+                let version = self.input(graph, index, *input, &of.inputs[*input], inner, known)?;
+                to.entry(name, Term::Node(&version));
+            }
+        }
+        Some(())
+    }
+
+    /// The version of an input that is not a single output.
+    fn input<'a>(
+        &self,
+        graph: &Graph,
+        invocation: usize,
+        index: usize,
+        input: &StepInput,
+        inner: &mut Lists,
+        known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
+    ) -> Option<Version> {
+        match input {
+            StepInput::Path(path) => return self.paths.get(*path as usize).copied().flatten(),
+            StepInput::Probe(probe) => return self.probes.get(*probe as usize).copied().flatten(),
+            StepInput::Value(_) => return self.shapes[invocation].literals[index],
+            StepInput::Output(_) | StepInput::FanIn(_) | StepInput::Gather(_) => {}
+        }
+        inner.version(graph, input, known)
+    }
+
+    /// The version of a step, if all that it is made of is known.
+    fn version<'a>(
+        &self,
+        graph: &Graph,
+        step: StepId,
+        buffers: &mut Buffers,
+        known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
+    ) -> Option<Version> {
+        buffers.step.bytes.clear();
+        self.step(graph, step, &mut buffers.input, known, &mut buffers.step)?;
+        Some(Kind::Step.hash(&buffers.step.bytes))
+    }
+
+    /// The versions of steps and of their outputs, by id; `None` for a step that is not among `steps`, that stands
+    /// below a volatile one, or of which something was not measured.
+    pub(crate) fn versions(&self, graph: &Graph, steps: &[StepId]) -> (Vec<Option<Version>>, Outputs) {
+        let mut versions: Vec<Option<Version>> = vec![None; graph.steps.len()];
+        let mut outputs = Outputs::of(graph);
+        let mut buffers = Buffers::default();
+        // Steps come in order, so what a list holds is settled when its first reader asks.
+        buffers.input.made = Some(HashMap::new());
+        for step in steps {
+            let version = self.version(graph, *step, &mut buffers, &mut |output| {
+                if graph.is_volatile(output.step) {
+                    return None;
+                }
+                let step = versions[output.step.0 as usize]?;
+                Some(Entering::Version(outputs.version(graph, output), step))
+            });
+            let Some(version) = version else { continue };
+            versions[step.0 as usize] = Some(version);
+            let first = outputs.first(graph, *step);
+            for (index, output) in graph.solid(*step).outputs.iter().enumerate() {
+                buffers.step.bytes.clear();
+                output_facts(&mut buffers.step, &version, &output.name);
+                outputs.versions[first + index] = Kind::Output.hash(&buffers.step.bytes);
+            }
+        }
+        (versions, outputs)
+    }
+
+    /// See [`crate::plan::Plan::version_by_content`].
+    pub(crate) fn version_by_content<'a>(
+        &self,
+        graph: &Graph,
+        step: StepId,
+        version: &mut dyn FnMut(StepId) -> Option<Version>,
+        content: &mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
+    ) -> Option<Version> {
+        self.version(graph, step, &mut Buffers::default(), &mut entering(graph, version, content))
+    }
+
+    /// See [`crate::plan::Plan::trace`].
+    pub(crate) fn trace<'a>(
+        &self,
+        graph: &Graph,
+        step: StepId,
+        content: &mut dyn FnMut(OutputId) -> InputContent<'a>,
+    ) -> Option<Trace> {
+        let mut buffers = Buffers::default();
+        let mut known = |output| Some(Entering::Content(content(output)));
+        self.step(graph, step, &mut buffers.input, &mut known, &mut buffers.step)?;
+        Some(Trace::from_bytes(*Kind::Trace.hash(&buffers.step.bytes).as_bytes()))
+    }
+
+    /// See [`crate::plan::Plan::facts`].
+    pub(crate) fn facts<'a>(&self, of: &FactsOf<'_>, asked: &mut Asked<'_, 'a>) -> Vec<(Version, FactNode)> {
+        let FactsOf { graph, measures, step, key } = *of;
+        let known = &mut entering(graph, asked.version, asked.content);
+        let mut buffers = Buffers::default();
+        let Some(version) = self.version(graph, step, &mut buffers, known) else {
+            return Vec::new();
+        };
+        let mut nodes = Vec::new();
+        let mut write = |kind: Kind, version: Version, walk: &mut dyn FnMut(&mut Writer) -> Option<()>| {
+            if (asked.wanted)(&version) {
+                let mut writer = Writer::new(kind);
+                if walk(&mut writer).is_some() {
+                    nodes.push((version, writer.node()));
+                }
+            }
+        };
+        let this = &graph.steps[step.0 as usize];
+        let index = this.invocation as usize;
+        write(Kind::Step, version, &mut |to| self.step(graph, step, &mut buffers.input, known, to));
+        if let Some(solid) = self.solids[index] {
+            write(Kind::Solid, solid, &mut |to| solid_of(graph, measures, index, to));
+        }
+        write(Kind::Config, self.configs[step.0 as usize], &mut |to| {
+            self.config(graph, step, key, to);
+            Some(())
+        });
+        for resource in graph.resources_of(this.invocation) {
+            if let Some(version) = self.resources[resource] {
+                write(Kind::Resource, version, &mut |to| self.resource(graph, measures, resource, to));
+            }
+            let config = &graph.resources[resource].config;
+            let version = hashed(Kind::Config, |to| config_facts(to, config, NO_KEY, std::iter::empty()));
+            write(Kind::Config, version, &mut |to| {
+                config_facts(to, config, key, std::iter::empty());
+                Some(())
+            });
+        }
+        for (at, input) in this.inputs.iter().enumerate() {
+            if matches!(input, StepInput::Output(_)) {
+                continue;
+            }
+            let Some(version) = self.input(graph, index, at, input, &mut buffers.input, known) else {
+                continue;
+            };
+            write(Kind::Input, version, &mut |to| {
+                match input {
+                    StepInput::Path(path) => path_facts(to, measures.paths.get(*path as usize)?.as_deref()?),
+                    StepInput::Probe(probe) => {
+                        answer_facts(to, measures.probes.get(*probe as usize)?.as_deref()?)
+                    }
+                    StepInput::Value(value) => literal_facts(to, value),
+                    StepInput::Output(_) | StepInput::FanIn(_) | StepInput::Gather(_) => {
+                        several_facts(to, graph, input, known)?;
+                    }
+                }
+                Some(())
+            });
+        }
+        nodes
+    }
+}
+
+/// Whose facts are asked for, and the key of its secrets' digests.
+#[derive(Clone, Copy)]
+pub(crate) struct FactsOf<'p> {
+    pub(crate) graph: &'p Graph,
+    pub(crate) measures: &'p Measures,
+    pub(crate) step: StepId,
+    pub(crate) key: &'p [u8; 32],
+}
+
+/// What is asked while facts are written: versions of steps above, contents of volatile outputs, and whether a node
+/// is wanted.
+pub(crate) struct Asked<'p, 'a> {
+    pub(crate) version: &'p mut dyn FnMut(StepId) -> Option<Version>,
+    pub(crate) content: &'p mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
+    pub(crate) wanted: &'p mut dyn FnMut(&Version) -> bool,
+}
+
+/// How outputs enter a version: those of volatile steps by content, all others by their version.
+fn entering<'p, 'a>(
+    graph: &'p Graph,
+    version: &'p mut dyn FnMut(StepId) -> Option<Version>,
+    content: &'p mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
+) -> impl FnMut(OutputId) -> Option<Entering<'a>> {
+    move |output| {
+        if graph.is_volatile(output.step) {
+            return content(output).map(Entering::Content);
+        }
+        let step = version(output.step)?;
+        let name = &graph.solid(output.step).outputs[output.output as usize].name;
+        Some(Entering::Version(output_version(&step, name), step))
+    }
+}
+
+/// The versions of the outputs of the steps of a plan, in one piece of memory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Outputs {
+    /// By step and output; meaningful where the step's version is known.
+    versions: Vec<Version>,
+    /// For each invocation: where the outputs of its first element stand.
+    starts: Vec<usize>,
+}
+
+impl Outputs {
+    fn of(graph: &Graph) -> Self {
+        let mut starts = Vec::with_capacity(graph.pipeline.invocations.len());
+        let mut total = 0;
+        for (elements, invocation) in graph.steps_of.iter().zip(&graph.pipeline.invocations) {
+            starts.push(total);
+            total += elements.len() * invocation.solid.outputs.len();
+        }
+        Self { versions: vec![Version::from_bytes([0; 32]); total], starts }
+    }
+
+    fn first(&self, graph: &Graph, step: StepId) -> usize {
+        let of = &graph.steps[step.0 as usize];
+        let count = graph.pipeline.invocations[of.invocation as usize].solid.outputs.len();
+        self.starts[of.invocation as usize] + of.element as usize * count
+    }
+
+    /// The version of an output of a step whose version is known.
+    pub(crate) fn version(&self, graph: &Graph, output: OutputId) -> Version {
+        self.versions[self.first(graph, output.step) + output.output as usize]
+    }
+}
+
+impl Shape {
+    fn of(graph: &Graph, index: usize) -> Self {
+        let invocation = &graph.pipeline.invocations[index];
+        let ordered = matches!(invocation.solid.body, Body::Function(_));
+        let mut axes = (0..invocation.matrix.len()).collect::<Vec<_>>();
+        axes.sort_by_key(|axis| &invocation.matrix[*axis].name);
+        let mut resources = graph.needs[index].clone();
+        resources.sort_by_key(|resource| &graph.resources[*resource].definition.name);
+        let mut inputs = (0..invocation.inputs.len()).collect::<Vec<_>>();
+        if !ordered {
+            inputs.sort_by_key(|input| &invocation.inputs[*input].file_name);
+        }
+        // A literal is the same for all elements, so the first one's is hashed for all of them.
+        let first = graph.steps_of[index].clone().next().map(|step| &graph.steps[step as usize].inputs);
+        let literals = first
+            .into_iter()
+            .flatten()
+            .map(|input| match input {
+                StepInput::Value(value) => Some(hashed(Kind::Input, |to| literal_facts(to, value))),
+                StepInput::Output(_)
+                | StepInput::FanIn(_)
+                | StepInput::Gather(_)
+                | StepInput::Path(_)
+                | StepInput::Probe(_) => None,
+            })
+            .collect();
+        Self { axes, resources, inputs, literals, ordered }
+    }
+}
+
+/// Tells what a solid is made of, if all of it was measured.
+fn solid_of(graph: &Graph, measures: &Measures, index: usize, to: &mut impl Manifest) -> Option<()> {
+    let solid = &graph.pipeline.invocations[index].solid;
+    let code = measures.code.get(index).and_then(Option::as_deref);
+    let env = measures.env.get(index).map_or(&[][..], Vec::as_slice);
+    let measured = |variable: &EnvVar| match variable {
+        EnvVar::Set(..) => true,
+        EnvVar::Pass(name) => env.iter().any(|(known, _)| known == name),
+    };
+    if (code.is_none() && !solid.code.is_empty()) || !solid.env.iter().all(measured) {
+        return None;
+    }
+    solid_facts(to, solid, code, env, &measures.platform);
+    Some(())
+}
+
+fn several_facts<'a>(
+    to: &mut impl Manifest,
+    graph: &Graph,
+    input: &StepInput,
+    known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
+) -> Option<()> {
+    match input {
+        StepInput::FanIn(outputs) => fan_in_facts(to, graph, outputs, known),
+        StepInput::Gather(elements) => gather_facts(to, graph, elements, known),
+        StepInput::Output(_) | StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => None,
+    }
+}
+
+fn literal_facts(to: &mut impl Manifest, value: &Value) {
+    to.fact(Label::Value, Term::Value(value));
+}
+
+fn answer_facts(to: &mut impl Manifest, answer: &str) {
+    to.fact(Label::Answer, Term::Text(answer));
+}
+
+fn hashed(kind: Kind, walk: impl FnOnce(&mut Encoder)) -> Version {
+    let mut encoder = Encoder::default();
+    walk(&mut encoder);
+    kind.hash(&encoder.bytes)
 }

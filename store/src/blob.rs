@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::crash;
 use crate::digest::Digest;
 use crate::error::{At, StoreError};
-use crate::layout::{BlobName, Layout, MTIME_S};
+use crate::layout::{BlobName, INLINE_BUDGET_BYTES, Layout, MTIME_S};
 use crate::mark::{Marks, Stamp};
 use crate::pipe::Compressors;
 use crate::place::Reflinks;
@@ -37,6 +37,7 @@ const LABEL_BYTES: usize = 64;
 pub(crate) struct Files {
     layout: Layout,
     inline_limit_bytes: u64,
+    pub(crate) inline_budget_bytes: u64,
     /// Tells the names that this process gives from those of every other.
     token: String,
     next_name: AtomicU64,
@@ -88,6 +89,7 @@ impl Files {
         Self {
             layout,
             inline_limit_bytes,
+            inline_budget_bytes: INLINE_BUDGET_BYTES,
             token: token(),
             next_name: AtomicU64::new(1),
             compressors: Compressors::default(),

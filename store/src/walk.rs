@@ -14,7 +14,6 @@ use std::thread;
 use crate::blob::Files;
 use crate::digest::Digest;
 use crate::error::{At, StoreError};
-use crate::layout::INLINE_BUDGET_BYTES;
 use crate::record::{Kind, Place};
 use crate::stage::{Bounds, Links, Staged, StagedBlob, kind_of};
 use crate::store::Take;
@@ -49,7 +48,7 @@ impl Files {
         let progress = Progress {
             next: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
-            inline_left: AtomicU64::new(INLINE_BUDGET_BYTES),
+            inline_left: AtomicU64::new(self.inline_budget_bytes),
             seen: Mutex::new(HashSet::new()),
         };
         let threads = match files.len() {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::folder::Folder;
-use crate::layout::{INLINE_BUDGET_BYTES, INLINE_LIMIT_BYTES};
+use crate::layout::INLINE_LIMIT_BYTES;
 use crate::record::{Artifact, Kind};
 use crate::stage::Staged;
 use crate::store::{Create, Take};
@@ -585,10 +585,11 @@ fn what_cannot_be_in_a_tree_is_named() {
 #[test]
 fn a_folder_of_many_small_files_stays_within_its_budget_of_memory() {
     let mut space = Space::new();
+    let budget = 50 * 4096;
+    space.files.inline_budget_bytes = budget;
     let root = space.outside.join("many");
     fs::create_dir(&root).unwrap();
-    let count = usize::try_from(INLINE_BUDGET_BYTES).unwrap() / 4096 + 500;
-    for number in 0..count {
+    for number in 0..100 {
         let mut content = format!("{number:08}").into_bytes();
         content.resize(4096, b'.');
         fs::write(root.join(format!("{number:05}")), content).unwrap();
@@ -596,7 +597,8 @@ fn a_folder_of_many_small_files_stays_within_its_budget_of_memory() {
     let staged = space.files.stage_tree(&root, Take::Copy).unwrap();
     let inline: u64 =
         staged.blobs().iter().filter(|blob| blob.file.is_none()).map(|blob| blob.record.stored_len).sum();
-    assert!(inline >= INLINE_BUDGET_BYTES && inline <= INLINE_BUDGET_BYTES + 8 * 4096, "{inline}");
+    // Each thread may have begun one more when it ran out.
+    assert!((budget..=budget + 8 * 4096).contains(&inline), "{inline}");
     let artifact = space.commit(staged);
     let got = space.outside.join("got");
     space.materialize(&artifact, &got).unwrap();

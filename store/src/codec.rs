@@ -88,6 +88,47 @@ pub fn decode<T: DeserializeOwned>(kind: u8, version: u8, bytes: &[u8]) -> Resul
     }
 }
 
+/// The longest value without a header. Far above what is sensibly held in memory as one value; a length that lies
+/// is stopped by it.
+pub const VALUE_LIMIT_BYTES: usize = 4 * 1024 * 1024 * 1024;
+
+const VALUES: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<VALUE_LIMIT_BYTES>,
+> = bincode::config::standard().with_limit::<VALUE_LIMIT_BYTES>();
+
+/// Writes a value as it is, without a header: for content whose kind stands elsewhere and that is checked by
+/// its digest.
+///
+/// # Errors
+///
+/// When it is larger than [`VALUE_LIMIT_BYTES`], or of a type that cannot be read back.
+pub fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
+    let bytes = bincode::serde::encode_to_vec(value, VALUES)
+        .map_err(|error| EncodeError { kind: 0, what: error.to_string() })?;
+    if bytes.len() > VALUE_LIMIT_BYTES {
+        let what = format!("{} bytes; {VALUE_LIMIT_BYTES} is the limit", bytes.len());
+        return Err(EncodeError { kind: 0, what });
+    }
+    Ok(bytes)
+}
+
+/// Reads back what [`to_bytes`] wrote, and nothing but it.
+///
+/// # Errors
+///
+/// The bytes are no such value, or some are left over.
+pub fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    match bincode::serde::decode_from_slice(bytes, VALUES) {
+        Ok((value, used)) if used == bytes.len() => Ok(value),
+        Ok((_, used)) => {
+            Err(DecodeError::Payload { what: format!("{} bytes are left over", bytes.len() - used) })
+        }
+        Err(error) => Err(DecodeError::Payload { what: error.to_string() }),
+    }
+}
+
 /// The kind and the version of a record, for whoever reads several of them: nothing else is checked.
 ///
 /// # Errors

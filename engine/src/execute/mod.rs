@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cas_store::Bytes;
 
@@ -18,6 +18,7 @@ mod blot;
 mod cancel;
 pub mod command;
 pub mod folder;
+pub mod function;
 pub mod line;
 pub(crate) mod process;
 mod produced;
@@ -64,7 +65,7 @@ pub struct Attempt<'a> {
     /// How many cores it may use.
     pub cpus: u32,
     /// Set when the run is being stopped.
-    pub cancel: &'a Cancel,
+    pub cancel: &'a Arc<Cancel>,
 }
 
 /// An input as an attempt is given it.
@@ -96,8 +97,8 @@ pub enum Content {
     },
     /// For functions: one value, encoded.
     Bytes(Encoded),
-    /// For functions: several, with their labels (indices for a fan-in), in order.
-    Many(Vec<(String, Encoded)>),
+    /// For functions: several (`Bytes`, `Path` or `Absent`), with their labels (indices for a fan-in), in order.
+    Many(Vec<(String, Content)>),
     /// A literal, default or probe's answer; for a command it is written to `inputs/<file_name>`.
     Value(Value),
     /// For functions: a file or folder of the project, or a stored tree, laid out at this path (absolute, read-only).
@@ -118,8 +119,6 @@ pub struct GivenResource {
     pub name: String,
     /// Its resolved config.
     pub config: Config,
-    /// For functions: the opened resource.
-    pub opened: Option<Opened>,
 }
 
 /// An opened resource of a Rust pipeline.
@@ -237,7 +236,9 @@ pub struct Call<'a> {
     /// What it declared.
     pub outputs: &'a [OutputDecl],
     /// Set when the run is being stopped; a long computation may look at it.
-    pub cancel: &'a Cancel,
+    pub cancel: &'a Arc<Cancel>,
+    /// When the attempt has had its time. It cannot be ended from outside.
+    pub deadline: Option<Instant>,
 }
 
 /// How a resource of a Rust pipeline is opened: once per run, only if a step that needs it runs.

@@ -21,5 +21,6 @@ pub mod schedule;
 pub mod select;
 pub mod solid;
 pub mod source;
+pub mod typed;
 pub mod value;
 pub mod version;

@@ -79,7 +79,8 @@ pub fn decode<T: DeserializeOwned>(kind: u8, version: u8, bytes: &[u8]) -> Resul
         return Err(DecodeError::Checksum);
     }
     let payload = &bytes[HEADER_BYTES..];
-    match bincode::serde::decode_from_slice(payload, CONFIG) {
+    // Borrowing while it reads spares copies of what is only looked at.
+    match bincode::serde::borrow_decode_from_slice(payload, CONFIG) {
         Ok((value, used)) if used == payload.len() => Ok(value),
         Ok((_, used)) => {
             Err(DecodeError::Payload { what: format!("{} bytes are left over", payload.len() - used) })

@@ -6,12 +6,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; 32]);
 
         impl $name {
@@ -59,6 +60,27 @@ macro_rules! id {
             }
         }
 
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                if serializer.is_human_readable() {
+                    serializer.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex())
+                } else {
+                    // In one piece: as a tuple of 32 numbers it is read a number at a time.
+                    serializer.serialize_bytes(&self.0)
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                if deserializer.is_human_readable() {
+                    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+                } else {
+                    deserializer.deserialize_bytes(Raw).map(Self)
+                }
+            }
+        }
+
         impl From<blake3::Hash> for $name {
             fn from(hash: blake3::Hash) -> Self {
                 Self(*hash.as_bytes())
@@ -83,6 +105,21 @@ id! {
     Trace
 }
 
+/// Takes 32 bytes as they stand in what is being read.
+struct Raw;
+
+impl Visitor<'_> for Raw {
+    type Value = [u8; 32];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the 32 bytes of a hash")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<[u8; 32], E> {
+        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+    }
+}
+
 impl Digest {
     /// Hashes bytes that are in memory.
     pub fn of(bytes: &[u8]) -> Self {
@@ -96,4 +133,38 @@ impl Digest {
 pub struct HexError {
     /// What was given.
     pub text: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn the_digest_of_bytes_is_what_b3sum_prints() {
+        let hex = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+        assert_eq!(Digest::of(b"").to_string(), hex);
+        assert_eq!(Digest::of(b"").short(), "af1349b9f5f9");
+        assert_eq!(format!("{:?}", Digest::of(b"")), "Digest(af1349b9f5f9)");
+        assert_eq!(hex.to_uppercase().parse(), Ok(Digest::of(b"")));
+    }
+
+    #[test]
+    fn what_is_not_64_hex_digits_is_named() {
+        for text in ["", "af13", "zz1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262", "äöü"]
+        {
+            let error = text.parse::<Digest>().unwrap_err();
+            assert_eq!(error.to_string(), format!("`{text}` is not 64 hex digits"));
+        }
+    }
+
+    #[test]
+    fn a_record_holds_a_hash_as_its_length_and_its_bytes() {
+        let version = Version::from_bytes([7; 32]);
+        let record = codec::encode(1, 1, &version).unwrap();
+        assert_eq!(record[codec::HEADER_BYTES..], [&[32][..], &[7; 32]].concat());
+        assert_eq!(codec::decode(1, 1, &record), Ok(version));
+        let short = codec::encode(1, 1, &vec![7u8; 31]).unwrap();
+        assert!(codec::decode::<Version>(1, 1, &short).is_err());
+    }
 }

@@ -21,6 +21,8 @@ use crate::commands;
     subcommand_required = true,
     arg_required_else_help = true,
     disable_help_subcommand = true,
+    disable_help_flag = true,
+    disable_version_flag = true,
     next_help_heading = "Common"
 )]
 pub(crate) struct CommandLine {
@@ -28,6 +30,9 @@ pub(crate) struct CommandLine {
     pub(crate) command: Command,
     #[command(flatten)]
     pub(crate) common: Common,
+    /// Print the version
+    #[arg(short = 'V', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
 }
 
 /// What every command takes.
@@ -49,6 +54,9 @@ pub(crate) struct Common {
     /// Use colours
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto, global = true)]
     pub(crate) color: Color,
+    /// Print help: -h a summary, --help all
+    #[arg(short, long, action = clap::ArgAction::Help, global = true)]
+    help: Option<bool>,
 }
 
 /// The form of an answer.
@@ -162,7 +170,7 @@ pub(crate) fn command(program: Program, name: &str) -> clap::Command {
         list.push('\n');
     }
     command.help_template(format!(
-        "{{about-with-newline}}\nUsage: {name} COMMAND [ARGUMENT]...\n\n{list}{{options}}\n\n\
+        "{{about-with-newline}}\nUsage: {name} COMMAND [ARGUMENT]...\n\n{list}Common:\n{{options}}\n\n\
          `{name} COMMAND --help` tells all about one of them.\n"
     ))
 }

@@ -193,7 +193,7 @@ impl World {
             return Ok(choice);
         }
         let Some(Definition { pipeline, config, .. }) = definition else {
-            return Err(no_pipeline("which store is meant").hint("give --store DIR, or -f FILE"));
+            return Err(no_pipeline().hint("give --store DIR to say which store is meant, or -f FILE"));
         };
         let (by, dir) = match (&config.base_dir, &pipeline.store) {
             (Some(dir), _) => (Chooser::BaseDir, dir.as_str()),
@@ -296,7 +296,7 @@ impl World {
 
     /// Everything that a command about a pipeline needs.
     pub(crate) fn session(&mut self, which: &Which, create: Create) -> Result<Session, Failure> {
-        let definition = self.definition(which)?.ok_or_else(|| no_pipeline("there is nothing to work on"))?;
+        let definition = self.definition(which)?.ok_or_else(no_pipeline)?;
         self.session_of(definition, which, create)
     }
 
@@ -369,9 +369,10 @@ fn read_pipeline(path: &Path, texts: &mut Texts) -> Result<Pipeline, Failure> {
     let mut read = |path: &Path| read_text(path);
     let mut pipeline = file::pipeline(&path, &text, &mut read)?;
     // Messages show the path as it was found; the folder is where everything is looked for, from wherever.
-    pipeline.folder = std::path::absolute(&pipeline.folder).map(|folder| tidy(&folder)).map_err(|error| {
-        Failure::usage(format!("cannot find the folder of `{}`", path.display())).because(error)
-    })?;
+    pipeline.folder = match std::env::current_dir() {
+        Ok(here) => tidy(&here.join(&pipeline.folder)),
+        Err(error) => return Err(Failure::usage("there is no current folder").because(error)),
+    };
     texts.0.push((path.to_string_lossy().into_owned(), text));
     Ok(pipeline)
 }
@@ -381,8 +382,8 @@ fn read_text(path: &Path) -> io::Result<String> {
     std::fs::read_to_string(path)
 }
 
-fn no_pipeline(why: &str) -> Failure {
-    Failure::usage(format!("there is no {PIPELINE_FILE} here or in a folder above: {why} is not known"))
+fn no_pipeline() -> Failure {
+    Failure::usage(format!("there is no {PIPELINE_FILE} here or in a folder above"))
         .hint("`cas init` writes one, -f FILE names one")
 }
 

@@ -93,9 +93,9 @@ pub(crate) fn get(world: &mut World, args: &GetArgs) -> Result<Code, Failure> {
 
 /// Where each file goes: its own name and the name of its output are given.
 fn targets(files: &[(String, &str)], path: Option<&str>) -> Vec<PathBuf> {
-    let path = path.unwrap_or("./");
+    let path = path.unwrap_or("");
     let folder = Path::new(path);
-    if files.len() == 1 && !path.ends_with('/') && !folder.is_dir() {
+    if files.len() == 1 && !path.is_empty() && !path.ends_with('/') && !folder.is_dir() {
         return vec![folder.to_owned()];
     }
     let mut uses: HashMap<&str, usize> = HashMap::new();

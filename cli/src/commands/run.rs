@@ -37,7 +37,7 @@ Example:
   $ cas run -n                               what would run, and why")]
 pub(crate) struct RunArgs {
     /// Run these steps, and what they need
-    #[arg(value_name = "STEP", help_heading = "Steps")]
+    #[arg(value_name = "STEP")]
     steps: Vec<String>,
     /// Run nothing upstream of STEP: it has to be stored
     #[arg(long, requires = "steps", help_heading = "Steps")]

@@ -1,0 +1,168 @@
+//! `cas explain`: why a step would run, or by what run and when its result was made.
+
+use std::io::{self, Write};
+
+use cas_engine::cause::{Because, Explanation};
+use cas_engine::memo::Status;
+use cas_store::Create;
+use serde::Serialize;
+
+use super::{done, out};
+use crate::args::Which;
+use crate::failure::{Code, Failure};
+use crate::report::{json, words};
+use crate::session::World;
+
+/// Explain why a step would run, or how its result was made
+///
+/// For a step that would run: what differs from the nearest earlier version of it, by name, and so on upwards to the
+/// first cause. For one that is stored: the run that made it, when, and in what time.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  $ cas explain emit_sentence
+  emit_sentence would run: `emit_tree` runs before it
+  emit_tree would run: config.tree_species: douglas_fir → red_maple")]
+pub(crate) struct ExplainArgs {
+    /// Explain these
+    #[arg(value_name = "STEP", required = true)]
+    steps: Vec<String>,
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Serialize)]
+struct Row {
+    step: String,
+    status: &'static str,
+    may_be_unchanged: bool,
+    run: Option<u64>,
+    made_at: Option<String>,
+    cost_ms: Option<u64>,
+    chain: Vec<Link>,
+}
+
+#[derive(Serialize)]
+struct Link {
+    step: String,
+    why: String,
+    compared_with: Option<String>,
+    compared_at: Option<String>,
+    differences: Vec<Difference>,
+}
+
+#[derive(Serialize)]
+struct Difference {
+    label: String,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+pub(crate) fn explain(world: &mut World, args: &ExplainArgs) -> Result<Code, Failure> {
+    let session = world.session(&args.which, Create::Never)?;
+    let mut steps = Vec::new();
+    for name in &args.steps {
+        for step in session.graph.select(name)? {
+            if !steps.contains(&step) {
+                steps.push(step);
+            }
+        }
+    }
+    let (plan, resolved) = session.whole(world)?;
+    let mut rows = Vec::new();
+    let mut out = out();
+    let several = steps.len() > 1;
+    for (index, step) in steps.into_iter().enumerate() {
+        let explanation = session.memo.explain(&plan, &resolved, step)?;
+        let status = resolved.step_status(step);
+        if world.json() {
+            rows.push(row(explanation, status));
+        } else {
+            if several && index > 0 {
+                writeln!(out)?;
+            }
+            write(&mut out, &explanation, status)?;
+        }
+    }
+    if world.json() {
+        json::document(&mut out, "explain", rows)?;
+    }
+    done(out)
+}
+
+fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::Result<()> {
+    let Explanation { step, chain, may_be_unchanged, .. } = explanation;
+    match status {
+        Status::ToBeRecomputed => {}
+        Status::Stored => writeln!(to, "{step} is stored")?,
+        Status::NotNeeded => {
+            writeln!(to, "{step} is not needed: its bytes are absent, and nothing that is wanted needs them")?;
+        }
+        Status::Absent => writeln!(to, "{step} is absent: an optional output was not produced, or it stands below one")?,
+    }
+    if let (Some(found), true) = (&explanation.made, chain.is_empty()) {
+        let record = &found.record;
+        let by = explanation.provenance.as_ref().map(|made| {
+            let attempt = if made.attempt > 1 { format!(", attempt {}", made.attempt) } else { String::new() };
+            format!(" by run {} of {}{attempt}, as {}, on {}", made.run, made.pipeline, made.step, made.host)
+        });
+        writeln!(
+            to,
+            "  made on {} in {}{}",
+            words::moment(record.made_ms),
+            words::duration_ms(record.cost_ms),
+            by.unwrap_or_default()
+        )?;
+        if let Some(evicted) = &record.evicted {
+            writeln!(to, "  its bytes were evicted on {} ({})", words::moment(evicted.at_ms), evicted.why)?;
+        }
+    }
+    for link in chain {
+        writeln!(to, "{} would run: {}", link.step, link.words)?;
+        if link.differences.len() > 1 {
+            for difference in &link.differences {
+                writeln!(to, "  {difference}")?;
+            }
+        }
+        if let Some(compared) = &link.compared {
+            writeln!(
+                to,
+                "  compared with the version of {} ({})",
+                words::moment(compared.at_ms),
+                &compared.version.to_string()[..12]
+            )?;
+        }
+    }
+    if *may_be_unchanged {
+        writeln!(to, "it may turn out unchanged: what it consumes is made anew, and may come out the same")?;
+    }
+    Ok(())
+}
+
+fn row(explanation: Explanation, status: Status) -> Row {
+    let made = explanation.made.as_ref().map(|found| &found.record);
+    Row {
+        status: status.word(),
+        may_be_unchanged: explanation.may_be_unchanged,
+        run: explanation.provenance.as_ref().map(|made| made.run),
+        made_at: made.and_then(|made| words::moment_utc(made.made_ms)),
+        cost_ms: made.map(|made| made.cost_ms),
+        chain: explanation.chain.into_iter().map(link).collect(),
+        step: explanation.step,
+    }
+}
+
+fn link(because: Because) -> Link {
+    let differences = because.differences.into_iter().map(|difference| Difference {
+        label: difference.label,
+        before: difference.before,
+        after: difference.after,
+    });
+    Link {
+        step: because.step,
+        why: because.words,
+        compared_with: because.compared.as_ref().map(|moment| moment.version.to_string()),
+        compared_at: because.compared.as_ref().and_then(|moment| words::moment_utc(moment.at_ms)),
+        differences: differences.collect(),
+    }
+}

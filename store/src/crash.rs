@@ -27,6 +27,45 @@ pub const POINTS: &[&str] = &[
     // Files are made durable.
     "sync.before-files",
     "sync.before-folders",
+    // The host opens index and journal.
+    "host.index-opened",
+    "host.change-replayed",
+    "journal.segment-made",
+    "journal.segment-named",
+    // A change is written.
+    "journal.before-append",
+    "journal.half-appended",
+    "journal.after-append",
+    "write.journaled",
+    "write.applied",
+    // A commit.
+    "commit.begin",
+    "commit.blobs-installed",
+    "commit.written",
+    // A blob turns out to be wrong.
+    "lose.begin",
+    "lose.moved",
+    // An epoch ends.
+    "sync.begin",
+    "sync.files",
+    "sync.journal",
+    "sync.index",
+    // The journal is compacted.
+    "snapshot.rotated",
+    "snapshot.flushed",
+    "journal.snapshot-written",
+    "journal.snapshot-named",
+    // A collection.
+    "collect.ordered",
+    "collect.before-rows",
+    "collect.after-rows",
+    "collect.file-removed",
+    // The index is made anew.
+    "rebuild.begin",
+    "rebuild.replayed",
+    "rebuild.flushed",
+    "rebuild.old-aside",
+    "rebuild.new-named",
     // A person is given something.
     "materialize.before-rename",
 ];

@@ -85,6 +85,21 @@ impl Tree {
         Ok(Self { entries })
     }
 
+    /// The contents of all files, each once, in the order of their digests.
+    pub fn files(&self) -> Vec<Digest> {
+        let mut files: Vec<Digest> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.node {
+                Node::File { digest, .. } => Some(*digest),
+                Node::Link { .. } | Node::Folder => None,
+            })
+            .collect();
+        files.sort_unstable();
+        files.dedup();
+        files
+    }
+
     /// The canonical bytes: equal trees have equal bytes, different ones have different bytes.
     pub fn encode(&self) -> Vec<u8> {
         // Sorting what is sorted costs one comparison an entry, and makes the bytes a matter of content

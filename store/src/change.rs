@@ -1,0 +1,129 @@
+//! What the journal holds: every change of the index, as plain data.
+//!
+//! A change says what was *decided*, not what was asked for: whether bytes were there, who won and what
+//! was collected is settled before it is written, so applying it (`apply.rs`) depends on the index alone
+//! and gives the same whenever it is done. Variants are only ever added, at the end: their order is their
+//! number on disk.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, Trace, Version};
+use crate::record::{BlobRecord, Evicted, Pin, Replacement, ResultRecord};
+
+/// One change, applied whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Change {
+    /// A result becomes its trace's present one.
+    Result(Box<NewResult>),
+    /// Rows name a result that is there.
+    Relink(NewRows),
+    /// The bytes of an evicted result are there again, because another result has the same.
+    Revived {
+        /// Which.
+        trace: Trace,
+    },
+    /// A version is pinned.
+    Pin(Pin),
+    /// A version is not pinned any longer.
+    Unpin(Version),
+    /// A run is noted, or its record replaced.
+    Run(NewRun),
+    /// Results and runs give up their bytes and keep their records.
+    Evicted {
+        /// Results.
+        traces: Vec<Trace>,
+        /// Runs.
+        runs: Vec<u64>,
+        /// When and why.
+        evicted: Evicted,
+    },
+    /// Results go, with the rows that name them and all that came with them.
+    Removed {
+        /// Results.
+        traces: Vec<Trace>,
+        /// Runs.
+        runs: Vec<u64>,
+    },
+    /// Blobs that nothing names go.
+    Unnamed {
+        /// Which.
+        blobs: Vec<Digest>,
+    },
+    /// Blobs turned out to be gone or wrong.
+    Lost {
+        /// Which.
+        blobs: Vec<Digest>,
+    },
+    /// Results were used.
+    Touched {
+        /// When.
+        at_ms: u64,
+        /// Those whose last use was noted long enough ago.
+        traces: Vec<Trace>,
+        /// How many were used, those that are not noted again included.
+        reused: u64,
+    },
+    /// A trace was computed once more, and what came out was not kept.
+    Noted {
+        /// The trace.
+        trace: Trace,
+        /// What came out.
+        replacement: Replacement,
+    },
+    /// A part of a snapshot of the index: entries as they stood.
+    Entries {
+        /// `Family::number`.
+        family: u8,
+        /// Keys and values.
+        entries: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+    /// Blobs whose files were found again.
+    Blobs(NewBlobs),
+    // What comes after (forgetting and accepting by hand, with a reason) is added here.
+}
+
+/// A result with everything that is kept with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NewResult {
+    pub(crate) trace: Trace,
+    pub(crate) record: ResultRecord,
+    pub(crate) provenance: Vec<u8>,
+    pub(crate) parents: Vec<Trace>,
+    pub(crate) blobs: NewBlobs,
+    pub(crate) rows: Vec<Version>,
+    pub(crate) facts: Vec<(Version, Vec<u8>)>,
+    pub(crate) history: Option<(String, Version)>,
+}
+
+/// Rows with what is kept with them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NewRows {
+    pub(crate) trace: Trace,
+    pub(crate) at_ms: u64,
+    pub(crate) rows: Vec<Version>,
+    pub(crate) facts: Vec<(Version, Vec<u8>)>,
+    pub(crate) history: Option<(String, Version)>,
+}
+
+/// Blobs that the store did not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NewBlobs {
+    /// The blobs, inline ones with their bytes.
+    pub(crate) records: Vec<(Digest, BlobRecord)>,
+    /// For each tree among them: the files in it, each once.
+    pub(crate) trees: Vec<(Digest, Vec<Digest>)>,
+}
+
+/// A run as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NewRun {
+    pub(crate) id: u64,
+    pub(crate) at_ms: u64,
+    pub(crate) record: Vec<u8>,
+    /// Blobs that the record names.
+    pub(crate) named: Vec<Digest>,
+    /// Those of them that are new.
+    pub(crate) blobs: NewBlobs,
+    /// Chosen by whoever began it, so that a request that is repeated begins no second run.
+    pub(crate) token: u64,
+}

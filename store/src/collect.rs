@@ -1,0 +1,1042 @@
+//! Garbage collection: what goes, in what order, and why.
+//!
+//! Nothing that is pinned, or that a live connection was told is present, goes. What a policy asks for goes
+//! in an order that depends on the results alone: first what is too old, then what is cheapest to rebuild
+//! per byte and longest unused. The order is sorted in the index's scratch family, so memory does not grow
+//! with the store. A dry run walks the same order with the same rules and changes nothing.
+//!
+//! Work is done in short steps, each whole: rows first, then files (on a full disk, files first, because
+//! even taking something away needs room in the journal). Killed at any point, it leaves at worst files
+//! that nothing names, and the next collection finds those.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::apply::{self, Dropped};
+use crate::change::Change;
+use crate::config::{age_text, size_text};
+use crate::crash;
+use crate::digest::{Digest, Trace};
+use crate::error::StoreError;
+use crate::host::{Core, count};
+use crate::index::Family;
+use crate::layout::BlobName;
+use crate::record::{Evicted, ResultRecord};
+use crate::tables::{self, refs};
+use crate::wire::Response;
+
+/// What garbage collection keeps. Without any bound, only what nothing names goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// All stored bytes together, at most.
+    pub max_size_bytes: Option<u64>,
+    /// Results that were not used for longer give up their bytes.
+    pub max_age: Option<Duration>,
+    /// This much stays free on the file system, if collecting can achieve it.
+    pub min_free_bytes: Option<u64>,
+    /// The newest results under each label stay. Where this is the only bound, older ones go.
+    pub keep_last: Option<u64>,
+    /// Records without bytes that were not used for longer go, once none is left that was made from them.
+    /// A year, if any bound is set and this is not.
+    pub max_record_age: Option<Duration>,
+}
+
+impl Policy {
+    /// Whether it asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// This policy, with what it leaves open taken from another.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        Self {
+            max_size_bytes: self.max_size_bytes.or(other.max_size_bytes),
+            max_age: self.max_age.or(other.max_age),
+            min_free_bytes: self.min_free_bytes.or(other.min_free_bytes),
+            keep_last: self.keep_last.or(other.keep_last),
+            max_record_age: self.max_record_age.or(other.max_record_age),
+        }
+    }
+
+    fn record_age(&self) -> Option<Duration> {
+        let year = Duration::from_secs(365 * 24 * 3600);
+        (!self.is_empty()).then(|| self.max_record_age.unwrap_or(year))
+    }
+
+    fn only_keeps_last(&self) -> bool {
+        self.keep_last.is_some()
+            && self.max_size_bytes.is_none()
+            && self.max_age.is_none()
+            && self.min_free_bytes.is_none()
+    }
+}
+
+/// Whether to do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// Only say what would go.
+    DryRun,
+    /// Collect.
+    Collect,
+}
+
+/// One thing that goes, or would go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Going {
+    /// What.
+    pub what: Garbage,
+    /// By what rule.
+    pub why: Why,
+    /// How many stored bytes that frees. Bytes that several results share are counted at the last of them.
+    pub bytes: u64,
+    /// How long it took to make: what rebuilding it would cost.
+    pub cost_ms: u64,
+    /// When it was used last; 0 where that is not known.
+    pub used_ms: u64,
+}
+
+/// A kind of thing that can go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Garbage {
+    /// The bytes of a result; its rows and its record stay.
+    Bytes {
+        /// The result.
+        trace: Trace,
+        /// What its history calls it.
+        labels: Vec<String>,
+    },
+    /// The record of a result, and the rows that name it.
+    Record {
+        /// The result.
+        trace: Trace,
+        /// What its history calls it.
+        labels: Vec<String>,
+    },
+    /// The logs that a run names.
+    RunLogs {
+        /// The run.
+        id: u64,
+    },
+    /// The record of a run.
+    Run {
+        /// The run.
+        id: u64,
+    },
+    /// A blob that nothing names.
+    Blob {
+        /// Which.
+        digest: Digest,
+    },
+}
+
+/// Why something goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// It was not used for this long.
+    MaxAge(Duration),
+    /// The store is larger than this.
+    MaxSize(u64),
+    /// Less than this is free.
+    MinFree(u64),
+    /// It is not among the newest this many.
+    KeepLast(u64),
+    /// Its bytes are gone and its record was not used for this long.
+    MaxRecordAge(Duration),
+    /// Nothing names it.
+    Unnamed,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MaxAge(age) => write!(f, "--max-age {}", age_text(*age)),
+            Self::MaxSize(bytes) => write!(f, "--max-size {}", size_text(*bytes)),
+            Self::MinFree(bytes) => write!(f, "--min-free {}", size_text(*bytes)),
+            Self::KeepLast(number) => write!(f, "--keep-last {number}"),
+            Self::MaxRecordAge(age) => write!(f, "--max-record-age {}", age_text(*age)),
+            Self::Unnamed => f.write_str("nothing names it"),
+        }
+    }
+}
+
+/// What a collection did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectReport {
+    /// Results that gave up their bytes.
+    pub results: u64,
+    /// Records of results that went.
+    pub records: u64,
+    /// Runs that gave up their logs or went.
+    pub runs: u64,
+    /// Blobs that nothing named.
+    pub unnamed: u64,
+    /// Stored bytes that were freed.
+    pub freed_bytes: u64,
+    /// How long it took to make what lost its bytes.
+    pub rebuild_ms: u64,
+    /// Stored bytes before.
+    pub size_before_bytes: u64,
+    /// Results that were kept because they are pinned.
+    pub kept_pinned: u64,
+    /// Results that were kept because a live run uses them.
+    pub kept_in_use: u64,
+}
+
+impl CollectReport {
+    /// Stored bytes afterwards.
+    pub fn size_after_bytes(&self) -> u64 {
+        self.size_before_bytes.saturating_sub(self.freed_bytes)
+    }
+}
+
+/// A collection that is under way.
+pub(crate) struct Session {
+    number: u64,
+    policy: Policy,
+    now_ms: u64,
+    mode: Mode,
+    phase: Phase,
+    pinned: BTreeSet<Trace>,
+    free_bytes: u64,
+    report: CollectReport,
+    /// Ranks that were worked out already; emptied when it has many.
+    ranks: HashMap<Subject, Option<Rank>>,
+}
+
+enum Phase {
+    /// Bytes, in the order of scratch, behind this key.
+    Bytes(Vec<u8>),
+    /// Records, in the order of scratch, behind this key.
+    Records(Vec<u8>),
+    /// Runs, behind this number.
+    Runs(u64),
+    /// Blobs without a name, behind this digest.
+    Blobs(Option<Digest>),
+    /// Files without a blob, behind this name.
+    Files(Option<BlobName>),
+    Done,
+}
+
+/// What can lose its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Subject {
+    Result(Trace),
+    Run(u64),
+}
+
+/// A place in the order in which things go: class, score, subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    class: u8,
+    score: u128,
+    subject: Subject,
+}
+
+/// What is too old goes whatever the size is; what is in this class goes first.
+const CLASS_DUE: u8 = 0;
+/// Goes only as far as there is too little room.
+const CLASS_ROOM: u8 = 1;
+
+/// How many ranks are remembered.
+const RANKS: usize = 100_000;
+
+// Prefixes of keys in scratch.
+const ORDER: u8 = b'o';
+const RECORD_ORDER: u8 = b'r';
+const GONE: u8 = b'g';
+
+impl Core {
+    /// Begins a collection; gives its number.
+    pub(crate) fn collect_begin(&self, policy: Policy, now_ms: u64, mode: Mode) -> Result<u64, StoreError> {
+        let mut slot = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        self.index.clear_scratch()?;
+        let number = slot.as_ref().map_or(0, |session| session.number) + 1;
+        let mut session = Session {
+            number,
+            policy,
+            now_ms,
+            mode,
+            phase: Phase::Bytes(vec![ORDER]),
+            pinned: BTreeSet::new(),
+            free_bytes: self.free_bytes()?,
+            report: CollectReport::default(),
+            ranks: HashMap::new(),
+        };
+        self.index.scan(Family::Blobs, &[], &mut |key, value| {
+            let row: tables::BlobRow = self.index.decode(tables::kind::BLOB, "blob", key, value)?;
+            session.report.size_before_bytes += row.stored_len;
+            Ok(true)
+        })?;
+        self.index.scan(Family::Pins, &[], &mut |key, value| {
+            let pin: crate::record::Pin = self.index.decode(tables::kind::PIN, "pin", key, value)?;
+            if pin.until_ms.is_none_or(|until| until > now_ms)
+                && let Some(trace) = self.index.row(&pin.version)?
+            {
+                session.pinned.insert(trace);
+            }
+            Ok(true)
+        })?;
+        if !session.policy.is_empty() {
+            self.put_in_order(&mut session)?;
+        }
+        crash::point("collect.ordered");
+        *slot = Some(session);
+        Ok(number)
+    }
+
+    /// Goes on with a collection, until about `limit` things went.
+    pub(crate) fn collect_next(&self, number: u64, limit: u64) -> Result<Response, StoreError> {
+        let mut slot = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(session) = slot.as_mut().filter(|session| session.number == number) else {
+            let what = "this collection was given up, because another one was begun".to_owned();
+            return Err(StoreError::Index { dir: self.root().to_owned(), what });
+        };
+        let mut going = Vec::new();
+        while going.len() < count(limit).max(1) && !matches!(session.phase, Phase::Done) {
+            session.phase = match std::mem::replace(&mut session.phase, Phase::Done) {
+                Phase::Bytes(after) => self.collect_bytes(session, &after, &mut going)?,
+                Phase::Records(after) => self.collect_records(session, &after, &mut going)?,
+                Phase::Runs(after) => self.collect_runs(session, after, &mut going)?,
+                Phase::Blobs(after) => self.collect_blobs(session, after, &mut going)?,
+                Phase::Files(after) => self.collect_files(session, after, limit, &mut going)?,
+                Phase::Done => Phase::Done,
+            };
+        }
+        let done = matches!(session.phase, Phase::Done);
+        let report = session.report.clone();
+        if done {
+            let collected = session.mode == Mode::Collect;
+            *slot = None;
+            self.index.clear_scratch()?;
+            if collected {
+                self.compact_journal()?;
+            }
+        }
+        Ok(Response::Collected { going, done, report })
+    }
+
+    /// Sorts what may go into scratch.
+    fn put_in_order(&self, session: &mut Session) -> Result<(), StoreError> {
+        let mut batch = self.index.batch();
+        self.index.scan(Family::Results, &[], &mut |key, value| {
+            let Ok(bytes) = <[u8; 32]>::try_from(key) else { return Ok(true) };
+            let trace = Trace::from_bytes(bytes);
+            let record = self.index.decode_result(key, value)?;
+            if let Some(rank) = self.rank_result(session, &trace, &record)? {
+                batch.put(Family::Scratch, &rank.key(), &[]);
+            } else if self.may_lose_record(session, &trace, &record)? {
+                let mut key = vec![RECORD_ORDER];
+                // What was made last goes first: it is made from what was there before.
+                key.extend_from_slice(&(!record.made_ms).to_be_bytes());
+                key.extend_from_slice(trace.as_bytes());
+                batch.put(Family::Scratch, &key, &[]);
+            }
+            if record.evicted.is_none() {
+                session.report.kept_pinned += u64::from(session.pinned.contains(&trace));
+                session.report.kept_in_use += u64::from(self.is_leased(&trace));
+            }
+            if batch.size() > 1 << 20 {
+                self.index.write(std::mem::replace(&mut batch, self.index.batch()))?;
+            }
+            Ok(true)
+        })?;
+        self.index.scan(Family::Runs, &[], &mut |key, value| {
+            let id = self.index.number("the number of a run", key)?;
+            let row: tables::RunRow = self.index.decode(tables::kind::RUN, "run", key, value)?;
+            if let Some(rank) = self.rank_run(session, id, &row) {
+                batch.put(Family::Scratch, &rank.key(), &[]);
+            }
+            Ok(true)
+        })?;
+        self.index.write(batch)
+    }
+
+    /// One step of the phase in which results and runs lose their bytes.
+    fn collect_bytes(
+        &self,
+        session: &mut Session,
+        after: &[u8],
+        going: &mut Vec<Going>,
+    ) -> Result<Phase, StoreError> {
+        let Some(key) = self.next_in_scratch(after, ORDER)? else {
+            return Ok(Phase::Records(vec![RECORD_ORDER]));
+        };
+        let Some(rank) = Rank::from_key(&key) else {
+            return Err(self.index.damaged("scratch", "holds a key of a wrong form"));
+        };
+        let why = match rank.class {
+            CLASS_DUE => match (session.policy.max_age, session.policy.keep_last) {
+                (Some(age), _) => Why::MaxAge(age),
+                (None, keep) => Why::KeepLast(keep.unwrap_or_default()),
+            },
+            _ => match session.pressed() {
+                Some(why) => why,
+                // There is room: all that is behind in the order stays.
+                None => return Ok(Phase::Records(vec![RECORD_ORDER])),
+            },
+        };
+        let next = Phase::Bytes(key);
+        // It may have been used, pinned or replaced since it was put in order.
+        session.ranks.remove(&rank.subject);
+        let Some(now) = self.rank(session, rank.subject)? else { return Ok(next) };
+        if now.class > rank.class {
+            return Ok(next);
+        }
+        let blobs = self.named_by_subject(rank.subject)?;
+        let planned = self.freed_at(session, &rank, &blobs)?;
+        if rank.class == CLASS_ROOM && planned.is_none() {
+            // Everything it names stays for somebody else's sake: giving it up would free nothing.
+            return Ok(next);
+        }
+        let (cost_ms, used_ms, what) = match rank.subject {
+            Subject::Result(trace) => {
+                let Some(record) = self.index.result(&trace)? else { return Ok(next) };
+                let used_ms = self.last_use(&trace, &record)?;
+                (record.cost_ms, used_ms, Garbage::Bytes { trace, labels: self.labels_of(&trace)? })
+            }
+            Subject::Run(id) => (0, 0, Garbage::RunLogs { id }),
+        };
+        let bytes = match session.mode {
+            Mode::DryRun => planned.unwrap_or(0),
+            Mode::Collect => {
+                let evicted = Evicted { at_ms: session.now_ms, why: why.to_string() };
+                let (traces, runs) = match rank.subject {
+                    Subject::Result(trace) => (vec![trace], Vec::new()),
+                    Subject::Run(id) => (Vec::new(), vec![id]),
+                };
+                let change = Change::Evicted { traces, runs, evicted };
+                match self.take_away(&change, &blobs, |core| match rank.subject {
+                    Subject::Result(trace) => !core.is_leased(&trace),
+                    Subject::Run(_) => true,
+                })? {
+                    Some(bytes) => bytes,
+                    None => return Ok(next),
+                }
+            }
+        };
+        match rank.subject {
+            Subject::Result(_) => {
+                session.report.results += 1;
+                session.report.rebuild_ms = session.report.rebuild_ms.saturating_add(cost_ms);
+            }
+            Subject::Run(_) => session.report.runs += 1,
+        }
+        session.report.freed_bytes += bytes;
+        going.push(Going { what, why, bytes, cost_ms, used_ms });
+        Ok(next)
+    }
+
+    /// One step of the phase in which records go whose bytes are gone.
+    fn collect_records(
+        &self,
+        session: &mut Session,
+        after: &[u8],
+        going: &mut Vec<Going>,
+    ) -> Result<Phase, StoreError> {
+        let Some(age) = session.policy.record_age() else { return Ok(Phase::Blobs(None)) };
+        let Some(key) = self.next_in_scratch(after, RECORD_ORDER)? else { return Ok(Phase::Runs(0)) };
+        let trace = key.get(9..).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).map(Trace::from_bytes);
+        let next = Phase::Records(key);
+        let Some(trace) = trace else { return Ok(next) };
+        let Some(record) = self.index.result(&trace)? else { return Ok(next) };
+        if !self.may_lose_record(session, &trace, &record)? || self.has_live_children(&trace)? {
+            return Ok(next);
+        }
+        let labels = self.labels_of(&trace)?;
+        let used_ms = self.last_use(&trace, &record)?;
+        let bytes = match session.mode {
+            Mode::DryRun => {
+                self.mark_gone(trace.as_bytes())?;
+                0
+            }
+            Mode::Collect => {
+                let change = Change::Removed { traces: vec![trace], runs: Vec::new() };
+                match self.take_away(&change, &[], |core| !core.is_leased(&trace))? {
+                    Some(bytes) => bytes,
+                    None => return Ok(next),
+                }
+            }
+        };
+        session.report.records += 1;
+        session.report.freed_bytes += bytes;
+        let what = Garbage::Record { trace, labels };
+        let why = Why::MaxRecordAge(age);
+        going.push(Going { what, why, bytes, cost_ms: record.cost_ms, used_ms });
+        Ok(next)
+    }
+
+    /// One step of the phase in which old runs go.
+    fn collect_runs(
+        &self,
+        session: &mut Session,
+        after: u64,
+        going: &mut Vec<Going>,
+    ) -> Result<Phase, StoreError> {
+        let Some(age) = session.policy.record_age() else { return Ok(Phase::Blobs(None)) };
+        let mut found = None;
+        self.index.scan(Family::Runs, &(after + 1).to_be_bytes(), &mut |key, value| {
+            let id = self.index.number("the number of a run", key)?;
+            let row: tables::RunRow = self.index.decode(tables::kind::RUN, "run", key, value)?;
+            found = Some((id, row));
+            Ok(false)
+        })?;
+        let Some((id, row)) = found else { return Ok(Phase::Blobs(None)) };
+        if session.age_of(row.at_ms) <= age {
+            // Runs are numbered in the order of their times: those behind are younger.
+            return Ok(Phase::Blobs(None));
+        }
+        let bytes = match session.mode {
+            // Its logs went in an earlier phase, as far as they go.
+            Mode::DryRun => 0,
+            Mode::Collect => {
+                let change = Change::Removed { traces: Vec::new(), runs: vec![id] };
+                self.take_away(&change, &row.blobs, |_| true)?.unwrap_or(0)
+            }
+        };
+        session.report.runs += 1;
+        session.report.freed_bytes += bytes;
+        let why = Why::MaxRecordAge(age);
+        going.push(Going { what: Garbage::Run { id }, why, bytes, cost_ms: 0, used_ms: row.at_ms });
+        Ok(Phase::Runs(id))
+    }
+
+    /// One step of the phase in which recorded blobs go that nothing names.
+    fn collect_blobs(
+        &self,
+        session: &mut Session,
+        after: Option<Digest>,
+        going: &mut Vec<Going>,
+    ) -> Result<Phase, StoreError> {
+        let page = self.blob_page(after, 256)?;
+        let Some((last, _)) = page.last() else { return Ok(Phase::Files(None)) };
+        let next = Phase::Blobs(Some(*last));
+        for (digest, record) in &page {
+            if self.is_named(digest)? || self.is_blob_leased(digest) {
+                continue;
+            }
+            let bytes =
+                match session.mode {
+                    Mode::DryRun => {
+                        self.mark_gone(digest.as_bytes())?;
+                        let mut bytes = record.stored_len;
+                        for file in self.index.tree_files(digest)? {
+                            if self.keepers(&file)?.iter().all(|keeper| {
+                                keeper.0 == refs::TREE && self.is_gone(&keeper.1).unwrap_or(false)
+                            }) {
+                                bytes += self.index.blob_row(&file)?.map_or(0, |row| row.stored_len);
+                            }
+                        }
+                        bytes
+                    }
+                    Mode::Collect => {
+                        let change = Change::Unnamed { blobs: vec![*digest] };
+                        match self.take_away(&change, &[*digest], |core| !core.is_blob_leased(digest))? {
+                            Some(bytes) => bytes,
+                            None => continue,
+                        }
+                    }
+                };
+            session.report.unnamed += 1;
+            session.report.freed_bytes += bytes;
+            let what = Garbage::Blob { digest: *digest };
+            going.push(Going { what, why: Why::Unnamed, bytes, cost_ms: 0, used_ms: 0 });
+        }
+        Ok(next)
+    }
+
+    /// The phase in which files go that no recorded blob has.
+    fn collect_files(
+        &self,
+        session: &mut Session,
+        after: Option<BlobName>,
+        limit: u64,
+        going: &mut Vec<Going>,
+    ) -> Result<Phase, StoreError> {
+        let mut found = Vec::new();
+        let mut failed = None;
+        let mut whole = true;
+        self.files.list(&mut |name, len| {
+            if after.is_some_and(|after| name <= after) {
+                return true;
+            }
+            match self.is_recorded(&name) {
+                Ok(true) => {}
+                Ok(false) => found.push((name, len)),
+                Err(error) => failed = Some(error),
+            }
+            whole = found.len() < count(limit).max(1);
+            failed.is_none() && whole
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let last = found.last().map(|(name, _)| *name);
+        for (name, len) in found {
+            // A commit may have been between giving the file its name and recording it.
+            let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            if self.is_recorded(&name)? {
+                continue;
+            }
+            let bytes = match session.mode {
+                Mode::DryRun => len,
+                Mode::Collect => self.files.remove_unnamed(&name)?,
+            };
+            crash::point("collect.file-removed");
+            session.report.unnamed += 1;
+            session.report.freed_bytes += bytes;
+            session.report.size_before_bytes += bytes;
+            let what = Garbage::Blob { digest: name.digest };
+            going.push(Going { what, why: Why::Unnamed, bytes, cost_ms: 0, used_ms: 0 });
+        }
+        Ok(if whole { Phase::Done } else { Phase::Files(last) })
+    }
+
+    /// Writes a change that takes something away, then removes the files that it let go of. `None` if
+    /// `still` says that it must not be taken away any longer.
+    fn take_away(
+        &self,
+        change: &Change,
+        blobs: &[Digest],
+        still: impl Fn(&Self) -> bool,
+    ) -> Result<Option<u64>, StoreError> {
+        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        if !still(self) {
+            return Ok(None);
+        }
+        let mut journal = self.journal();
+        crash::point("collect.before-rows");
+        let dropped = match self.write(&mut journal, change, Vec::new()) {
+            Err(StoreError::Io { source, .. }) if is_full(&source) => {
+                // Not even taking away fits: first make room. A row without its file is a miss.
+                self.remove_files_first(change, blobs)?;
+                self.write(&mut journal, change, Vec::new())?
+            }
+            other => other?,
+        };
+        drop(journal);
+        crash::point("collect.after-rows");
+        self.remove_files(&dropped).map(Some)
+    }
+
+    fn remove_files(&self, dropped: &Dropped) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for (digest, record) in &dropped.blobs {
+            self.files.remove(digest, record)?;
+            bytes += record.stored_len;
+            crash::point("collect.file-removed");
+        }
+        Ok(bytes)
+    }
+
+    /// Removes the files of blobs that only what `change` takes away names.
+    fn remove_files_first(&self, change: &Change, blobs: &[Digest]) -> Result<(), StoreError> {
+        let goes = |keeper: &(u8, Vec<u8>)| match change {
+            Change::Evicted { traces, runs, .. } | Change::Removed { traces, runs } => match keeper.0 {
+                refs::OUTPUT | refs::LOG => {
+                    traces.iter().any(|trace| trace.as_bytes() == keeper.1.as_slice())
+                }
+                refs::RUN => runs.iter().any(|run| run.to_be_bytes() == keeper.1.as_slice()),
+                refs::TREE => blobs.iter().any(|tree| tree.as_bytes() == keeper.1.as_slice()),
+                _ => false,
+            },
+            Change::Unnamed { .. } => true,
+            _ => false,
+        };
+        for digest in blobs {
+            let mut all = vec![*digest];
+            all.extend(self.index.tree_files(digest)?);
+            for digest in all {
+                if self.keepers(&digest)?.iter().all(goes)
+                    && let Some(row) = self.index.blob_row(&digest)?
+                    && !row.inline
+                {
+                    self.files.remove(&digest, &row.without_bytes())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compact_journal(&self) -> Result<(), StoreError> {
+        let (all, snapshot) = self.journal().sizes()?;
+        // A snapshot is worth its writing when it takes the place of more than twice as much.
+        if all > 64 * 1024 * 1024 && all > snapshot.saturating_mul(3) {
+            self.snapshot()?;
+        }
+        Ok(())
+    }
+
+    // The order.
+
+    fn rank(&self, session: &mut Session, subject: Subject) -> Result<Option<Rank>, StoreError> {
+        if let Some(rank) = session.ranks.get(&subject) {
+            return Ok(*rank);
+        }
+        let rank = match subject {
+            Subject::Result(trace) => match self.index.result(&trace)? {
+                Some(record) => self.rank_result(session, &trace, &record)?,
+                None => None,
+            },
+            Subject::Run(id) => self.index.run(id)?.and_then(|row| self.rank_run(session, id, &row)),
+        };
+        if session.ranks.len() >= RANKS {
+            session.ranks.clear();
+        }
+        session.ranks.insert(subject, rank);
+        Ok(rank)
+    }
+
+    /// Where a result stands in the order; `None` if it keeps its bytes.
+    fn rank_result(
+        &self,
+        session: &Session,
+        trace: &Trace,
+        record: &ResultRecord,
+    ) -> Result<Option<Rank>, StoreError> {
+        if record.evicted.is_some()
+            || apply::named_by(record).is_empty()
+            || session.pinned.contains(trace)
+            || self.is_leased(trace)
+        {
+            return Ok(None);
+        }
+        let policy = &session.policy;
+        let age = session.age_of(self.last_use(trace, record)?);
+        let is_old = policy.max_age.is_some_and(|max| age > max);
+        let by_size = policy.max_size_bytes.is_some() || policy.min_free_bytes.is_some();
+        if !is_old && !by_size && !policy.only_keeps_last() {
+            return Ok(None);
+        }
+        if let Some(number) = policy.keep_last {
+            let labels = self.labels_of(trace)?;
+            if labels.is_empty() && policy.only_keeps_last() {
+                return Ok(None);
+            }
+            for label in &labels {
+                if self.is_among_last(label, trace, number)? {
+                    return Ok(None);
+                }
+            }
+        }
+        let class = if is_old || policy.only_keeps_last() { CLASS_DUE } else { CLASS_ROOM };
+        let len: u64 = record
+            .outputs
+            .iter()
+            .filter_map(|output| output.artifact.as_ref())
+            .fold(0, |sum: u64, artifact| sum.saturating_add(artifact.len));
+        let score = score(record.cost_ms, len, age);
+        Ok(Some(Rank { class, score, subject: Subject::Result(*trace) }))
+    }
+
+    /// Where a run's logs stand in the order; `None` if they stay.
+    fn rank_run(&self, session: &Session, id: u64, row: &tables::RunRow) -> Option<Rank> {
+        let policy = &session.policy;
+        if row.blobs.is_empty() {
+            return None;
+        }
+        let age = session.age_of(row.at_ms);
+        let is_old =
+            policy.max_age.is_some_and(|max| age > max) || policy.record_age().is_some_and(|max| age > max);
+        let by_size = policy.max_size_bytes.is_some() || policy.min_free_bytes.is_some();
+        let class = match (is_old, by_size) {
+            (true, _) => CLASS_DUE,
+            // The run that is going on writes its logs now.
+            (false, true) if age > Duration::from_secs(24 * 3600) => CLASS_ROOM,
+            (false, _) => return None,
+        };
+        // Logs of failures cannot be made again: they are taken as an hour's work.
+        Some(Rank { class, score: score(3_600_000, 0, age), subject: Subject::Run(id) })
+    }
+
+    fn may_lose_record(
+        &self,
+        session: &Session,
+        trace: &Trace,
+        record: &ResultRecord,
+    ) -> Result<bool, StoreError> {
+        let Some(max) = session.policy.record_age() else { return Ok(false) };
+        if session.pinned.contains(trace)
+            || self.is_leased(trace)
+            || session.age_of(self.last_use(trace, record)?) <= max
+        {
+            return Ok(false);
+        }
+        let named: Vec<Digest> = apply::named_by(record).into_iter().collect();
+        let has_bytes = self.index.blob_rows(&named)?.iter().any(Option::is_some);
+        Ok(record.evicted.is_some() || !has_bytes)
+    }
+
+    /// How many bytes go when the last in the order that names any of `blobs` is this one; `None` if all of
+    /// them stay for the sake of something that keeps its bytes.
+    fn freed_at(
+        &self,
+        session: &mut Session,
+        at: &Rank,
+        blobs: &[Digest],
+    ) -> Result<Option<u64>, StoreError> {
+        let mut bytes = 0;
+        let mut any_goes = blobs.is_empty();
+        for digest in blobs {
+            let Some(last) = self.last_keeper(session, digest)? else { continue };
+            any_goes = true;
+            if last > *at {
+                continue;
+            }
+            bytes += self.index.blob_row(digest)?.map_or(0, |row| row.stored_len);
+            for file in self.index.tree_files(digest)? {
+                if self.last_keeper(session, &file)?.is_some_and(|last| last <= *at) && !blobs.contains(&file)
+                {
+                    bytes += self.index.blob_row(&file)?.map_or(0, |row| row.stored_len);
+                }
+            }
+        }
+        Ok(any_goes.then_some(bytes))
+    }
+
+    /// The last in the order of all that name a blob; `None` if one of them is not in the order.
+    fn last_keeper(&self, session: &mut Session, digest: &Digest) -> Result<Option<Rank>, StoreError> {
+        let mut last = None;
+        for (tag, key) in self.keepers(digest)? {
+            let rank = match tag {
+                refs::OUTPUT | refs::LOG => match <[u8; 32]>::try_from(key.as_slice()) {
+                    Ok(bytes) => self.rank(session, Subject::Result(Trace::from_bytes(bytes)))?,
+                    Err(_) => None,
+                },
+                refs::RUN => match <[u8; 8]>::try_from(key.as_slice()) {
+                    Ok(bytes) => self.rank(session, Subject::Run(u64::from_be_bytes(bytes)))?,
+                    Err(_) => None,
+                },
+                refs::TREE => match <[u8; 32]>::try_from(key.as_slice()) {
+                    // A tree holds files, never trees: this goes no deeper.
+                    Ok(bytes) => self.last_keeper(session, &Digest::from_bytes(bytes))?,
+                    Err(_) => None,
+                },
+                _ => None,
+            };
+            match rank {
+                None => return Ok(None),
+                rank => last = last.max(rank),
+            }
+        }
+        Ok(last)
+    }
+
+    // What names what.
+
+    /// Everything that keeps a blob: tags and the rests of the keys.
+    fn keepers(&self, digest: &Digest) -> Result<Vec<(u8, Vec<u8>)>, StoreError> {
+        let mut keepers = Vec::new();
+        self.index.scan_prefix(Family::Refs, digest.as_bytes(), &mut |key, _| {
+            let Some((tag, rest)) = key.get(32..).and_then(<[u8]>::split_first) else { return Ok(true) };
+            if *tag > refs::LAST_KEEPER {
+                return Ok(false);
+            }
+            keepers.push((*tag, rest.to_vec()));
+            Ok(true)
+        })?;
+        Ok(keepers)
+    }
+
+    /// Whether anything keeps a blob.
+    pub(crate) fn is_named(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let mut named = false;
+        self.index.scan_prefix(Family::Refs, digest.as_bytes(), &mut |key, _| {
+            named = key.get(32).is_some_and(|tag| *tag <= refs::LAST_KEEPER);
+            Ok(false)
+        })?;
+        Ok(named)
+    }
+
+    /// Whether a blob is recorded that lies in the file of this name.
+    pub(crate) fn is_recorded(&self, name: &BlobName) -> Result<bool, StoreError> {
+        let row = self.index.blob_row(&name.digest)?;
+        Ok(row.is_some_and(|row| !row.inline && BlobName::of(&name.digest, &row.without_bytes()) == *name))
+    }
+
+    fn named_by_subject(&self, subject: Subject) -> Result<Vec<Digest>, StoreError> {
+        Ok(match subject {
+            Subject::Result(trace) => self
+                .index
+                .result(&trace)?
+                .map(|record| apply::named_by(&record).into_iter().collect())
+                .unwrap_or_default(),
+            Subject::Run(id) => self.index.run(id)?.map(|row| row.blobs).unwrap_or_default(),
+        })
+    }
+
+    fn labels_of(&self, trace: &Trace) -> Result<Vec<String>, StoreError> {
+        let labels = self.index.referred(trace.as_bytes(), refs::LABEL)?;
+        Ok(labels.into_iter().filter_map(|label| String::from_utf8(label).ok()).collect())
+    }
+
+    /// Whether a result is among the newest `number` different ones under a label.
+    fn is_among_last(&self, label: &str, trace: &Trace, number: u64) -> Result<bool, StoreError> {
+        let mut newer = BTreeSet::new();
+        let mut found = false;
+        self.index.scan_prefix(Family::History, &tables::label_prefix(label), &mut |_, value| {
+            if value == trace.as_bytes() {
+                found = true;
+                return Ok(false);
+            }
+            newer.insert(value.to_vec());
+            Ok((newer.len() as u64) < number)
+        })?;
+        Ok(found)
+    }
+
+    fn has_live_children(&self, trace: &Trace) -> Result<bool, StoreError> {
+        for child in self.index.referred_hashes(trace.as_bytes(), refs::CHILD)? {
+            if !self.is_gone(&child)? && self.index.result(&Trace::from_bytes(child))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn last_use(&self, trace: &Trace, record: &ResultRecord) -> Result<u64, StoreError> {
+        let used = self.index.used_ms(std::slice::from_ref(trace))?.pop().flatten();
+        Ok(used.unwrap_or(record.made_ms).max(record.made_ms))
+    }
+
+    // Scratch.
+
+    fn next_in_scratch(&self, after: &[u8], prefix: u8) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut from = after.to_vec();
+        from.push(0);
+        let mut next = None;
+        self.index.scan(Family::Scratch, &from, &mut |key, _| {
+            next = (key.first() == Some(&prefix)).then(|| key.to_vec());
+            Ok(false)
+        })?;
+        Ok(next)
+    }
+
+    /// Notes what a dry run would have taken away.
+    fn mark_gone(&self, id: &[u8]) -> Result<(), StoreError> {
+        let mut batch = self.index.batch();
+        batch.put(Family::Scratch, &[&[GONE], id].concat(), &[]);
+        self.index.write(batch)
+    }
+
+    fn is_gone(&self, id: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.index.get(Family::Scratch, &[&[GONE], id].concat())?.is_some())
+    }
+
+    /// What is free on the store's file system, for this user.
+    pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::statvfs(self.root()).map_err(|error| StoreError::Io {
+            action: "look at",
+            path: self.root().to_owned(),
+            source: error.into(),
+        })?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+impl Session {
+    /// The bound that there is too little room for, if any.
+    fn pressed(&self) -> Option<Why> {
+        if let Some(max) = self.policy.max_size_bytes
+            && self.report.size_after_bytes() > max
+        {
+            return Some(Why::MaxSize(max));
+        }
+        if let Some(min) = self.policy.min_free_bytes
+            && self.free_bytes.saturating_add(self.report.freed_bytes) < min
+        {
+            return Some(Why::MinFree(min));
+        }
+        None
+    }
+
+    /// A clock that was set back makes nothing old.
+    fn age_of(&self, at_ms: u64) -> Duration {
+        Duration::from_millis(self.now_ms.saturating_sub(at_ms))
+    }
+}
+
+impl Rank {
+    fn key(&self) -> Vec<u8> {
+        let mut key = vec![ORDER, self.class];
+        key.extend_from_slice(&self.score.to_be_bytes());
+        match self.subject {
+            Subject::Result(trace) => {
+                key.push(0);
+                key.extend_from_slice(trace.as_bytes());
+            }
+            Subject::Run(id) => {
+                key.push(1);
+                key.extend_from_slice(&id.to_be_bytes());
+            }
+        }
+        key
+    }
+
+    fn from_key(key: &[u8]) -> Option<Self> {
+        let (&[_, class], rest) = key.split_first_chunk::<2>()?;
+        let (score, rest) = rest.split_first_chunk::<16>()?;
+        let (kind, id) = rest.split_first()?;
+        let subject = match kind {
+            0 => Subject::Result(Trace::from_bytes(id.try_into().ok()?)),
+            1 => Subject::Run(u64::from_be_bytes(id.try_into().ok()?)),
+            _ => return None,
+        };
+        Some(Self { class, score: u128::from_be_bytes(*score), subject })
+    }
+}
+
+/// What a result is worth: its cost per byte and per second of disuse. The smallest goes first.
+fn score(cost_ms: u64, bytes: u64, unused: Duration) -> u128 {
+    let worth = (u128::from(cost_ms) + 1).min(1 << 44) << 80;
+    let weight = (u128::from(bytes) + 1).saturating_mul(u128::from(unused.as_secs()) + 1);
+    worth / weight
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn what_is_cheap_large_or_long_unused_goes_first() {
+        assert!(score(10, 1000, DAY) < score(1000, 1000, DAY));
+        assert!(score(10, 1_000_000, DAY) < score(10, 1000, DAY));
+        assert!(score(10, 1000, 7 * DAY) < score(10, 1000, DAY));
+        assert!(score(u64::MAX, 0, Duration::ZERO) > score(u64::MAX, u64::MAX, 1000 * DAY));
+    }
+
+    #[test]
+    fn the_order_of_keys_is_the_order_of_ranks() {
+        let rank = |class, score, byte| Rank {
+            class,
+            score,
+            subject: Subject::Result(Trace::from_bytes([byte; 32])),
+        };
+        let mut ranks = vec![rank(1, 5, 1), rank(0, 9, 2), rank(1, 5, 0), rank(1, 4, 9)];
+        ranks.push(Rank { class: 1, score: 5, subject: Subject::Run(3) });
+        let mut keys: Vec<Vec<u8>> = ranks.iter().map(Rank::key).collect();
+        ranks.sort();
+        keys.sort();
+        assert_eq!(
+            keys.iter().map(|key| Rank::from_key(key)).collect::<Vec<_>>(),
+            ranks.into_iter().map(Some).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn reasons_read_like_the_flags_that_gave_them() {
+        assert_eq!(Why::MaxSize(10 << 30).to_string(), "--max-size 10G");
+        assert_eq!(Why::MaxAge(30 * DAY).to_string(), "--max-age 30d");
+        assert_eq!(Why::KeepLast(3).to_string(), "--keep-last 3");
+    }
+}

@@ -1,0 +1,469 @@
+//! The index: key-value families in RocksDB, and the only file that names it.
+//!
+//! Owns the folder `index/` and every option that was chosen for it. Knows keys and values as bytes only
+//! (`tables.rs` says what they mean). Writes are atomic batches; each batch carries the journal's position
+//! that it brings the index to, so that what the journal has beyond the index can be applied again.
+//!
+//! RocksDB's own log is off. Instead all families are flushed together (`atomic_flush`), so the files on
+//! disk are always the state after some batch, journal position included; the journal holds the rest.
+//! `docs/format.md` argues why that loses nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
+    ErrorKind, FlushOptions, InfoLogger, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch,
+    WriteOptions,
+};
+
+use crate::error::StoreError;
+
+/// The families of the index. Their keys and values are described in `tables.rs` and `docs/format.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// Version → trace.
+    Rows,
+    /// Trace → result.
+    Results,
+    /// Trace → what came with its result and is read rarely.
+    Provenance,
+    /// Version → opaque fact.
+    Facts,
+    /// Digest → blob, without its bytes.
+    Blobs,
+    /// Digest → bytes of a small blob.
+    Inline,
+    /// Digest of a tree → digests of the files in it.
+    Trees,
+    /// What names what; keys only.
+    Refs,
+    /// Label and time → version and trace.
+    History,
+    /// Version → pin.
+    Pins,
+    /// Number → run.
+    Runs,
+    /// Trace → when it was used last.
+    Used,
+    /// Trace and time → what gave way.
+    Ledger,
+    /// What there is one of.
+    Meta,
+    /// Room for sorting what does not fit in memory; worth nothing after its use.
+    Scratch,
+}
+
+impl Family {
+    /// All of them.
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Rows,
+        Self::Results,
+        Self::Provenance,
+        Self::Facts,
+        Self::Blobs,
+        Self::Inline,
+        Self::Trees,
+        Self::Refs,
+        Self::History,
+        Self::Pins,
+        Self::Runs,
+        Self::Used,
+        Self::Ledger,
+        Self::Meta,
+        Self::Scratch,
+    ];
+
+    /// The family's name in RocksDB.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Results => "results",
+            Self::Provenance => "provenance",
+            Self::Facts => "facts",
+            Self::Blobs => "blobs",
+            Self::Inline => "inline",
+            Self::Trees => "trees",
+            Self::Refs => "refs",
+            Self::History => "history",
+            Self::Pins => "pins",
+            Self::Runs => "runs",
+            Self::Used => "used",
+            Self::Ledger => "ledger",
+            Self::Meta => "meta",
+            Self::Scratch => "scratch",
+        }
+    }
+
+    /// The number that stands for the family in a journal's snapshot.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Rows => 0,
+            Self::Results => 1,
+            Self::Provenance => 2,
+            Self::Facts => 3,
+            Self::Blobs => 4,
+            Self::Inline => 5,
+            Self::Trees => 6,
+            Self::Refs => 7,
+            Self::History => 8,
+            Self::Pins => 9,
+            Self::Runs => 10,
+            Self::Used => 11,
+            Self::Ledger => 12,
+            Self::Meta => 13,
+            Self::Scratch => 14,
+        }
+    }
+
+    /// The family with this number.
+    pub(crate) fn numbered(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.number() == number)
+    }
+
+    /// Hashes and pairs of hashes do not get smaller; text and records do.
+    fn compresses(self) -> bool {
+        match self {
+            Self::Results
+            | Self::Provenance
+            | Self::Facts
+            | Self::Inline
+            | Self::History
+            | Self::Pins
+            | Self::Runs => true,
+            Self::Rows
+            | Self::Blobs
+            | Self::Trees
+            | Self::Refs
+            | Self::Used
+            | Self::Ledger
+            | Self::Meta
+            | Self::Scratch => false,
+        }
+    }
+}
+
+/// The open index.
+pub(crate) struct Index {
+    db: DB,
+    /// The store's folder, for messages.
+    root: PathBuf,
+}
+
+/// Whether the index's folder may be empty when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// A new store, or one whose index is made anew.
+    Nothing,
+    /// An index: where there is none, it was lost.
+    Index,
+}
+
+impl Index {
+    /// Opens the index in `dir` of the store in `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::IndexDamaged`] for everything that making it anew would mend.
+    pub(crate) fn open(root: &Path, dir: &Path, expect: Expect) -> Result<Self, StoreError> {
+        let damaged = |what: String| StoreError::IndexDamaged { dir: root.to_owned(), what };
+        // RocksDB would make a new, empty index where the file that begins one is gone, and every result
+        // would be forgotten without a word.
+        if expect == Expect::Index && !dir.join("CURRENT").exists() {
+            return Err(damaged("its file `CURRENT` is missing".to_owned()));
+        }
+        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+        let families = Family::ALL
+            .into_iter()
+            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
+        let options = options(expect).map_err(|error| failure(root, &error))?;
+        let db = DB::open_cf_descriptors(&options, dir, families).map_err(|error| {
+            let text = error.as_ref();
+            if text.contains("lock file") || text.contains("No locks available") {
+                StoreError::InUse { dir: root.to_owned(), owner: "a program that is not cas".to_owned() }
+            } else if is_full(text) || text.contains("Permission denied") || text.contains("Too many open") {
+                failure(root, &error)
+            } else {
+                damaged(text.to_owned())
+            }
+        })?;
+        Ok(Self { db, root: root.to_owned() })
+    }
+
+    /// The store's folder, for messages.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The value under a key.
+    pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.get_cf(self.handle(family), key).map_err(|error| failure(&self.root, &error))
+    }
+
+    /// The values under many keys, in their order.
+    pub(crate) fn get_many<K: AsRef<[u8]>>(
+        &self,
+        family: Family,
+        keys: &[K],
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let mut values = Vec::with_capacity(keys.len());
+        // RocksDB pins the blocks of one call together: bounded calls bound the memory.
+        for keys in keys.chunks(4096) {
+            let found = self.db.batched_multi_get_cf(self.handle(family), keys, false);
+            for value in found {
+                let value = value.map_err(|error| failure(&self.root, &error))?;
+                values.push(value.map(|bytes| bytes.to_vec()));
+            }
+        }
+        Ok(values)
+    }
+
+    /// Walks over the keys from `from` on (itself included) in their order, until `each` says no more.
+    pub(crate) fn scan(
+        &self,
+        family: Family,
+        from: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.scan_with(family, from, ReadOptions::default(), each)
+    }
+
+    /// As [`Index::scan`], over the keys that begin with `prefix`.
+    pub(crate) fn scan_prefix(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        self.scan(family, prefix, &mut |key, value| {
+            if key.starts_with(prefix) { each(key, value) } else { Ok(false) }
+        })
+    }
+
+    /// Walks over the keys before `before` (all, if `None`) from the last to the first.
+    pub(crate) fn scan_back(
+        &self,
+        family: Family,
+        before: Option<&[u8]>,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mode = match before {
+            Some(key) => IteratorMode::From(key, Direction::Reverse),
+            None => IteratorMode::End,
+        };
+        for item in self.db.iterator_cf_opt(self.handle(family), ReadOptions::default(), mode) {
+            let (key, value) = item.map_err(|error| failure(&self.root, &error))?;
+            if before.is_some_and(|before| &*key >= before) {
+                continue;
+            }
+            if !each(&key, &value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything in the index as it is now, scratch aside, while writing goes on.
+    pub(crate) fn view(&self) -> View<'_> {
+        View { index: self, snapshot: self.db.snapshot() }
+    }
+
+    /// A batch to fill.
+    pub(crate) fn batch(&self) -> Batch<'_> {
+        Batch { index: self, writes: WriteBatch::default() }
+    }
+
+    /// Applies a batch, whole or not at all. It is visible at once, and on disk after [`Index::flush`].
+    pub(crate) fn write(&self, batch: Batch<'_>) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch.writes, &options).map_err(|error| failure(&self.root, &error))
+    }
+
+    /// Puts everything that was written so far on disk, as one.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        let handles: Vec<&ColumnFamily> = Family::ALL.into_iter().map(|family| self.handle(family)).collect();
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db
+            .flush_cfs_opt(&handles.iter().collect::<Vec<_>>(), &options)
+            .map_err(|error| failure(&self.root, &error))
+    }
+
+    /// Empties a family. Not journaled: for [`Family::Scratch`] alone.
+    pub(crate) fn clear_scratch(&self) -> Result<(), StoreError> {
+        let handle = self.handle(Family::Scratch);
+        let (from, to) = ([0u8; 1].as_slice(), [0xffu8; 64]);
+        self.db
+            .delete_file_in_range_cf(handle, from, to.as_slice())
+            .map_err(|error| failure(&self.root, &error))?;
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(handle, from, to.as_slice());
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options).map_err(|error| failure(&self.root, &error))
+    }
+
+    fn scan_with(
+        &self,
+        family: Family,
+        from: &[u8],
+        options: ReadOptions,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let walk = self.db.iterator_cf_opt(
+            self.handle(family),
+            options,
+            IteratorMode::From(from, Direction::Forward),
+        );
+        for item in walk {
+            let (key, value) = item.map_err(|error| failure(&self.root, &error))?;
+            if !each(&key, &value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(family.name()).expect("every family is opened with the index")
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        // Compactions are dropped where they are instead of being waited for: closing is quick, and what
+        // they had done is done again.
+        self.db.cancel_all_background_work(true);
+    }
+}
+
+/// The index as it was at one moment.
+pub(crate) struct View<'a> {
+    index: &'a Index,
+    snapshot: rocksdb::Snapshot<'a>,
+}
+
+impl View<'_> {
+    /// Walks over a whole family.
+    pub(crate) fn scan(
+        &self,
+        family: Family,
+        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_snapshot(&self.snapshot);
+        // A walk over everything would push out of the cache what is in use.
+        options.fill_cache(false);
+        self.index.scan_with(family, &[], options, each)
+    }
+}
+
+/// Changes that become visible together.
+pub(crate) struct Batch<'a> {
+    index: &'a Index,
+    writes: WriteBatch,
+}
+
+impl Batch<'_> {
+    /// Puts a value under a key.
+    pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        self.writes.put_cf(self.index.handle(family), key, value);
+    }
+
+    /// Takes a key away.
+    pub(crate) fn delete(&mut self, family: Family, key: &[u8]) {
+        self.writes.delete_cf(self.index.handle(family), key);
+    }
+
+    /// How many bytes it holds.
+    pub(crate) fn size(&self) -> usize {
+        self.writes.size_in_bytes()
+    }
+}
+
+/// Decoded blocks that are kept in memory: rows and results of some 100,000 steps fit.
+const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// How much a family may hold in memory before RocksDB would flush by itself. The host flushes long
+/// before (see `durable.rs`), because only it knows that the journal is on disk.
+const WRITE_BUFFER_BYTES: usize = 128 * 1024 * 1024;
+
+/// Options of the whole index, each with its reason.
+fn options(expect: Expect) -> Result<Options, rocksdb::Error> {
+    // Closing does not write: what is not flushed is in the journal. Flushing on close would leave up to
+    // fifteen tiny files behind each command. The bindings offer this option as text only.
+    let mut options = Options::default()
+        .get_options_from_string("avoid_flush_during_shutdown=true;avoid_flush_during_recovery=true")?;
+    options.create_if_missing(expect == Expect::Nothing);
+    options.create_missing_column_families(true);
+    // The families are on disk as of one moment, or not at all: the journal's position is true for all.
+    options.set_atomic_flush(true);
+    // No info log: it would be the largest file of a small store. Failures come back as errors.
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    // Preallocated room counts in `du`: the defaults are 4 MiB for the manifest alone.
+    options.set_manifest_preallocation_size(16 * 1024);
+    options.set_max_manifest_file_size(1024 * 1024);
+    options.set_recycle_log_file_num(0);
+    // A descriptor limit of 1,024 is common, and steps need some as well.
+    options.set_max_open_files(256);
+    options.set_max_file_opening_threads(2);
+    options.set_skip_stats_update_on_db_open(true);
+    // One flush and one compaction at a time: the cores belong to the steps.
+    options.set_max_background_jobs(2);
+    options.set_max_subcompactions(1);
+    // A scan's or a drop's clean-up does not unlink files in the caller's thread.
+    options.set_avoid_unnecessary_blocking_io(true);
+    options.set_paranoid_checks(true);
+    options.set_allow_mmap_reads(false);
+    options.set_allow_mmap_writes(false);
+    Ok(options)
+}
+
+/// Options of one family, each with its reason.
+fn family_options(family: Family, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    // Most first lookups of a new version find nothing: ten bits a key answer that without a read.
+    table.set_bloom_filter(10.0, false);
+    table.set_whole_key_filtering(true);
+    table.set_block_size(8 * 1024);
+    // Point lookups go straight to the record within a block.
+    table.set_data_block_index_type(rocksdb::DataBlockIndexType::BinaryAndHash);
+    let mut options = Options::default();
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_max_write_buffer_number(2);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_compression_type(if family.compresses() {
+        DBCompressionType::Zstd
+    } else {
+        DBCompressionType::None
+    });
+    options
+}
+
+/// An error of RocksDB in our words.
+fn failure(root: &Path, error: &rocksdb::Error) -> StoreError {
+    let what = error.as_ref().to_owned();
+    match error.kind() {
+        ErrorKind::Corruption => StoreError::IndexDamaged { dir: root.to_owned(), what },
+        _ if is_full(&what) => StoreError::Io {
+            action: "write the index in",
+            path: root.to_owned(),
+            source: io::Error::new(io::ErrorKind::StorageFull, what),
+        },
+        ErrorKind::IOError => StoreError::Io {
+            action: "use the index in",
+            path: root.to_owned(),
+            source: io::Error::other(what),
+        },
+        _ => StoreError::Index { dir: root.to_owned(), what },
+    }
+}
+
+fn is_full(text: &str) -> bool {
+    text.contains("No space left") || text.contains("quota exceeded")
+}

@@ -1,0 +1,686 @@
+//! The journal: every change of the index, in the order in which it was decided.
+//!
+//! Owns the folder `journal/`. A segment is a header of 64 bytes and codec records one after the other
+//! (`docs/format.md` has the bytes). A change is appended before the index's batch is written, and the
+//! batch holds the position behind it, so a new host applies what the journal has beyond the index. A
+//! torn end (of a process that was killed while it wrote, or of a machine that lost power) is cut off and
+//! is no error: nothing in it was acknowledged.
+//!
+//! A *snapshot* is a segment that holds the whole index as it was when the segment after it began;
+//! segments before it are worth nothing any longer. Bytes once written are never changed.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::change::Change;
+use crate::codec;
+use crate::crash;
+use crate::error::{At, StoreError};
+use crate::index::{Family, View};
+use crate::tables::{RECORD_VERSION, kind};
+
+/// A new segment begins when one has this many bytes.
+const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// One part of a snapshot holds about this many bytes.
+const SNAPSHOT_PART_BYTES: usize = 256 * 1024;
+
+const HEADER_BYTES: usize = 64;
+const MAGIC: &[u8; 12] = b"cas journal\n";
+const JOURNAL_FORMAT: u32 = 1;
+
+/// A place in the journal: behind so many bytes of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    /// The segment's number.
+    pub(crate) segment: u64,
+    /// Bytes from its beginning.
+    pub(crate) offset: u64,
+}
+
+impl Position {
+    /// As it is kept in the index.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.segment.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.offset.to_be_bytes());
+        bytes
+    }
+
+    /// From what is kept in the index.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (segment, offset) = bytes.split_first_chunk::<8>()?;
+        Some(Self {
+            segment: u64::from_be_bytes(*segment),
+            offset: u64::from_be_bytes(offset.try_into().ok()?),
+        })
+    }
+}
+
+/// The journal, open for appending.
+pub(crate) struct Journal {
+    /// The store's folder, for messages.
+    root: PathBuf,
+    dir: PathBuf,
+    store: String,
+    file: Arc<File>,
+    end: Position,
+    /// Set when an append could neither be finished nor undone.
+    broken: Option<String>,
+}
+
+/// What opening the journal found.
+pub(crate) struct Opened {
+    /// The journal.
+    pub(crate) journal: Journal,
+    /// Whether the journal does not hold all that the index holds: a snapshot would mend that.
+    pub(crate) incomplete: bool,
+}
+
+/// Records that could not be read during a rebuild.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    /// The segment.
+    pub(crate) path: PathBuf,
+    /// Where in it.
+    pub(crate) offset: u64,
+    /// Whether nothing of the segment can be read.
+    pub(crate) is_whole_segment: bool,
+    /// What is wrong.
+    pub(crate) what: String,
+}
+
+impl Journal {
+    /// Opens the journal of a store, hands every change behind `applied` (all of them, if `None`) to
+    /// `apply` and cuts a torn end off.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::IndexDamaged`] when changes that the index lacks are missing in the middle.
+    pub(crate) fn open(
+        root: &Path,
+        dir: &Path,
+        store: &str,
+        applied: Option<Position>,
+        apply: &mut dyn FnMut(&Change, Position) -> Result<(), StoreError>,
+    ) -> Result<Opened, StoreError> {
+        fs::create_dir_all(dir).at("make", dir)?;
+        remove_unfinished(dir)?;
+        let damaged = |what: String| StoreError::IndexDamaged { dir: root.to_owned(), what };
+        let segments = Segment::list(root, dir, store)?;
+        let base = segments.iter().rposition(|segment| segment.header.is_snapshot());
+        let segments = &segments[base.unwrap_or(0)..];
+        let Some(last) = segments.last() else {
+            // No journal: a new store, or one whose journal was lost and whose index was not.
+            let number = applied.map_or(1, |position| position.segment + 1);
+            let journal = Self::begin(root, dir, store, number, 0)?;
+            return Ok(Opened { journal, incomplete: applied.is_some() });
+        };
+
+        let mut end = None;
+        let mut previous: Option<&Segment> = None;
+        let mut behind = false;
+        for segment in segments {
+            let number = segment.header.number;
+            let is_last = number == last.header.number;
+            if let Some(previous) = previous
+                && segment.header.previous != previous.header.number
+                && !previous.header.is_snapshot()
+                && applied.is_none_or(|applied| applied.segment < number)
+            {
+                return Err(damaged(format!(
+                    "the segment before `{}` is missing in the journal",
+                    segment.path.display()
+                )));
+            }
+            previous = Some(segment);
+            let from = match applied {
+                Some(applied) if applied.segment > number => continue,
+                Some(applied) if applied.segment == number => applied.offset,
+                _ if segment.header.is_snapshot() && applied.is_some() => {
+                    return Err(damaged("it is older than the journal's snapshot".to_owned()));
+                }
+                _ => HEADER_BYTES as u64,
+            };
+            if from > segment.len {
+                // The index reached the disk and the end of the journal did not.
+                behind = true;
+                continue;
+            }
+            let mut reader = Records::open(segment, from)?;
+            let stop = loop {
+                match reader.next()? {
+                    Next::Change(change, offset) => {
+                        apply(&change, Position { segment: number, offset })?;
+                    }
+                    Next::End => break None,
+                    Next::Unreadable { offset, what } => break Some((offset, what)),
+                }
+            };
+            match stop {
+                Some((offset, _)) if is_last => {
+                    cut(root, segment, offset)?;
+                    end = Some(Position { segment: number, offset });
+                }
+                Some((offset, what)) => {
+                    return Err(damaged(format!(
+                        "`{}` cannot be read at byte {offset}: {what}",
+                        segment.path.display()
+                    )));
+                }
+                None => end = Some(Position { segment: number, offset: reader.offset }),
+            }
+        }
+
+        behind |= applied.is_some_and(|applied| applied.segment > last.header.number);
+        let journal = match end {
+            Some(end) if !behind && !last.header.is_snapshot() => {
+                let file = File::options().read(true).write(true).open(&last.path).at("open", &last.path)?;
+                Self::at(root, dir, store, file, end)
+            }
+            _ => {
+                let number = last.header.number.max(applied.map_or(0, |position| position.segment)) + 1;
+                Self::begin(root, dir, store, number, last.header.number)?
+            }
+        };
+        for old in Segment::numbers(dir)? {
+            if base.is_some() && old < segments[0].header.number {
+                let path = segment_path(dir, old);
+                fs::remove_file(&path).at("remove", &path)?;
+            }
+        }
+        Ok(Opened { journal, incomplete: behind })
+    }
+
+    /// Reads the whole journal, whatever its state, for an index that is made anew. What cannot be read is
+    /// passed over and reported; what comes behind it is not lost.
+    pub(crate) fn replay(
+        root: &Path,
+        dir: &Path,
+        store: &str,
+        apply: &mut dyn FnMut(&Change, Position) -> Result<(), StoreError>,
+    ) -> Result<Vec<Unreadable>, StoreError> {
+        let mut unreadable = Vec::new();
+        let mut segments = Vec::new();
+        for number in Segment::numbers(dir)? {
+            let path = segment_path(dir, number);
+            match Segment::open(&path, number, store) {
+                Ok(segment) => segments.push(segment),
+                Err(Broken::Empty) => {}
+                Err(Broken::Header(what)) => {
+                    unreadable.push(Unreadable { path, offset: 0, is_whole_segment: true, what })
+                }
+                Err(Broken::Io(source)) => {
+                    return Err(StoreError::Io { action: "read", path: root.join(path), source });
+                }
+            }
+        }
+        let base = segments.iter().rposition(|segment| segment.header.is_snapshot());
+        let mut previous: Option<&Segment> = None;
+        for segment in &segments[base.unwrap_or(0)..] {
+            let number = segment.header.number;
+            if let Some(previous) = previous
+                && segment.header.previous != previous.header.number
+                && !previous.header.is_snapshot()
+            {
+                let what = "the segment before it is missing".to_owned();
+                unreadable.push(Unreadable {
+                    path: segment.path.clone(),
+                    offset: 0,
+                    is_whole_segment: false,
+                    what,
+                });
+            }
+            previous = Some(segment);
+            let mut reader = Records::open(segment, HEADER_BYTES as u64)?;
+            loop {
+                match reader.next()? {
+                    Next::Change(change, offset) => apply(&change, Position { segment: number, offset })?,
+                    Next::End => break,
+                    Next::Unreadable { offset, what } => {
+                        let goes_on = reader.resume(offset + 1)?;
+                        // What a killed process leaves at the very end is no loss.
+                        let is_last = segments.last().is_some_and(|last| last.header.number == number);
+                        if goes_on || !is_last {
+                            unreadable.push(Unreadable {
+                                path: segment.path.clone(),
+                                offset,
+                                is_whole_segment: false,
+                                what,
+                            });
+                        }
+                        if !goes_on {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(unreadable)
+    }
+
+    /// Where the journal ends.
+    pub(crate) fn end(&self) -> Position {
+        self.end
+    }
+
+    /// Appends changes, in one write, and gives the position behind each of them.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written; then none of them is in the journal.
+    pub(crate) fn append(&mut self, changes: &[&Change]) -> Result<Vec<Position>, StoreError> {
+        if let Some(what) = &self.broken {
+            return Err(StoreError::ReadOnly { dir: self.root.clone(), what: what.clone() });
+        }
+        let path = segment_path(&self.dir, self.end.segment);
+        let mut bytes = Vec::new();
+        let mut ends = Vec::with_capacity(changes.len());
+        for change in changes {
+            let record = codec::encode(kind::CHANGE, RECORD_VERSION, change)
+                .map_err(|error| StoreError::Index { dir: self.root.clone(), what: error.to_string() })?;
+            bytes.extend_from_slice(&record);
+            let offset = self.end.offset + bytes.len() as u64;
+            ends.push(Position { segment: self.end.segment, offset });
+        }
+        crash::point("journal.before-append");
+        // So that a test can end the process with half a record written.
+        #[cfg(feature = "crash-points")]
+        {
+            let half = &bytes[..bytes.len() / 2];
+            self.file.write_all_at(half, self.end.offset).at("write", &path)?;
+            crash::point("journal.half-appended");
+        }
+        let written = self.file.write_all_at(&bytes, self.end.offset);
+        if let Err(source) = written {
+            // Half a record at the end would be cut off at the next start, but what this process appends
+            // behind it would go with it.
+            if let Err(error) = self.file.set_len(self.end.offset) {
+                self.broken = Some(format!("its journal could neither be written nor cut: {error}"));
+            }
+            return Err(StoreError::Io { action: "write", path, source });
+        }
+        crash::point("journal.after-append");
+        self.end.offset += bytes.len() as u64;
+        Ok(ends)
+    }
+
+    /// Takes what was appended last back, because it could not be applied.
+    pub(crate) fn take_back(&mut self, to: Position) {
+        if to.segment != self.end.segment {
+            return;
+        }
+        match self.file.set_len(to.offset) {
+            Ok(()) => self.end = to,
+            Err(error) => {
+                self.broken = Some(format!("a change could not be taken back from its journal: {error}"));
+            }
+        }
+    }
+
+    /// Whether it is time for a new segment.
+    pub(crate) fn is_full(&self) -> bool {
+        self.end.offset >= SEGMENT_BYTES
+    }
+
+    /// The segment's file, to be synced while appending goes on.
+    pub(crate) fn file(&self) -> (Arc<File>, PathBuf) {
+        (Arc::clone(&self.file), segment_path(&self.dir, self.end.segment))
+    }
+
+    /// Syncs this segment and goes on in a new one, with `gap` numbers between them left free.
+    pub(crate) fn rotate(&mut self, gap: u64) -> Result<(), StoreError> {
+        let path = segment_path(&self.dir, self.end.segment);
+        self.file.sync_data().at("sync", &path)?;
+        let next = self.end.segment + 1 + gap;
+        *self = Self::begin(&self.root, &self.dir, &self.store, next, self.end.segment)?;
+        Ok(())
+    }
+
+    /// How many bytes all segments take, and how many of them a snapshot takes.
+    pub(crate) fn sizes(&self) -> Result<(u64, u64), StoreError> {
+        let mut sizes = (0, 0);
+        for segment in Segment::list(&self.root, &self.dir, &self.store)? {
+            sizes.0 += segment.len;
+            if segment.header.is_snapshot() {
+                sizes.1 = segment.len;
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Begins a new segment. Its header is on disk, and its name, before anything is appended.
+    fn begin(root: &Path, dir: &Path, store: &str, number: u64, previous: u64) -> Result<Self, StoreError> {
+        let path = segment_path(dir, number);
+        let temporary = dir.join(format!("{number:016}.new"));
+        let header = Header { number, kind: KIND_LOG, previous };
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&temporary)
+            .at("make", &temporary)?;
+        file.write_all(&header.to_bytes(store)).at("write", &temporary)?;
+        crash::point("journal.segment-made");
+        fs::rename(&temporary, &path).at("rename", &temporary)?;
+        crash::point("journal.segment-named");
+        let end = Position { segment: number, offset: HEADER_BYTES as u64 };
+        Ok(Self::at(root, dir, store, file, end))
+    }
+
+    fn at(root: &Path, dir: &Path, store: &str, file: File, end: Position) -> Self {
+        Self {
+            root: root.to_owned(),
+            dir: dir.to_owned(),
+            store: store.to_owned(),
+            file: Arc::new(file),
+            end,
+            broken: None,
+        }
+    }
+}
+
+/// Writes the index, as it was when segment `number + 1` began, as segment `number`, and gives up the
+/// segments before it. Appending goes on meanwhile. The index must be on disk up to that point.
+pub(crate) fn write_snapshot(
+    dir: &Path,
+    store: &str,
+    number: u64,
+    view: &View<'_>,
+) -> Result<(), StoreError> {
+    let temporary = dir.join(format!("{number:016}.new"));
+    let file = File::create(&temporary).at("make", &temporary)?;
+    let mut out = BufWriter::with_capacity(256 * 1024, file);
+    let header = Header { number, kind: KIND_SNAPSHOT, previous: 0 };
+    out.write_all(&header.to_bytes(store)).at("write", &temporary)?;
+    for family in Family::ALL {
+        if family == Family::Scratch {
+            continue;
+        }
+        let mut part = Vec::new();
+        let mut size = 0;
+        let mut write = |part: &mut Vec<(Vec<u8>, Vec<u8>)>| {
+            let change = Change::Entries { family: family.number(), entries: std::mem::take(part) };
+            let record = codec::encode(kind::CHANGE, RECORD_VERSION, &change)
+                .map_err(|error| StoreError::Index { dir: dir.to_owned(), what: error.to_string() })?;
+            out.write_all(&record).at("write", &temporary)
+        };
+        view.scan(family, &mut |key, value| {
+            part.push((key.to_vec(), value.to_vec()));
+            size += key.len() + value.len();
+            if size >= SNAPSHOT_PART_BYTES {
+                write(&mut part)?;
+                size = 0;
+            }
+            Ok(true)
+        })?;
+        if !part.is_empty() {
+            write(&mut part)?;
+        }
+    }
+    crash::point("journal.snapshot-written");
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error).at("write", &temporary)?;
+    file.sync_all().at("sync", &temporary)?;
+    let path = segment_path(dir, number);
+    fs::rename(&temporary, &path).at("rename", &temporary)?;
+    sync_folder(dir)?;
+    crash::point("journal.snapshot-named");
+    for old in Segment::numbers(dir)? {
+        if old < number {
+            let path = segment_path(dir, old);
+            fs::remove_file(&path).at("remove", &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the names in the journal's folder durable.
+pub(crate) fn sync_folder(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|folder| folder.sync_all()).at("sync", dir)
+}
+
+/// Cuts a torn end off. Where more than a torn record is behind the cut, a copy of it is kept: it is no
+/// crash's work, and somebody may want to look at it.
+fn cut(root: &Path, segment: &Segment, offset: u64) -> Result<(), StoreError> {
+    let mut reader = Records::open(segment, offset)?;
+    if reader.resume(offset + 1)? {
+        let dir = root.join("quarantine");
+        fs::create_dir_all(&dir).at("make", &dir)?;
+        let kept = dir.join(format!("journal-{:016}-from-{offset}", segment.header.number));
+        let mut from = File::open(&segment.path).at("open", &segment.path)?;
+        from.seek(SeekFrom::Start(offset)).at("read", &segment.path)?;
+        let mut to = File::create(&kept).at("make", &kept)?;
+        io::copy(&mut from, &mut to).at("write", &kept)?;
+    }
+    let file = File::options().write(true).open(&segment.path).at("open", &segment.path)?;
+    file.set_len(offset).at("cut", &segment.path)
+}
+
+fn segment_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:016}.log"))
+}
+
+/// Removes segments that were never named: nothing was appended to them.
+fn remove_unfinished(dir: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(dir).at("read", dir)? {
+        let path = entry.at("read", dir)?.path();
+        if path.extension().is_some_and(|extension| extension == "new") {
+            fs::remove_file(&path).at("remove", &path)?;
+        }
+    }
+    Ok(())
+}
+
+const KIND_LOG: u8 = 0;
+const KIND_SNAPSHOT: u8 = 1;
+
+/// The first 64 bytes of a segment.
+struct Header {
+    number: u64,
+    kind: u8,
+    /// The segment before it, 0 for none.
+    previous: u64,
+}
+
+impl Header {
+    fn is_snapshot(&self) -> bool {
+        self.kind == KIND_SNAPSHOT
+    }
+
+    fn to_bytes(&self, store: &str) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..12].copy_from_slice(MAGIC);
+        bytes[12..16].copy_from_slice(&JOURNAL_FORMAT.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.previous.to_le_bytes());
+        bytes[32] = self.kind;
+        bytes[36..60].copy_from_slice(&store_tag(store));
+        let checksum = crc32fast::hash(&bytes[..60]);
+        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; HEADER_BYTES], store: &str) -> Result<Self, String> {
+        let number = |from: usize| {
+            let mut part = [0; 8];
+            part.copy_from_slice(&bytes[from..from + 8]);
+            u64::from_le_bytes(part)
+        };
+        if &bytes[..12] != MAGIC {
+            return Err("it does not begin as a segment does".to_owned());
+        }
+        if bytes[60..] != crc32fast::hash(&bytes[..60]).to_le_bytes() {
+            return Err("the checksum of its header is wrong".to_owned());
+        }
+        if bytes[12..16] != JOURNAL_FORMAT.to_le_bytes() {
+            return Err("its format is one that this program does not read".to_owned());
+        }
+        if bytes[36..60] != store_tag(store) {
+            return Err("it belongs to another store".to_owned());
+        }
+        Ok(Self { number: number(16), previous: number(24), kind: bytes[32] })
+    }
+}
+
+/// The store's id in a header: enough of it to tell stores apart.
+fn store_tag(store: &str) -> [u8; 24] {
+    let mut tag = [0; 24];
+    let id = &store.as_bytes()[..store.len().min(24)];
+    tag[..id.len()].copy_from_slice(id);
+    tag
+}
+
+struct Segment {
+    path: PathBuf,
+    header: Header,
+    len: u64,
+}
+
+enum Broken {
+    /// Nothing was ever written to it that reached the disk.
+    Empty,
+    Header(String),
+    Io(io::Error),
+}
+
+impl Segment {
+    /// The numbers of all segments, in order.
+    fn numbers(dir: &Path) -> Result<Vec<u64>, StoreError> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(dir).at("read", dir)? {
+            let name = entry.at("read", dir)?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".log"));
+            if let Some(Ok(number)) = number.map(str::parse) {
+                numbers.push(number);
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn list(root: &Path, dir: &Path, store: &str) -> Result<Vec<Self>, StoreError> {
+        let mut segments = Vec::new();
+        for number in Self::numbers(dir)? {
+            let path = segment_path(dir, number);
+            match Self::open(&path, number, store) {
+                Ok(segment) => segments.push(segment),
+                // A segment that was made and never synced, after a loss of power.
+                Err(Broken::Empty) => {}
+                Err(Broken::Header(what)) => {
+                    let what = format!("`{}` is not a part of its journal: {what}", path.display());
+                    return Err(StoreError::IndexDamaged { dir: root.to_owned(), what });
+                }
+                Err(Broken::Io(source)) => return Err(StoreError::Io { action: "read", path, source }),
+            }
+        }
+        Ok(segments)
+    }
+
+    fn open(path: &Path, number: u64, store: &str) -> Result<Self, Broken> {
+        let mut file = File::open(path).map_err(Broken::Io)?;
+        let len = file.metadata().map_err(Broken::Io)?.len();
+        let mut bytes = [0; HEADER_BYTES];
+        if len < HEADER_BYTES as u64 {
+            return Err(Broken::Empty);
+        }
+        file.read_exact(&mut bytes).map_err(Broken::Io)?;
+        if bytes == [0; HEADER_BYTES] {
+            return Err(Broken::Empty);
+        }
+        let header = Header::from_bytes(&bytes, store).map_err(Broken::Header)?;
+        if header.number != number {
+            return Err(Broken::Header(format!("it says that it is segment {}", header.number)));
+        }
+        Ok(Self { path: path.to_owned(), header, len })
+    }
+}
+
+/// Reads the records of a segment one after the other.
+struct Records {
+    path: PathBuf,
+    reader: BufReader<File>,
+    /// Where the next record begins.
+    offset: u64,
+    len: u64,
+}
+
+enum Next {
+    /// A change, and the offset behind it.
+    Change(Box<Change>, u64),
+    End,
+    Unreadable {
+        offset: u64,
+        what: String,
+    },
+}
+
+impl Records {
+    fn open(segment: &Segment, offset: u64) -> Result<Self, StoreError> {
+        let mut file = File::open(&segment.path).at("open", &segment.path)?;
+        file.seek(SeekFrom::Start(offset)).at("read", &segment.path)?;
+        let reader = BufReader::with_capacity(256 * 1024, file);
+        Ok(Self { path: segment.path.clone(), reader, offset, len: segment.len })
+    }
+
+    fn next(&mut self) -> Result<Next, StoreError> {
+        let left = self.len.saturating_sub(self.offset);
+        if left == 0 {
+            return Ok(Next::End);
+        }
+        let unreadable = |offset, what: &str| Ok(Next::Unreadable { offset, what: what.to_owned() });
+        if left < codec::HEADER_BYTES as u64 {
+            return unreadable(self.offset, "it is cut off");
+        }
+        let mut bytes = vec![0; codec::HEADER_BYTES];
+        self.reader.read_exact(&mut bytes).at("read", &self.path)?;
+        let whole = match codec::record_bytes(&bytes) {
+            Ok(whole) => whole,
+            Err(error) => return unreadable(self.offset, &error.to_string()),
+        };
+        if whole as u64 > left {
+            return unreadable(self.offset, "it is cut off");
+        }
+        bytes.resize(whole, 0);
+        self.reader.read_exact(&mut bytes[codec::HEADER_BYTES..]).at("read", &self.path)?;
+        match codec::decode(kind::CHANGE, RECORD_VERSION, &bytes) {
+            Ok(change) => {
+                self.offset += whole as u64;
+                Ok(Next::Change(Box::new(change), self.offset))
+            }
+            Err(error) => unreadable(self.offset, &error.to_string()),
+        }
+    }
+
+    /// Goes to the first record at or behind `from` that can be read; false if there is none.
+    fn resume(&mut self, from: u64) -> Result<bool, StoreError> {
+        const WINDOW: usize = 1024 * 1024;
+        let mark = codec::encode(kind::CHANGE, RECORD_VERSION, &()).unwrap_or_default();
+        let mark = &mark[..mark.len().min(4)];
+        let mut start = from;
+        while start + (codec::HEADER_BYTES as u64) <= self.len {
+            let mut window = Vec::new();
+            self.reader.seek(SeekFrom::Start(start)).at("read", &self.path)?;
+            let mut part = (&mut self.reader).take(WINDOW as u64);
+            part.read_to_end(&mut window).at("read", &self.path)?;
+            for at in (0..window.len().saturating_sub(3)).filter(|at| &window[*at..*at + 4] == mark) {
+                self.offset = start + at as u64;
+                self.reader.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
+                if let Next::Change(..) = self.next()? {
+                    self.offset = start + at as u64;
+                    self.reader.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
+                    return Ok(true);
+                }
+            }
+            if window.len() < WINDOW {
+                break;
+            }
+            // A mark may stand across the border of two windows.
+            start += (WINDOW - 3) as u64;
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,155 @@
+//! A new index from the journal and the blob files.
+//!
+//! Built beside the old one and put in its place when it is whole: killed at any point, either the old
+//! index is there or none, and then it is done again.
+
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+use crate::apply;
+use crate::change::{Change, NewBlobs};
+use crate::check::Finding;
+use crate::crash;
+use crate::digest::Digest;
+use crate::durable::FLUSH_BYTES;
+use crate::error::{At, StoreError};
+use crate::host::{self, Core};
+use crate::index::{Expect, Index};
+use crate::journal::Journal;
+use crate::layout::{BlobName, Layout};
+use crate::record::HashKind;
+
+/// What a rebuild brought back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildReport {
+    /// Changes that were read from the journal.
+    pub changes: u64,
+    /// Blobs that were found as files alone and are recorded again.
+    pub recovered: u64,
+    /// Blobs that are recorded and whose files are gone: misses now.
+    pub missing: u64,
+    /// Places of the journal that could not be read, in words.
+    pub unreadable: Vec<String>,
+}
+
+/// Makes the index of a store anew. The lock is held, and nothing has the index open.
+pub(crate) fn rebuild(layout: &Layout, store_id: &str) -> Result<RebuildReport, StoreError> {
+    let mut report = RebuildReport::default();
+    let old = layout.index();
+    let new = layout.root().join("index.new");
+    let aside = layout.root().join("index.old");
+    for folder in [&new, &aside] {
+        remove_folder(folder)?;
+    }
+    crash::point("rebuild.begin");
+    {
+        let index = Index::open(layout.root(), &new, Expect::Nothing)?;
+        host::check_store(&index, store_id)?;
+        let mut unflushed = 0;
+        let dir = layout.journal();
+        fs::create_dir_all(&dir).at("make", &dir)?;
+        let mut last = 0;
+        let unreadable = Journal::replay(layout.root(), &dir, store_id, &mut |change, position| {
+            apply::apply(&index, change, position)?;
+            report.changes += 1;
+            unflushed += position.offset.saturating_sub(last);
+            last = position.offset;
+            if unflushed > FLUSH_BYTES {
+                index.flush()?;
+                unflushed = 0;
+            }
+            Ok(())
+        })?;
+        for part in unreadable {
+            report.unreadable.push(format!(
+                "`{}` at byte {}: {}",
+                part.path.display(),
+                part.offset,
+                part.what
+            ));
+            if part.is_whole_segment {
+                // It would be in the way of every start. It is kept: somebody may know what to do with it.
+                let quarantine = layout.quarantine();
+                fs::create_dir_all(&quarantine).at("make", &quarantine)?;
+                let name = part.path.file_name().unwrap_or_default();
+                let to = quarantine.join(format!("journal-{}", name.to_string_lossy()));
+                fs::rename(&part.path, &to).at("move", &part.path)?;
+            }
+        }
+        crash::point("rebuild.replayed");
+        index.flush()?;
+    }
+    crash::point("rebuild.flushed");
+    if old.exists() {
+        fs::rename(&old, &aside).at("rename", &old)?;
+    }
+    crash::point("rebuild.old-aside");
+    fs::rename(&new, &old).at("rename", &new)?;
+    crash::point("rebuild.new-named");
+    remove_folder(&aside)?;
+    Ok(report)
+}
+
+impl Core {
+    /// After a rebuild: what the files have that the journal has not, and the other way round.
+    pub(crate) fn match_files(&self, report: &mut RebuildReport) -> Result<(), StoreError> {
+        let mut names: Vec<BlobName> = Vec::new();
+        let mut failed = None;
+        self.files.list(&mut |name, _| {
+            let wanted = self
+                .index
+                .blob_row(&name.digest)
+                .and_then(|row| Ok(row.is_none() && self.is_named(&name.digest)?));
+            match wanted {
+                Ok(true) => names.push(name),
+                Ok(false) => {}
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none()
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        for name in names {
+            let record = match self.files.identify(&name) {
+                Ok(record) => record,
+                // It is not what its name says: it stays a file that nothing names.
+                Err(error) if error.is_miss() => continue,
+                Err(error) => return Err(error),
+            };
+            let mut trees = Vec::new();
+            if name.hash == HashKind::Tree {
+                let tree = self.files.tree(&name.digest, &record)?;
+                trees.push((name.digest, tree.files()));
+            }
+            let blobs = NewBlobs { records: vec![(name.digest, record)], trees };
+            self.write_one(&Change::Blobs(blobs))?;
+            report.recovered += 1;
+        }
+        let mut after: Option<Digest> = None;
+        loop {
+            let page = self.blob_page(after, 1024)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (digest, record) in &page {
+                if let Some(Finding::Missing { .. }) = Self::examine(&self.files, digest, record, false)? {
+                    self.write_one(&Change::Lost { blobs: vec![*digest] })?;
+                    report.missing += 1;
+                }
+            }
+        }
+        if !report.unreadable.is_empty() {
+            // So that the journal holds all that the index holds, and can be read from its beginning.
+            self.snapshot()?;
+        }
+        Ok(())
+    }
+}
+
+fn remove_folder(folder: &std::path::Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).at("remove", folder),
+        _ => Ok(()),
+    }
+}

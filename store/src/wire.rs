@@ -1,0 +1,217 @@
+//! The messages between the host of a store and those that use it.
+//!
+//! Plain data, closed enums, no behaviour: the host answers them to itself through a call and to others
+//! through a socket, on one path. Every request may be repeated when its answer was lost. Bytes of blobs
+//! are never in a message but for values that live in the index; a whole plan is asked for in one.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::{Finding, Stats};
+use crate::codec;
+use crate::collect::{CollectReport, Going, Mode, Policy};
+use crate::digest::{Digest, Trace, Version};
+use crate::error::StoreError;
+use crate::record::{BlobRecord, Found, Moment, Output, Pin, Replacement, ResultRecord};
+use crate::stage::StagedBlob;
+use crate::store::{Put, Run};
+
+/// What is asked of the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Lookup(Vec<Version>),
+    Row(Version),
+    Results(Vec<Trace>),
+    Commit(Box<CommitMessage>),
+    Relink(Box<RelinkMessage>),
+    Touch { traces: Vec<Trace>, at_ms: u64 },
+    Facts(Vec<Version>),
+    Provenance(Trace),
+    Ledger(Trace),
+    History { label: String, limit: u64 },
+    Labels { after: Option<String>, limit: u64 },
+    Rows { after: Option<Version>, limit: u64 },
+    WithPrefix { hex: String, limit: u64 },
+    RowsOf { trace: Trace, limit: u64 },
+    Makers { digest: Digest, limit: u64 },
+    Children { trace: Trace, limit: u64 },
+    Pin(Pin),
+    Unpin(Version),
+    Pins,
+    BeginRun { at_ms: u64, record: Opaque, token: u64 },
+    NoteRun { id: u64, record: Opaque, named: Vec<Digest>, staged: Vec<StagedBlob> },
+    Runs { before: Option<u64>, limit: u64 },
+    Blobs(Vec<Digest>),
+    Lost { digest: Digest, why: String },
+    Claim { trace: Trace, wait_ms: u64 },
+    Release { trace: Trace, claim: u64, failure: Option<Opaque> },
+    Stats,
+    CollectBegin { policy: Policy, now_ms: u64, mode: Mode },
+    CollectNext { session: u64, limit: u64 },
+    BlobPage { after: Option<Digest>, limit: u64 },
+    CheckPage { after: Option<CheckCursor>, limit: u64 },
+    Unnamed,
+    Sync,
+}
+
+/// What the host answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Response {
+    Found(Vec<Option<Found>>),
+    Row(Option<(u16, Found)>),
+    New,
+    Adopted { found: Found, differs: bool },
+    Replaced { old: ResultRecord, differs: bool },
+    Done,
+    Flag(bool),
+    Facts(Vec<Option<Opaque>>),
+    Provenance(Option<Opaque>),
+    Ledger(Vec<Replacement>),
+    Moments(Vec<Moment>),
+    Rows { rows: Vec<(Version, Found)>, last: Option<Version> },
+    Versions(Vec<Version>),
+    Traces(Vec<Trace>),
+    Pins(Vec<Pin>),
+    Number(u64),
+    Runs(Vec<Run>),
+    Blobs(Vec<Option<BlobRecord>>),
+    Granted { claim: u64, present: Option<Found> },
+    Stored(Found),
+    ClaimantFailed(Opaque),
+    Held { by: String },
+    Stats(Stats),
+    Collected { going: Vec<Going>, done: bool, report: CollectReport },
+    BlobPage(Vec<(Digest, BlobRecord)>),
+    Checked { findings: Vec<Finding>, checked: u64, next: Option<CheckCursor> },
+    Failed(Failure),
+}
+
+/// Bytes that mean nothing to the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Opaque(#[serde(with = "codec::bytes")] pub(crate) Vec<u8>);
+
+/// A commit as the host is told of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CommitMessage {
+    pub(crate) trace: Trace,
+    pub(crate) rows: Vec<Version>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) staged: Vec<StagedBlob>,
+    pub(crate) log: Option<Digest>,
+    pub(crate) made_ms: u64,
+    pub(crate) cost_ms: u64,
+    pub(crate) provenance: Opaque,
+    pub(crate) parents: Vec<Trace>,
+    pub(crate) facts: Vec<(Version, Opaque)>,
+    pub(crate) history: Option<(String, Version)>,
+    pub(crate) put: Put,
+}
+
+/// A relink as the host is told of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RelinkMessage {
+    pub(crate) trace: Trace,
+    pub(crate) rows: Vec<Version>,
+    pub(crate) facts: Vec<(Version, Opaque)>,
+    pub(crate) history: Option<(String, Version)>,
+    pub(crate) at_ms: u64,
+}
+
+/// How far the cross-check of the index got: a stage, and the last key of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CheckCursor {
+    pub(crate) stage: u8,
+    #[serde(with = "codec::bytes")]
+    pub(crate) key: Vec<u8>,
+}
+
+/// A [`StoreError`] on its way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Failure {
+    Missing(Digest),
+    Damaged { digest: Digest, what: String },
+    IndexDamaged(String),
+    ReadOnly(String),
+    Unstorable { path: PathBuf, what: String },
+    Io { action: String, path: PathBuf, code: Option<i32>, full: bool, what: String },
+    Index(String),
+    Config { path: PathBuf, line: u64, what: String },
+}
+
+impl Failure {
+    /// The failure that stands for an error.
+    pub(crate) fn of(error: &StoreError) -> Self {
+        match error {
+            StoreError::Missing { digest } => Self::Missing(*digest),
+            StoreError::Damaged { digest, what } => Self::Damaged { digest: *digest, what: what.clone() },
+            StoreError::IndexDamaged { what, .. } => Self::IndexDamaged(what.clone()),
+            StoreError::ReadOnly { what, .. } => Self::ReadOnly(what.clone()),
+            StoreError::Unstorable { path, what } => {
+                Self::Unstorable { path: path.clone(), what: what.clone() }
+            }
+            StoreError::Io { action, path, source } => Self::Io {
+                action: (*action).to_owned(),
+                path: path.clone(),
+                code: source.raw_os_error(),
+                full: source.kind() == std::io::ErrorKind::StorageFull,
+                what: source.to_string(),
+            },
+            StoreError::Config { path, line, what } => {
+                Self::Config { path: path.clone(), line: *line as u64, what: what.clone() }
+            }
+            StoreError::Index { what, .. } => Self::Index(what.clone()),
+            // Opening, and writing for people, happen where they are asked for and are never answers.
+            StoreError::Absent { .. }
+            | StoreError::NotAStore { .. }
+            | StoreError::Format { .. }
+            | StoreError::InUse { .. }
+            | StoreError::Exists { .. } => Self::Index(error.to_string()),
+        }
+    }
+
+    /// The error again; `root` is the store's folder.
+    pub(crate) fn into_error(self, root: &std::path::Path) -> StoreError {
+        let dir = root.to_owned();
+        match self {
+            Self::Missing(digest) => StoreError::Missing { digest },
+            Self::Damaged { digest, what } => StoreError::Damaged { digest, what },
+            Self::IndexDamaged(what) => StoreError::IndexDamaged { dir, what },
+            Self::ReadOnly(what) => StoreError::ReadOnly { dir, what },
+            Self::Unstorable { path, what } => StoreError::Unstorable { path, what },
+            Self::Io { action, path, code, full, what } => StoreError::Io {
+                action: ACTIONS.into_iter().find(|known| *known == action).unwrap_or("use"),
+                path,
+                source: match code {
+                    Some(code) => std::io::Error::from_raw_os_error(code),
+                    None if full => std::io::Error::new(std::io::ErrorKind::StorageFull, what),
+                    None => std::io::Error::other(what),
+                },
+            },
+            Self::Index(what) => StoreError::Index { dir, what },
+            Self::Config { path, line, what } => {
+                StoreError::Config { path, line: usize::try_from(line).unwrap_or(usize::MAX), what }
+            }
+        }
+    }
+}
+
+/// The verbs of IO errors that a host's answer can carry.
+const ACTIONS: [&str; 16] = [
+    "open",
+    "read",
+    "write",
+    "make",
+    "rename",
+    "remove",
+    "sync",
+    "cut",
+    "look at",
+    "lock",
+    "copy",
+    "list",
+    "seek in",
+    "write the index in",
+    "use the index in",
+    "move",
+];

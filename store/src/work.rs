@@ -1,0 +1,87 @@
+//! The folders that were handed out for work: which there are, and their removal.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use crate::error::{At, StoreError};
+use crate::layout::Layout;
+
+/// A folder below the store's work folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkFolder {
+    /// Where it is.
+    pub path: PathBuf,
+    /// When something directly in it was last made or removed.
+    pub modified_ms: u64,
+    /// Whether it was handed out by a process that has the store open now.
+    pub in_use: bool,
+}
+
+/// The work folders of a store, by name; `token` is in the names of those that this process handed out.
+pub(crate) fn list(layout: &Layout, token: &str) -> Result<Vec<WorkFolder>, StoreError> {
+    let work = layout.work();
+    let mut folders = Vec::new();
+    let entries = match fs::read_dir(&work) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(folders),
+        other => other.at("list", &work)?,
+    };
+    for entry in entries {
+        let path = entry.at("list", &work)?.path();
+        let metadata = fs::symlink_metadata(&path).at("look at", &path)?;
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        folders.push(WorkFolder {
+            modified_ms: modified.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            in_use: name.contains(token),
+            path,
+        });
+    }
+    folders.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(folders)
+}
+
+/// Removes a work folder, whatever permissions a step left in it, and says how many bytes that freed.
+pub(crate) fn remove(layout: &Layout, folder: &WorkFolder) -> Result<u64, StoreError> {
+    let refuse = |what: &str| {
+        let source = std::io::Error::other(what.to_owned());
+        Err(StoreError::Io { action: "remove", path: folder.path.clone(), source })
+    };
+    if folder.path.parent() != Some(layout.work().as_path()) {
+        return refuse("it is not one of the store's work folders");
+    }
+    if folder.in_use {
+        return refuse("it is in use");
+    }
+    let bytes = open_up(&folder.path)?;
+    let metadata = fs::symlink_metadata(&folder.path).at("look at", &folder.path)?;
+    if metadata.is_dir() {
+        fs::remove_dir_all(&folder.path).at("remove", &folder.path)?;
+    } else {
+        fs::remove_file(&folder.path).at("remove", &folder.path)?;
+    }
+    Ok(bytes)
+}
+
+/// Makes folders writable, so that what is in them can be removed; gives the bytes of their files. Links
+/// are not followed.
+fn open_up(path: &Path) -> Result<u64, StoreError> {
+    let mut bytes = 0;
+    let mut open = vec![path.to_owned()];
+    while let Some(path) = open.pop() {
+        let metadata = fs::symlink_metadata(&path).at("look at", &path)?;
+        if !metadata.is_dir() {
+            bytes += metadata.len();
+            continue;
+        }
+        let mode = metadata.permissions().mode();
+        if mode & 0o700 != 0o700 {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o700)).at("open up", &path)?;
+        }
+        for entry in fs::read_dir(&path).at("list", &path)? {
+            open.push(entry.at("list", &path)?.path());
+        }
+    }
+    Ok(bytes)
+}

@@ -183,7 +183,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
     let mut paths: Vec<Option<ListedPath>> = vec![None; graph.paths.len()];
     for &index in &needed.paths {
         let input = &graph.paths[index];
-        paths[index] = Some(search.path(&input.path, input.place.as_ref())?);
+        paths[index] = Some(search.path(&input.path, input.external, input.place.as_ref())?);
     }
 
     let (probes, asked) = asked::probes(graph, &needed, how.environment)?;

@@ -12,6 +12,8 @@ const ALTERNATIVES: usize = 1024;
 pub(super) struct Pattern {
     /// Whether it begins at the root of the file system; else in the project folder.
     pub(super) absolute: bool,
+    /// How many folders above the project folder it begins.
+    pub(super) up: usize,
     /// The components before the first with a special character.
     pub(super) fixed: Vec<String>,
     /// What may follow; nothing where the pattern is a plain path.
@@ -55,7 +57,7 @@ impl Pattern {
     /// Takes a path as written apart.
     ///
     /// # Errors
-    /// It is empty, leaves the project, or its brackets do not close: as a fragment that follows its name.
+    /// It is empty, or its brackets do not close: as a fragment that follows its name.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("is empty".to_owned());
@@ -66,13 +68,20 @@ impl Pattern {
         let absolute = text.starts_with('/');
         let folder = matches!(text.rsplit('/').next(), Some("" | "." | ".."));
         let mut fixed = Vec::new();
+        let mut up = 0;
         let mut rest = text.trim_start_matches('/');
         while !rest.is_empty() {
             let (component, after) = rest.split_once('/').unwrap_or((rest, ""));
             if is_special(component) {
                 break;
             }
-            climb(&mut fixed, unescaped(component))?;
+            match component {
+                "" | "." => {}
+                // Above the root is the root.
+                ".." if fixed.pop().is_none() => up += usize::from(!absolute),
+                ".." => {}
+                _ => fixed.push(unescaped(component)),
+            }
             rest = after;
         }
         let mut alternatives = Vec::new();
@@ -81,7 +90,7 @@ impl Pattern {
                 alternatives.push(components(&alternative)?);
             }
         }
-        Ok(Self { absolute, fixed, alternatives, folder })
+        Ok(Self { absolute, up, fixed, alternatives, folder })
     }
 
     /// Whether it is a glob, and no plain path.
@@ -89,22 +98,15 @@ impl Pattern {
         !self.alternatives.is_empty()
     }
 
+    /// Whether it is below the project folder.
+    pub(super) fn is_inside(&self) -> bool {
+        !self.absolute && self.up == 0
+    }
+
     /// Its fixed part, relative to where it begins; empty for that itself.
     pub(super) fn fixed_text(&self) -> String {
         self.fixed.join("/")
     }
-}
-
-/// Appends a plain component, `.` and `..` resolved by text.
-fn climb(parts: &mut Vec<String>, component: String) -> Result<(), String> {
-    match component.as_str() {
-        "" | "." => {}
-        ".." => {
-            parts.pop().ok_or("leaves the project folder")?;
-        }
-        _ => parts.push(component),
-    }
-    Ok(())
 }
 
 fn is_special(component: &str) -> bool {
@@ -350,6 +352,10 @@ mod tests {
         check("**", false, "", 1, false);
         check(r"a\[1\].txt", false, "a[1].txt", 0, false);
         check(r"\{a,b\}", false, "{a,b}", 0, false);
+        check("a/../../../x/y", false, "x/y", 0, false);
+        assert_eq!(Pattern::parse("a/../../../x/y").unwrap().up, 2);
+        assert!(Pattern::parse("a/../x").unwrap().is_inside());
+        assert!(!Pattern::parse("/../x").unwrap().is_inside());
     }
 
     #[test]
@@ -369,8 +375,6 @@ mod tests {
     fn what_is_no_pattern_says_why() {
         let check = |text: &str, what: &str| assert_eq!(Pattern::parse(text).unwrap_err(), what);
         check("", "is empty");
-        check("../x", "leaves the project folder");
-        check("a/../../x", "leaves the project folder");
         check("*/../x", "has `..` after a special character");
         check("{a,b", "has a `{` that is never closed");
         check("[a", "has a `[` that is never closed");

@@ -109,7 +109,7 @@ fn ask(
         End::TimedOut => format!("took longer than {} s", timeout.as_secs_f64()),
         End::Cancelled => "was stopped".to_owned(),
     };
-    let complaint = tail(&mut stderr, &probe.secrets);
+    let complaint = tail(&mut stderr, &probe.secrets).filter(|complaint| !complaint.is_empty());
     Err(failed(what, complaint.map(|complaint| format!("it said: {complaint}"))))
 }
 

@@ -119,14 +119,7 @@ impl<'a> Search<'a> {
     }
 
     fn code_pattern(&mut self, text: &str, place: Option<&Place>) -> Result<Vec<ListedFile>, Unfound> {
-        let (pattern, shape, found) = self.find(text, Leave::Clutter)?;
-        if pattern.absolute {
-            let message =
-                format!("`{text}` is absolute; code and files are given relative to the project folder");
-            return Err(
-                Unfound::new(message).hint("for data elsewhere, use an input: `{path: …, external: true}`")
-            );
-        }
+        let (pattern, shape, found) = self.find(text, Leave::Clutter, false)?;
         let base = pattern.fixed_text();
         let from = self.project.join(&base);
         if shape == Shape::File {
@@ -145,8 +138,14 @@ impl<'a> Search<'a> {
         Ok(self.listed(found, &prefix, &from, place))
     }
 
-    pub(super) fn path(&mut self, text: &str, place: Option<&Place>) -> Result<ListedPath, EngineError> {
-        let (pattern, shape, found) = self.find(text, Leave::Nothing).map_err(|wrong| at(wrong, place))?;
+    pub(super) fn path(
+        &mut self,
+        text: &str,
+        external: bool,
+        place: Option<&Place>,
+    ) -> Result<ListedPath, EngineError> {
+        let (pattern, shape, found) =
+            self.find(text, Leave::Nothing, external).map_err(|wrong| at(wrong, place))?;
         let from = self.root(&pattern).join(pattern.fixed_text());
         let files = match shape {
             Shape::File => {
@@ -159,13 +158,29 @@ impl<'a> Search<'a> {
     }
 
     fn root(&self, pattern: &Pattern) -> PathBuf {
-        if pattern.absolute { PathBuf::from("/") } else { self.project.to_owned() }
+        if pattern.absolute {
+            return PathBuf::from("/");
+        }
+        let above = self.project.ancestors().nth(pattern.up);
+        above.map_or_else(|| PathBuf::from("/"), Path::to_owned)
     }
 
-    /// Finds what a declared path means. Nothing is listed for a file: it is its fixed part.
-    fn find(&mut self, text: &str, leave: Leave) -> Result<(Pattern, Shape, Vec<Found>), Unfound> {
+    /// Finds what a declared path means. Nothing is listed for a file: it is its fixed part. The definition was
+    /// checked for what leaves the project; but values may have been filled in since.
+    fn find(
+        &mut self,
+        text: &str,
+        leave: Leave,
+        external: bool,
+    ) -> Result<(Pattern, Shape, Vec<Found>), Unfound> {
         let pattern =
             Pattern::parse(text).map_err(|what| Unfound::new(format!("the path `{text}` {what}")))?;
+        if !external && !pattern.is_inside() {
+            let message = format!("the path `{text}` leads out of the project");
+            return Err(
+                Unfound::new(message).hint("what lies elsewhere is an input: {path: …, external: true}")
+            );
+        }
         let root = self.root(&pattern);
         let fixed = pattern.fixed_text();
         let folder = root.join(&fixed);
@@ -181,7 +196,7 @@ impl<'a> Search<'a> {
             let message = format!("`{text}` is in the store");
             return Err(Unfound::new(message).hint("use the step output itself as an input"));
         }
-        let shown = if pattern.absolute { format!("/{fixed}") } else { fixed };
+        let shown = if pattern.absolute { format!("/{fixed}") } else { "../".repeat(pattern.up) + &fixed };
         let base = Base { folder: &folder, shown: &shown, leave };
         if pattern.is_glob() {
             if !metadata.is_dir() {
@@ -265,7 +280,7 @@ pub(super) fn at(wrong: Unfound, place: Option<&Place>) -> EngineError {
 /// Says what of a path is not there, and what it may have been meant to be.
 fn missing(root: &Path, pattern: &Pattern) -> Unfound {
     let mut there = root.to_owned();
-    let mut shown = if pattern.absolute { "/".to_owned() } else { String::new() };
+    let mut shown = if pattern.absolute { "/".to_owned() } else { "../".repeat(pattern.up) };
     for part in &pattern.fixed {
         let next = there.join(part);
         if next.metadata().is_ok() {

@@ -452,7 +452,9 @@ impl Config {
 /// The candidate that a name was most likely meant to be, if any is near.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Damerau-Levenshtein counts a swapped pair as one slip; more than a third of the letters is another word.
-    let limit = (name.chars().count() / 3).max(1);
+    // A name of one letter is near to nothing: any other letter would be.
+    let length = name.chars().count();
+    let limit = (length / 3).max(1).min(length.saturating_sub(1));
     let folded = name.to_lowercase();
     candidates
         .into_iter()

@@ -86,6 +86,9 @@ fn long(reader: &mut Reader<'_>, entry: &Entry) -> Option<Source> {
     let kinds = ["path", "value", "default", "probe"];
     let given: Vec<_> = kinds.into_iter().filter(|kind| fields.any(kind).is_some()).collect();
     let [kind] = given.as_slice() else {
+        if given.is_empty() && fields.unknown {
+            return None;
+        }
         let message = match given.as_slice() {
             [] => format!("the input `{}` says neither path, value, default nor probe", entry.key),
             _ => format!("the input `{}` says {}: it is one of these", entry.key, given.join(" and ")),

@@ -297,7 +297,7 @@ const PLATFORM: Key = key(
 
 /// What every solid gets.
 pub static DEFAULTS: Object = Object {
-    name: "the defaults",
+    name: "`defaults`",
     keys: &[
         CODE,
         RESOURCES,
@@ -520,7 +520,7 @@ pub(crate) const LATER: &[(&str, &str)] = &[
     ("scratch", "scratch folders"),
     ("include", "pipeline files that include others"),
     ("root", "a project folder other than the file's"),
-    ("gather", "the long form of a gather; write \"step[*]\""),
+    ("gather", "the long form of a gather (the short one is \"step[*]\")"),
 ];
 
 impl Object {

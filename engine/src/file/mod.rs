@@ -23,6 +23,8 @@ mod schema;
 mod shell;
 mod solids;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

@@ -350,6 +350,15 @@ fn core_tag(tag: Option<&Tag>, at: Mark) -> Result<Option<String>, Fault> {
 
 /// Words for what the parser found wrong: its own say what it was doing, these say what to do.
 fn syntax(text: &str, at: Mark, info: &str) -> Fault {
+    // What is missing at the end of the text is shown behind its last line.
+    let at = match text.lines().count() {
+        count if (at.line as usize) > count && count > 0 => {
+            let last = text.lines().last().unwrap_or_default();
+            let bound = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            Mark { line: bound(count), column: bound(last.chars().count()).saturating_add(1) }
+        }
+        _ => at,
+    };
     let line = text.lines().nth(at.line as usize - 1).unwrap_or_default();
     let indent: &str = &line[..line.len() - line.trim_start().len()];
     if indent.contains('\t') {

@@ -27,6 +27,8 @@ pub(crate) struct Reader<'t> {
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'n> {
     entries: &'n [Entry],
+    /// Whether it holds keys that are not known: what is missing may be what they mean.
+    pub(crate) unknown: bool,
 }
 
 impl<'n> Fields<'n> {
@@ -99,15 +101,17 @@ impl<'t> Reader<'t> {
     pub(crate) fn object<'n>(&mut self, node: &'n Node, object: &'static Object) -> Option<Fields<'n>> {
         match &node.kind {
             Kind::Map(entries) => {
+                let mut unknown = false;
                 for entry in entries {
                     if object.key(&entry.key).is_none() && !entry.key.starts_with("x-") {
                         let (message, hint) = object.unknown(&entry.key);
                         self.fault(entry.at, message, hint);
+                        unknown = true;
                     }
                 }
-                Some(Fields { entries })
+                Some(Fields { entries, unknown })
             }
-            Kind::Scalar(_) if node.is_null() => Some(Fields { entries: &[] }),
+            Kind::Scalar(_) if node.is_null() => Some(Fields { entries: &[], unknown: false }),
             Kind::Scalar(_) | Kind::List(_) => {
                 let keys: Vec<_> = object.keys.iter().map(|key| key.name).collect();
                 let message = format!("{} must be a map, and this is {}", object.name, node.what());
@@ -140,7 +144,10 @@ impl<'t> Reader<'t> {
     pub(crate) fn name(&mut self, name: &str, at: Mark) -> bool {
         let fits = is_name(name);
         if !fits {
-            let hint = "a name is letters, digits, `_` and `-`, and begins with a letter or `_`";
+            let hint = match name.split_once(':') {
+                Some((before, after)) => format!("a blank belongs behind the colon: `{before}: {after}`"),
+                None => "a name is letters, digits, `_` and `-`, and begins with a letter or `_`".to_owned(),
+            };
             self.fault(at, format!("`{name}` is no name"), hint);
         }
         fits

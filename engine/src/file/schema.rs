@@ -31,7 +31,7 @@ pub fn json_schema() -> Value {
 fn definition(object: &Object) -> String {
     let name =
         object.name.strip_prefix("a ").or_else(|| object.name.strip_prefix("an ")).unwrap_or(object.name);
-    name.strip_prefix("the ").unwrap_or(name).replace(' ', "_")
+    name.trim_matches('`').replace(' ', "_")
 }
 
 fn object(object: &Object) -> Value {

@@ -97,7 +97,11 @@ pub(crate) fn check(template: &Template, dialect: &Dialect) -> Vec<Fault> {
                 Reason::Backslash => "take the backslash away: it is quoted for you",
                 _ => "put it into a variable first, on a line above, and use that: x={{ config.x }}",
             };
-            let message = format!("`{written}` stands {}, where it is not one word", reason.words());
+            let whether = match reason {
+                Reason::Lost(_) => "which shells read differently: nobody can tell whether it is one word",
+                _ => "where it is not one word",
+            };
+            let message = format!("`{written}` stands {}, {whether}", reason.words());
             Fault { before: *before, wrong: Wrong::new(message).hint(hint) }
         })
         .collect()
@@ -138,7 +142,7 @@ impl Reason {
             Self::Arithmetic => "inside arithmetic `((…))`".to_owned(),
             Self::Dollar => "directly after a `$`".to_owned(),
             Self::Backslash => "directly after a backslash".to_owned(),
-            Self::Lost(what) => format!("after {what}, which shells read differently"),
+            Self::Lost(what) => format!("after {what}"),
         }
     }
 }

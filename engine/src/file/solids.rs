@@ -259,23 +259,20 @@ fn solid(
     config: &Schema,
     defaults: &Defaults,
 ) -> Option<Arc<Solid>> {
-    let own = Common::read(reader, fields);
-    let own_shell = fields.entry("shell");
-    let common = own.over(&defaults.common);
+    let common = Common::read(reader, fields).over(&defaults.common);
     let (outputs, stdout) = outputs::outputs(reader, fields, entry.at);
     let version = fields.get("version").and_then(|node| version(reader, node));
     let schema =
         fields.get("config").map(|node| fields::schema(reader, node, Some(config))).unwrap_or_default();
     let description = fields.get("description").and_then(|node| reader.text(node, "description"));
     let Some(command) = fields.entry("command") else {
+        if fields.unknown {
+            return None; // it is there under another name, most likely, which was told
+        }
         let hint = "write command: python3 x.py, or solid: other, to invoke another solid again";
         reader.fault(entry.at, format!("the solid `{}` has no `command`", entry.key), hint);
         return None;
     };
-    if let (Kind::List(_), Some(shell)) = (&command.value.kind, own_shell) {
-        let hint = "take `shell` away, or write the command as one text";
-        reader.fault(shell.at, "a command that is a list is run without a shell", hint);
-    }
     let line = line(reader, &command.value, common.shell.unwrap_or(Shell::Sh))?;
     Some(Arc::new(Solid {
         name: entry.key.clone(),

@@ -254,7 +254,9 @@ impl Core {
                 key.push(0);
                 Some(CheckCursor { stage: cursor.stage, key })
             }
-            _ if STAGES.contains(&(cursor.stage + 1)) => Some(CheckCursor { stage: cursor.stage + 1, key: Vec::new() }),
+            _ if STAGES.contains(&(cursor.stage + 1)) => {
+                Some(CheckCursor { stage: cursor.stage + 1, key: Vec::new() })
+            }
             _ => None,
         };
         Ok(Response::Checked { findings, checked: page.len() as u64, next })

@@ -50,6 +50,8 @@ const REFLINK_FROM_BYTES: u64 = 64 * 1024;
 enum For {
     Person,
     Step,
+    /// A step that gets its own copy of everything, because what it was lent did not stay as it was.
+    StepAlone,
 }
 
 impl Files {
@@ -93,6 +95,16 @@ impl Files {
     ) -> Result<Provided, StoreError> {
         let links = self.put_artifact(artifact, path, For::Step, records)?;
         Ok(Provided { path: path.to_owned(), links })
+    }
+
+    /// As [`Files::provide`], but never a link into the store.
+    pub(crate) fn provide_copy(
+        &self,
+        artifact: &Artifact,
+        path: &Path,
+        records: Records<'_>,
+    ) -> Result<(), StoreError> {
+        self.put_artifact(artifact, path, For::StepAlone, records).map(drop)
     }
 
     /// Which of the blobs that were handed out are not what they were, with what is wrong. The caller
@@ -190,7 +202,7 @@ impl Files {
         } else {
             self.stream(digest, record, &mut |bytes| file.write_all(bytes).at("write", path))?;
         }
-        if whom == For::Step {
+        if whom != For::Person {
             let mode = if executable { 0o555 } else { 0o444 };
             file.set_permissions(fs::Permissions::from_mode(mode)).at("protect", path)?;
             set_fixed_mtime(&file).at("date", path)?;

@@ -285,9 +285,23 @@ impl Store {
         self.core().root()
     }
 
+    /// What tells this store from every other: 32 hex digits, for as long as it exists.
+    pub fn id(&self) -> &str {
+        &self.core().store_id
+    }
+
     /// The store's settings, as they were when it was opened.
     pub fn config(&self) -> &Config {
         &self.core().config
+    }
+
+    /// The policy that the store's `config.toml` holds now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Config`] when the file is not understood.
+    pub fn policy(&self) -> Result<Policy, StoreError> {
+        Ok(Config::read(&self.core().layout.config())?.policy)
     }
 
     /// Keeps a policy in the store's `config.toml`.
@@ -304,7 +318,8 @@ impl Store {
         self.files().work_folder(label)
     }
 
-    /// The folders below the store's work folder, by name.
+    /// The folders below the store's work folder, by name, and those that were kept of failures
+    /// ([`WorkFolder::kept`]).
     pub fn work_folders(&self) -> Result<Vec<WorkFolder>, StoreError> {
         work::list(&self.core().layout, self.files().token())
     }
@@ -601,6 +616,12 @@ impl Store {
     /// Gives an artifact to a step: read-only, one fixed mtime, without a copy where that can be.
     pub fn provide(&self, artifact: &Artifact, path: &Path) -> Result<Provided, StoreError> {
         self.checked(self.files().provide(artifact, path, &|digests| self.records_of(digests)))
+    }
+
+    /// As [`Store::provide`], but never a link into the store: for a second attempt, after what was lent did
+    /// not stay as it was.
+    pub fn provide_copy(&self, artifact: &Artifact, path: &Path) -> Result<(), StoreError> {
+        self.checked(self.files().provide_copy(artifact, path, &|digests| self.records_of(digests)))
     }
 
     /// Which of the blobs that were handed out are not what they were; each of them is in quarantine now.

@@ -15,31 +15,49 @@ pub struct WorkFolder {
     pub path: PathBuf,
     /// When something directly in it was last made or removed.
     pub modified_ms: u64,
+    /// Whether it lies among those that were kept of failures, in `failed/`.
+    pub kept: bool,
     /// Whether it was handed out by a process that has the store open now.
     pub in_use: bool,
 }
 
 /// The work folders of a store, by name; `token` is in the names of those that this process handed out.
 pub(crate) fn list(layout: &Layout, token: &str) -> Result<Vec<WorkFolder>, StoreError> {
-    let work = layout.work();
     let mut folders = Vec::new();
-    let entries = match fs::read_dir(&work) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(folders),
-        other => other.at("list", &work)?,
+    list_in(&layout.work(), false, token, &mut folders)?;
+    folders.retain(|folder| folder.path != failed(layout));
+    list_in(&failed(layout), true, token, &mut folders)?;
+    folders.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(folders)
+}
+
+/// Where folders are moved that are kept of failures.
+fn failed(layout: &Layout) -> PathBuf {
+    layout.work().join("failed")
+}
+
+fn list_in(dir: &Path, kept: bool, token: &str, folders: &mut Vec<WorkFolder>) -> Result<(), StoreError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.at("list", dir)?,
     };
     for entry in entries {
-        let path = entry.at("list", &work)?.path();
-        let metadata = fs::symlink_metadata(&path).at("look at", &path)?;
+        let path = entry.at("list", dir)?.path();
+        let metadata = match fs::symlink_metadata(&path) {
+            // A step's folder may go at any time.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.at("look at", &path)?,
+        };
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         folders.push(WorkFolder {
             modified_ms: modified.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
-            in_use: name.contains(token),
+            kept,
+            in_use: !kept && name.contains(token),
             path,
         });
     }
-    folders.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(folders)
+    Ok(())
 }
 
 /// Removes a work folder, whatever permissions a step left in it, and says how many bytes that freed.
@@ -48,7 +66,8 @@ pub(crate) fn remove(layout: &Layout, folder: &WorkFolder) -> Result<u64, StoreE
         let source = std::io::Error::other(what.to_owned());
         Err(StoreError::Io { action: "remove", path: folder.path.clone(), source })
     };
-    if folder.path.parent() != Some(layout.work().as_path()) {
+    let parent = folder.path.parent();
+    if parent != Some(layout.work().as_path()) && parent != Some(failed(layout).as_path()) {
         return refuse("it is not one of the store's work folders");
     }
     if folder.in_use {

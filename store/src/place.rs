@@ -262,7 +262,7 @@ impl Files {
                 put_symlink(Path::new(target), &root.join(path), whom)?;
             }
         }
-        if whom == For::Step {
+        if whom != For::Person {
             for folder in folders.iter().map(|folder| root.join(folder)).chain([root.to_owned()]) {
                 // Its own folder is a step's to spoil; only its looks are fixed.
                 fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).at("protect", &folder)?;
@@ -363,7 +363,7 @@ fn folders_of(tree: &Tree) -> BTreeSet<&str> {
 fn put_symlink(target: &Path, path: &Path, whom: For) -> Result<(), StoreError> {
     symlink(target, path).at("link", path)?;
     match whom {
-        For::Step => set_fixed_mtime_of(path),
+        For::Step | For::StepAlone => set_fixed_mtime_of(path),
         For::Person => Ok(()),
     }
 }

@@ -41,6 +41,11 @@ impl Plan {
         self.versions[output.step.0 as usize].map(|_| self.outputs.version(&self.graph, output))
     }
 
+    /// How many bytes were encoded for the versions of the steps; it grows with the steps and what they read.
+    pub fn encoded_bytes(&self) -> u64 {
+        self.outputs.encoded_bytes
+    }
+
     /// The keys of the rows of a step of this version: one per declared output in order; of a step without
     /// outputs the version itself.
     pub fn rows(&self, step: StepId, version: &Version) -> Vec<Version> {

@@ -636,6 +636,7 @@ impl Base {
                 let step = versions[output.step.0 as usize]?;
                 Some(Entering::Version(outputs.version(graph, output), step))
             });
+            outputs.encoded_bytes += buffers.step.bytes.len() as u64;
             let Some(version) = version else { continue };
             versions[step.0 as usize] = Some(version);
             let first = outputs.first(graph, *step);
@@ -775,6 +776,8 @@ pub(crate) struct Outputs {
     versions: Vec<Version>,
     /// For each invocation: where the outputs of its first element stand.
     starts: Vec<usize>,
+    /// How many bytes were encoded for the steps: what the work grows with.
+    pub(crate) encoded_bytes: u64,
 }
 
 impl Outputs {
@@ -785,7 +788,7 @@ impl Outputs {
             starts.push(total);
             total += elements.len() * invocation.solid.outputs.len();
         }
-        Self { versions: vec![Version::from_bytes([0; 32]); total], starts }
+        Self { versions: vec![Version::from_bytes([0; 32]); total], starts, encoded_bytes: 0 }
     }
 
     fn first(&self, graph: &Graph, step: StepId) -> usize {

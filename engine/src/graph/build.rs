@@ -69,8 +69,9 @@ pub(super) fn build(
     };
     let mode = builder.mode(mode);
     builder.unknown_names(run);
-    let (resources, needs) = builder.resources(mode, run);
-    builder.resolve_configs(run);
+    let shared = pipeline.config.resolve(Owner::Pipeline, &run.pipeline, None, &mut builder.errors);
+    let (resources, needs) = builder.resources(mode, run, &shared);
+    builder.resolve_configs(run, &shared);
     builder.missing_versions();
     let edges = builder.edges(run);
     let order = builder.order(&edges);
@@ -164,6 +165,7 @@ impl<'a> Builder<'a> {
         &mut self,
         mode: Option<&'a Mode>,
         run: &RunConfig,
+        shared: &Config,
     ) -> (Vec<ResolvedResource>, Vec<Vec<usize>>) {
         let mut definitions = self
             .pipeline
@@ -203,7 +205,8 @@ impl<'a> Builder<'a> {
                 }
                 let given = run.resources.get(&resource.name).unwrap_or(&none);
                 let owner = Owner::Resource(&resource.name);
-                let config = resource.config.resolve(owner, given, None, &mut self.errors);
+                let shared = Some((&self.pipeline.config, shared));
+                let config = resource.config.resolve(owner, given, shared, &mut self.errors);
                 let mut needs = resource
                     .resources
                     .iter()
@@ -241,9 +244,8 @@ impl<'a> Builder<'a> {
     }
 
     /// Resolves the config of every invocation. Those of one solid that are given nothing share theirs.
-    fn resolve_configs(&mut self, run: &RunConfig) {
+    fn resolve_configs(&mut self, run: &RunConfig, shared: &Config) {
         let pipeline = self.pipeline;
-        let shared = pipeline.config.resolve(Owner::Pipeline, &run.pipeline, None, &mut self.errors);
         let (none, empty) = (BTreeMap::new(), Arc::new(Config::default()));
         let mut by_solid: HashMap<*const Solid, Arc<Config>> = HashMap::new();
         for invocation in &pipeline.invocations {
@@ -289,7 +291,7 @@ impl<'a> Builder<'a> {
             let config = Arc::new(solid.config.resolve(
                 owner,
                 &rest,
-                Some((&pipeline.config, &shared)),
+                Some((&pipeline.config, shared)),
                 &mut self.errors,
             ));
             // A key that is missing is missing for each of them, so only a whole config is shared.

@@ -412,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_source_that_fails_and_a_file_that_takes_nothing_are_told_apart() {
-        let read_only = File::open("/dev/null").unwrap();
+        let full_disk = File::options().write(true).open("/dev/full").unwrap();
         for encoding in [Encoding::Raw, Encoding::Zstd] {
             let file = tempfile::tempfile().unwrap();
             let head = text(FRAME_BYTES);
@@ -432,9 +432,10 @@ mod tests {
                 blake3::Hasher::new(),
                 encoding,
                 &compressors,
-                &read_only,
+                &full_disk,
             );
-            assert!(matches!(failed, Err(PipeError::Write(_))), "{failed:?}");
+            let Err(PipeError::Write(error)) = failed else { panic!("{failed:?}") };
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         }
     }
 }

@@ -82,12 +82,6 @@ impl Staged {
     pub(crate) fn blobs(&self) -> &[StagedBlob] {
         &self.blobs
     }
-
-    /// Lets go of the staging files: the host has them, each under its own name or, where the store had
-    /// that blob already, deleted.
-    pub(crate) fn handed_over(mut self) {
-        self.blobs.clear();
-    }
 }
 
 impl Drop for Staged {

@@ -20,11 +20,12 @@ mod walk;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cas_store::{Digest, Entry, Node, Tree};
 
+use asked::Questions;
 pub use asked::path_before;
 pub use hash::Counters;
 
@@ -186,7 +187,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         paths[index] = Some(search.path(&input.path, input.external, input.place.as_ref())?);
     }
 
-    let (probes, asked) = asked::probes(graph, &needed, how.environment)?;
+    let Questions { probes, asked } = asked::probes(graph, &needed, how.environment)?;
     let mut cache = StatCache::load(how.cache.as_deref());
     let mut counters = Counters { probes: probes.len() as u64, ..Counters::default() };
     // A probe mostly waits, a hash never does.

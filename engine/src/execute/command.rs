@@ -289,7 +289,7 @@ fn unprepared(error: &folder::Unlaid) -> Failure {
 
 fn no_program(name: &str, why: &NoProgram) -> Failure {
     match why {
-        NoProgram::NotOnPath(path) => not_started(
+        NoProgram::NowhereOnPath(path) => not_started(
             format!("there is no program `{name}` on PATH ({path})"),
             Some(
                 "install it, name its folder in a resource's `path`, or write a script's path with a `/`: `./x`"

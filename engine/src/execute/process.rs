@@ -323,7 +323,7 @@ fn members(group: Pid) -> Vec<Pid> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NoProgram {
     /// It is on none of these folders.
-    NotOnPath(String),
+    NowhereOnPath(String),
     /// There is nothing at this path of the folder.
     NotInFolder,
     /// It is a folder or something else.
@@ -359,7 +359,7 @@ pub(crate) fn find_program(name: &str, path: &str, folder: &Path) -> Result<Path
             }
         }
     }
-    Err(NoProgram::NotOnPath(path.to_owned()))
+    Err(NoProgram::NowhereOnPath(path.to_owned()))
 }
 
 /// The name of a signal: `SIGSEGV`, or its number.
@@ -488,7 +488,7 @@ mod tests {
         assert_eq!(find_program("./plain", "/bin", folder.path()), Err(NoProgram::NotExecutable));
         assert_eq!(find_program("./none", "/bin", folder.path()), Err(NoProgram::NotInFolder));
         assert_eq!(find_program("./", "/bin", folder.path()), Err(NoProgram::NotAFile));
-        assert_eq!(find_program("plain", "", folder.path()), Err(NoProgram::NotOnPath(String::new())));
+        assert_eq!(find_program("plain", "", folder.path()), Err(NoProgram::NowhereOnPath(String::new())));
         std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(find_program("plain", "", folder.path()), Ok(PathBuf::from("./plain")));
     }

@@ -20,11 +20,23 @@ pub(super) enum Asked {
 }
 
 /// The probes that are to be run, each once, and for whom: by the index of the probe.
+pub(super) struct Questions {
+    pub(super) probes: Vec<Probe>,
+    pub(super) asked: Vec<(Asked, usize)>,
+}
+
+/// What a probe sees.
+struct Surroundings {
+    env: Vec<(String, String)>,
+    secrets: Vec<String>,
+}
+
+/// Finds the probes that are to be run.
 pub(super) fn probes(
     graph: &Graph,
     needed: &Needed,
     environment: &Environment,
-) -> Result<(Vec<Probe>, Vec<(Asked, usize)>), EngineError> {
+) -> Result<Questions, EngineError> {
     let mut probes: Vec<Probe> = Vec::new();
     let mut asked = Vec::new();
     let mut add = |who: Asked, probe: Probe| {
@@ -40,7 +52,7 @@ pub(super) fn probes(
         let Some(template) = &definition.probe else { continue };
         let command = graph.fill_resource(index, template).map_err(EngineError::from)?;
         let resources = with_needs(graph, index);
-        let (env, secrets) = probe_env(graph, environment, &resources, None)?;
+        let Surroundings { env, secrets } = probe_env(graph, environment, &resources, None)?;
         let of = format!("the probe of resource `{}`", definition.name);
         let place = template.place.clone().or_else(|| definition.place.clone());
         add(Asked::Resource(index), Probe { of, command, env, secrets, place });
@@ -50,13 +62,13 @@ pub(super) fn probes(
         for &step in steps {
             let invocation = graph.steps[step.0 as usize].invocation;
             let resources = graph.resources_of(invocation);
-            let (env, secrets) = probe_env(graph, environment, &resources, Some(step))?;
+            let Surroundings { env, secrets } = probe_env(graph, environment, &resources, Some(step))?;
             let of = "this probe".to_owned();
             let (command, place) = (input.command.clone(), input.place.clone());
             add(Asked::Input(index), Probe { of, command, env, secrets, place });
         }
     }
-    Ok((probes, asked))
+    Ok(Questions { probes, asked })
 }
 
 /// A resource after those that it needs.
@@ -78,7 +90,7 @@ fn probe_env(
     environment: &Environment,
     resources: &[usize],
     step: Option<StepId>,
-) -> Result<(Vec<(String, String)>, Vec<String>), EngineError> {
+) -> Result<Surroundings, EngineError> {
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     let base = environment.vars.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     env.insert("PATH".to_owned(), base.to_owned());
@@ -113,7 +125,7 @@ fn probe_env(
         let path = env.entry("PATH".to_owned()).or_default();
         *path = format!("{}:{path}", before.join(":"));
     }
-    Ok((env.into_iter().collect(), secrets))
+    Ok(Surroundings { env: env.into_iter().collect(), secrets })
 }
 
 /// The folders that resources (in the order of [`Graph::resources_of`]) put before PATH, absolute: what needs

@@ -44,6 +44,8 @@ pub enum Hashed {
 pub enum Shape {
     /// A text.
     Text,
+    /// A text, or a number or truth value that is taken as it is written.
+    Word,
     /// A text that is a number with a unit: `10m`, `8G`.
     Amount,
     /// `true` or `false`.
@@ -69,7 +71,9 @@ pub enum Shape {
 }
 
 use Hashed::{Inside, No, Yes};
-use Shape::{Amount, Any, Bool, Choice, Count, Either, List, Map, Named, OrNothing, Some as OneOrMore, Text};
+use Shape::{
+    Amount, Any, Bool, Choice, Count, Either, List, Map, Named, OrNothing, Some as OneOrMore, Text, Word,
+};
 
 const fn key(name: &'static str, shape: Shape, hashed: Hashed, doc: &'static str) -> Key {
     Key { name, doc, shape, hashed, others: &[] }
@@ -101,8 +105,7 @@ pub static OBJECTS: &[&Object] = &[
 ];
 
 const TEXTS: Shape = List(&Text);
-const NUMBER: Shape = Either(&[Text, Count(0)]);
-const ENV: Shape = Either(&[List(&Either(&[Text, Named(&NUMBER)])), Named(&NUMBER)]);
+const ENV: Shape = Either(&[List(&Either(&[Text, Named(&Word)])), Named(&Word)]);
 const AXES: Shape = Named(&Either(&[List(&Any), Map(&AXIS)]));
 const VERSION: Shape = Either(&[Text, Map(&EVERY)]);
 const CONFIG: Shape = Named(&Either(&[Choice(TYPES), Text, Map(&FIELD)]));
@@ -210,7 +213,7 @@ pub static RESOURCE: Object = Object {
         .also(&["code", "deps", "file"]),
         key("path", OneOrMore(&Text), No("a probe tells what is found there"), "Folders put before PATH.")
             .also(&["paths", "bin"]),
-        key("env", Named(&NUMBER), Yes("name and value"), "Environment variables that it sets.")
+        key("env", Named(&Word), Yes("name and value"), "Environment variables that it sets.")
             .also(&["environment", "variables"]),
         key("config", CONFIG, Yes("the resolved values"), "The config that it takes.")
             .also(&["params", "config_schema"]),
@@ -349,7 +352,7 @@ pub static SOLID: Object = Object {
         .also(&["deps", "dependencies", "input", "ins", "depends_on", "needs", "prerequisites"]),
         key(
             "command",
-            Either(&[Text, List(&NUMBER)]),
+            Either(&[Text, List(&Word)]),
             Yes("as written"),
             "A shell line, or a list: one program and its arguments.",
         )

@@ -46,8 +46,8 @@ fn document(reader: &mut Reader<'_>, root: &Node, given: &mut RunConfig) {
         .filter(|key| keys::IGNORED.contains(key))
         .collect();
     if !ignored.is_empty() {
-        let names: Vec<String> = ignored.iter().map(|name| format!("`{name}`")).collect();
-        given.warnings.push(format!("{}: {} is accepted and ignored", reader.file, names.join(", ")));
+        let names: Vec<String> = ignored.iter().map(|name| (*name).to_owned()).collect();
+        given.warnings.push(format!("{}: nothing here reads {}: ignored", reader.file, listed(&names)));
     }
     if let Kind::Map(entries) = &root.kind {
         for entry in entries {

@@ -59,6 +59,7 @@ fn object(object: &Object) -> Value {
 fn shape(of: &Shape) -> Value {
     match of {
         Shape::Text | Shape::Amount => json!({"type": "string"}),
+        Shape::Word => json!({"type": ["string", "number", "boolean"]}),
         Shape::Bool => json!({"type": "boolean"}),
         Shape::Count(least) => json!({"type": "integer", "minimum": least}),
         Shape::Choice(words) => json!({"enum": words}),
@@ -66,7 +67,9 @@ fn shape(of: &Shape) -> Value {
         Shape::List(item) => json!({"type": "array", "items": shape(item)}),
         Shape::Some(item) => json!({"anyOf": [shape(item), {"type": "array", "items": shape(item)}]}),
         Shape::Map(object) => json!({"$ref": format!("#/$defs/{}", definition(object))}),
-        Shape::Named(value) => json!({"type": "object", "additionalProperties": shape(value)}),
+        Shape::Named(value) => {
+            json!({"type": "object", "patternProperties": {"^x-": {}}, "additionalProperties": shape(value)})
+        }
         Shape::Either(shapes) => json!({"anyOf": shapes.iter().map(shape).collect::<Vec<_>>()}),
         Shape::OrNothing(value) => json!({"anyOf": [shape(value), {"type": "null"}]}),
     }

@@ -92,7 +92,9 @@ fn a_wrong_set_says_what_there_is() {
 fn not(shape: &Shape) -> Option<&'static str> {
     match shape {
         Shape::Any => None,
-        Shape::Text | Shape::Amount | Shape::Bool | Shape::Count(_) | Shape::Choice(_) => Some("{zz: 1}"),
+        Shape::Text | Shape::Word | Shape::Amount | Shape::Bool | Shape::Count(_) | Shape::Choice(_) => {
+            Some("{zz: 1}")
+        }
         Shape::List(_) | Shape::Some(_) => Some("{zz: {zz: 1}}"),
         Shape::Map(_) | Shape::Named(_) | Shape::OrNothing(_) => Some("3"),
         Shape::Either(_) => Some("[[[1]]]"),

@@ -298,7 +298,7 @@ x-note: 1
     assert_eq!(given.base_dir.as_deref(), Some("./results"));
     assert_eq!(
         given.warnings,
-        ["c.yaml: `execution`, `loggers`, `intermediate_storage` is accepted and ignored"]
+        ["c.yaml: nothing here reads `execution`, `loggers` or `intermediate_storage`: ignored"]
     );
 }
 

@@ -84,16 +84,6 @@ impl Layout {
         self.root.join("lock")
     }
 
-    /// Where the host listens.
-    pub(crate) fn socket(&self) -> PathBuf {
-        self.root.join("socket")
-    }
-
-    /// The folder with one locked file per process.
-    pub(crate) fn processes(&self) -> PathBuf {
-        self.root.join("processes")
-    }
-
     /// The index (RocksDB's folder).
     pub(crate) fn index(&self) -> PathBuf {
         self.root.join("index")

@@ -238,8 +238,11 @@ fn pass_raw(
 struct Job {
     raw: Vec<u8>,
     frame: Vec<u8>,
-    done: SyncSender<io::Result<(Vec<u8>, Vec<u8>)>>,
+    done: SyncSender<Done>,
 }
+
+/// The chunk again, for its buffer, and its frame.
+type Done = io::Result<(Vec<u8>, Vec<u8>)>;
 
 /// Hashes and writes here what other threads compress meanwhile.
 fn pass_zstd(
@@ -259,7 +262,7 @@ fn pass_zstd(
         }
         // Moved here, it is dropped before the scope waits: so the threads end in every case.
         let jobs = jobs;
-        let mut under_way: VecDeque<Receiver<io::Result<(Vec<u8>, Vec<u8>)>>> = VecDeque::new();
+        let mut under_way: VecDeque<Receiver<Done>> = VecDeque::new();
         let mut spare: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut output = Output::new(file);
         let mut len = 0;
@@ -290,7 +293,7 @@ fn pass_zstd(
 
 /// Waits for the oldest chunk under way, writes its frame and gives its buffers back.
 fn collect(
-    under_way: &mut VecDeque<Receiver<io::Result<(Vec<u8>, Vec<u8>)>>>,
+    under_way: &mut VecDeque<Receiver<Done>>,
     output: &mut Output<'_>,
 ) -> Result<(Vec<u8>, Vec<u8>), PipeError> {
     let oldest = under_way.pop_front().expect("callers look before");

@@ -270,6 +270,8 @@ impl Files {
                 return Ok(Piece { digest, len, blob: None });
             }
             let blob = if inline {
+                // It was read with room to spare; a tree has a hundred thousand of these.
+                head.shrink_to_fit();
                 let place = Place::Inline(head);
                 let record = BlobRecord { len, stored_len: len, encoding: Encoding::Raw, hash, place };
                 StagedBlob { digest, record, file: None }

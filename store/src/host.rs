@@ -288,6 +288,10 @@ impl Core {
             Request::BlobPage { after, limit } => Response::BlobPage(self.blob_page(after, limit)?),
             Request::CheckPage { after, limit } => self.check_page(after, limit)?,
             Request::Unnamed => Response::Number(self.unnamed_files()?),
+            Request::Compact => {
+                self.snapshot()?;
+                Response::Done
+            }
             Request::Sync => {
                 self.sync(None)?;
                 Response::Done

@@ -762,6 +762,11 @@ impl Store {
         }
     }
 
+    /// Writes the journal anew, as a snapshot of the index. Collecting does this by itself where it pays.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.done(Request::Compact)
+    }
+
     /// Puts everything that was acknowledged so far on disk.
     ///
     /// # Errors

@@ -52,6 +52,7 @@ pub(crate) enum Request {
     BlobPage { after: Option<Digest>, limit: u64 },
     CheckPage { after: Option<CheckCursor>, limit: u64 },
     Unnamed,
+    Compact,
     Sync,
 }
 

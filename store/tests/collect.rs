@@ -1,0 +1,381 @@
+//! What goes, in what order, why, and what stays.
+
+mod kit;
+
+use std::fs;
+use std::time::Duration;
+
+use cas_store::{Digest, Garbage, Going, Mode, Pin, Policy, Put, Store, Trace};
+use kit::*;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// A moment far behind all that tests commit.
+const NOW: u64 = 1000 * DAY_MS;
+
+/// A result of its own file, made and used at this time.
+fn put_at(store: &Store, number: u32, len: usize, made_ms: u64, cost_ms: u64) {
+    let mut commit = commit_of(store, number, &noise(number, len));
+    commit.made_ms = made_ms;
+    commit.cost_ms = cost_ms;
+    store.commit(commit).expect("commit");
+}
+
+fn traces(going: &[Going]) -> Vec<Trace> {
+    going
+        .iter()
+        .filter_map(|item| match &item.what {
+            Garbage::Bytes { trace, .. } => Some(*trace),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The same, with nothing leased: a new process has looked nothing up yet.
+fn reopened(kit: &Kit, store: Store) -> Store {
+    drop(store);
+    kit.open()
+}
+
+#[test]
+fn without_a_policy_only_what_nothing_names_goes() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put(&store, 1, &noise(1, 10_000));
+    let mut commit = commit_of(&store, 1, &noise(2, 10_000));
+    commit.put = Put::Replace;
+    store.commit(commit).expect("commit");
+    let store = reopened(&kit, store);
+    let stray = Digest::of(b"stray");
+    let folder = kit.dir().join("blobs").join(&stray.to_hex()[..2]);
+    fs::create_dir_all(&folder).expect("make");
+    fs::write(folder.join(stray.to_hex()), b"left by a killed process").expect("write");
+
+    let (would, report) = gc(&store, &Policy::default(), Mode::DryRun, NOW);
+    assert_eq!(report.unnamed, 2);
+    let (went, report) = gc(&store, &Policy::default(), Mode::Collect, NOW);
+    assert_eq!(went, would);
+    let blobs: Vec<_> = went.iter().map(|item| (item.what.clone(), item.bytes)).collect();
+    assert_eq!(
+        blobs,
+        [
+            (Garbage::Blob { digest: Digest::of(&noise(1, 10_000)) }, 10_000),
+            (Garbage::Blob { digest: stray }, 24)
+        ]
+    );
+    assert_eq!(report.freed_bytes, 10_024);
+    assert_eq!(get(&store, 1), Some(noise(2, 10_000)));
+    assert_eq!(gc(&store, &Policy::default(), Mode::Collect, NOW).0, []);
+    assert_eq!(verify(&store), []);
+}
+
+#[test]
+fn what_is_cheapest_per_byte_and_longest_unused_goes_first() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put_at(&store, 1, 10_000, NOW - 10 * DAY_MS, 60_000); // dear
+    put_at(&store, 2, 10_000, NOW - 10 * DAY_MS, 10); // cheap
+    put_at(&store, 3, 50_000, NOW - 10 * DAY_MS, 60_000); // dear, but large
+    put_at(&store, 4, 10_000, NOW - 300 * DAY_MS, 60_000); // dear, but long unused
+    let store = reopened(&kit, store);
+    let all = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    let (would, _) = gc(&store, &all, Mode::DryRun, NOW);
+    assert_eq!(traces(&would), [trace(2), trace(4), trace(3), trace(1)]);
+    // Only as much as it takes.
+    let some = Policy { max_size_bytes: Some(65_000), ..Policy::default() };
+    let (would, dry) = gc(&store, &some, Mode::DryRun, NOW);
+    let (went, report) = gc(&store, &some, Mode::Collect, NOW);
+    assert_eq!(went, would);
+    assert_eq!(report, dry);
+    assert_eq!(traces(&went), [trace(2), trace(4)]);
+    assert_eq!(went[0].why.to_string(), "--max-size 65000");
+    assert_eq!((report.size_before_bytes, report.size_after_bytes()), (80_000, 60_000));
+    assert_eq!(report.rebuild_ms, 60_010);
+    assert_eq!(get(&store, 2), None);
+    assert_eq!(get(&store, 1), Some(noise(1, 10_000)));
+    let evicted = store.results(&[trace(2)]).expect("results").remove(0).expect("its record stays");
+    assert_eq!(evicted.record.evicted.expect("it says so").why, "--max-size 65000");
+    assert_eq!(store.makers(&Digest::of(&noise(2, 10_000)), 5).expect("makers"), [trace(2)]);
+    assert_eq!(verify(&store), []);
+}
+
+#[test]
+fn what_was_used_lately_is_not_too_old() {
+    let kit = Kit::new();
+    let store = kit.open();
+    for number in 1..=3 {
+        put_at(&store, number, 10_000, NOW - 100 * DAY_MS, 10);
+    }
+    store.touch(&[trace(2)], NOW - DAY_MS).expect("touch");
+    let store = reopened(&kit, store);
+    let policy = Policy { max_age: Some(30 * DAY), ..Policy::default() };
+    let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
+    let mut went = traces(&went);
+    went.sort();
+    let mut expected = vec![trace(1), trace(3)];
+    expected.sort();
+    assert_eq!(went, expected);
+    assert!(get(&store, 2).is_some());
+}
+
+/// A clock that jumped back makes nothing old, and one that jumped ahead is the caller's to know.
+#[test]
+fn a_clock_that_was_set_back_makes_nothing_old() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put_at(&store, 1, 10_000, NOW, 10);
+    let store = reopened(&kit, store);
+    let policy = Policy { max_age: Some(DAY), ..Policy::default() };
+    assert_eq!(gc(&store, &policy, Mode::Collect, NOW - 2 * DAY_MS).0, []);
+}
+
+#[test]
+fn what_is_pinned_stays_until_the_pin_ends() {
+    let kit = Kit::new();
+    let store = kit.open();
+    for number in 1..=2 {
+        put_at(&store, number, 10_000, 1, 10);
+    }
+    let pin = |number, until_ms| Pin {
+        version: version(number),
+        label: "p".to_owned(),
+        reason: None,
+        at_ms: 1,
+        until_ms,
+    };
+    store.pin(pin(1, None)).expect("pin");
+    store.pin(pin(2, Some(NOW - 1))).expect("pin");
+    let store = reopened(&kit, store);
+    let policy = Policy { max_age: Some(DAY), ..Policy::default() };
+    let (went, report) = gc(&store, &policy, Mode::Collect, NOW);
+    assert_eq!(traces(&went), [trace(2)]);
+    assert_eq!(report.kept_pinned, 1);
+    assert!(get(&store, 1).is_some());
+}
+
+#[test]
+fn what_a_live_connection_was_told_is_present_stays() {
+    let kit = Kit::new();
+    let store = kit.open();
+    for number in 1..=3 {
+        put_at(&store, number, 10_000, 1, 10);
+    }
+    let store = reopened(&kit, store);
+    let run = kit.open();
+    run.lookup(&[version(1)]).expect("lookup");
+    put_at(&run, 4, 10_000, 1, 10);
+    let policy = Policy { max_age: Some(DAY), ..Policy::default() };
+    let (went, report) = gc(&store, &policy, Mode::Collect, NOW);
+    let mut went = traces(&went);
+    went.sort();
+    let mut expected = vec![trace(2), trace(3)];
+    expected.sort();
+    assert_eq!(went, expected);
+    assert_eq!(report.kept_in_use, 2);
+    drop(run);
+    let (mut went, _) = gc(&store, &policy, Mode::Collect, NOW);
+    went.sort_by_key(|item| item.used_ms);
+    assert_eq!(traces(&went).len(), 2);
+}
+
+/// A run goes on with the result that it was told of, even if another process replaces it meanwhile.
+#[test]
+fn bytes_that_were_replaced_stay_for_those_who_were_told_of_them() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put(&store, 1, &noise(1, 10_000));
+    let store = reopened(&kit, store);
+    let run = kit.open();
+    run.lookup(&[version(1)]).expect("lookup");
+    let mut commit = commit_of(&store, 1, &noise(2, 10_000));
+    commit.put = Put::Replace;
+    store.commit(commit).expect("commit");
+    assert_eq!(gc(&store, &Policy::default(), Mode::Collect, NOW).0, []);
+    let mut bytes = Vec::new();
+    run.read(&Digest::of(&noise(1, 10_000)), &mut bytes).expect("it is there still");
+    drop(run);
+    assert_eq!(gc(&store, &Policy::default(), Mode::Collect, NOW).1.unnamed, 1);
+}
+
+#[test]
+fn the_last_results_of_each_label_stay() {
+    let kit = Kit::new();
+    let store = kit.open();
+    for number in 1..=5 {
+        let mut commit = commit_of(&store, number, &noise(number, 10_000));
+        commit.made_ms = u64::from(number);
+        commit.history = Some(("train".to_owned(), version(number)));
+        store.commit(commit).expect("commit");
+    }
+    put_at(&store, 9, 10_000, 1, 10);
+    let store = reopened(&kit, store);
+    let policy = Policy { keep_last: Some(2), ..Policy::default() };
+    let (would, _) = gc(&store, &policy, Mode::DryRun, NOW);
+    let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
+    assert_eq!(went, would);
+    let mut went = traces(&went);
+    went.sort();
+    let mut expected = vec![trace(1), trace(2), trace(3)];
+    expected.sort();
+    assert_eq!(went, expected);
+    // With another bound it protects from that one.
+    let both = Policy { keep_last: Some(1), max_age: Some(DAY), ..Policy::default() };
+    assert_eq!(traces(&gc(&store, &both, Mode::Collect, NOW).0), [trace(4)]);
+}
+
+#[test]
+fn shared_bytes_are_freed_with_the_last_that_names_them() {
+    let kit = Kit::new();
+    let store = kit.open();
+    for (number, cost_ms) in [(1, 10), (2, 1000)] {
+        let mut commit = commit_of(&store, number, &noise(7, 10_000));
+        commit.cost_ms = cost_ms;
+        store.commit(commit).expect("commit");
+    }
+    let store = reopened(&kit, store);
+    let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    let (would, _) = gc(&store, &policy, Mode::DryRun, NOW);
+    let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
+    assert_eq!(went, would);
+    assert_eq!(went.iter().map(|item| item.bytes).collect::<Vec<_>>(), [0, 10_000]);
+    assert_eq!(verify(&store), []);
+}
+
+#[test]
+fn giving_up_what_a_pinned_result_shares_would_free_nothing_and_is_left() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put(&store, 1, &noise(7, 10_000));
+    put(&store, 2, &noise(7, 10_000));
+    let pin = Pin { version: version(1), label: "p".to_owned(), reason: None, at_ms: 1, until_ms: None };
+    store.pin(pin).expect("pin");
+    let store = reopened(&kit, store);
+    let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    assert_eq!(gc(&store, &policy, Mode::Collect, NOW).0, []);
+    assert!(get(&store, 2).is_some());
+}
+
+#[test]
+fn a_tree_goes_with_the_files_that_only_it_has() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let folder = kit.folder.path().join("made");
+    fs::create_dir_all(&folder).expect("make");
+    fs::write(folder.join("own"), noise(1, 20_000)).expect("write");
+    fs::write(folder.join("shared"), noise(2, 30_000)).expect("write");
+    let staged = store.stage_tree(&folder, cas_store::Take::Copy).expect("stage");
+    let mut commit = commit_of(&store, 1, b"");
+    commit.outputs[0].artifact = Some(artifact(&staged));
+    commit.staged = vec![staged];
+    store.commit(commit).expect("commit");
+    put_at(&store, 2, 30_000, NOW, 10);
+    let store = reopened(&kit, store);
+    let policy = Policy { max_age: Some(DAY), ..Policy::default() };
+    let (would, _) = gc(&store, &policy, Mode::DryRun, NOW);
+    let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
+    assert_eq!(went, would);
+    assert_eq!(traces(&went), [trace(1)]);
+    assert!((20_000..21_000).contains(&went[0].bytes), "{}", went[0].bytes);
+    assert_eq!(get(&store, 2), Some(noise(2, 30_000)));
+    assert_eq!(verify(&store), []);
+    assert_eq!(gc(&store, &Policy::default(), Mode::Collect, NOW).0, []);
+}
+
+#[test]
+fn records_go_only_after_those_made_from_them() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put_at(&store, 1, 10_000, 1, 10);
+    let mut child = commit_of(&store, 2, &noise(2, 10_000));
+    child.parents = vec![trace(1)];
+    store.commit(child).expect("commit");
+    let mut young = commit_of(&store, 4, &noise(4, 10_000));
+    young.parents = vec![trace(3)];
+    young.made_ms = NOW - 40 * DAY_MS;
+    put_at(&store, 3, 10_000, 1, 10);
+    store.commit(young).expect("commit");
+    let store = reopened(&kit, store);
+    let evict = Policy { max_age: Some(DAY), max_record_age: Some(2000 * DAY), ..Policy::default() };
+    assert_eq!(gc(&store, &evict, Mode::Collect, NOW).1.results, 4);
+    assert_eq!(store.children(&trace(1), 5).expect("children"), [trace(2)]);
+    let forget = Policy { max_record_age: Some(100 * DAY), ..Policy::default() };
+    let (would, _) = gc(&store, &forget, Mode::DryRun, NOW);
+    let (went, report) = gc(&store, &forget, Mode::Collect, NOW);
+    assert_eq!(went, would);
+    assert_eq!(report.records, 2, "1 and 2 go; 3 stays, because 4 is too young and was made from it");
+    let left = store.results(&[trace(1), trace(2), trace(3), trace(4)]).expect("results");
+    assert_eq!(left.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true, true]);
+    assert_eq!(store.lookup(&[version(1)]).expect("lookup"), [None]);
+    assert_eq!(store.facts(&[version(1), version(3)]).expect("facts")[0], None);
+    assert!(store.facts(&[version(3)]).expect("facts")[0].is_some());
+    assert_eq!(store.history("step 1", 5).expect("history"), []);
+    assert_eq!(verify(&store), []);
+}
+
+#[test]
+fn an_evicted_result_whose_bytes_another_brings_back_is_a_result_again() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put(&store, 1, &noise(7, 10_000));
+    let store = reopened(&kit, store);
+    let policy = Policy { max_age: Some(DAY), ..Policy::default() };
+    assert_eq!(gc(&store, &policy, Mode::Collect, NOW).1.results, 1);
+    put(&store, 2, &noise(7, 10_000));
+    assert!(get(&store, 1).is_some());
+    assert!(matches!(put(&store, 1, &noise(7, 10_000)), cas_store::Committed::Adopted { .. }));
+    let found = store.results(&[trace(1)]).expect("results").remove(0).expect("it is there");
+    assert_eq!(found.record.evicted, None);
+    assert_eq!(verify(&store), []);
+}
+
+#[test]
+fn old_runs_lose_their_logs_and_then_go() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let id = store.begin_run(1, b"run".to_vec()).expect("run");
+    let log = store.stage_bytes(&noise(1, 10_000)).expect("stage");
+    store.note_run(id, b"run".to_vec(), vec![log]).expect("note");
+    store.begin_run(NOW, b"run".to_vec()).expect("run");
+    let policy = Policy { max_age: Some(DAY), max_record_age: Some(2000 * DAY), ..Policy::default() };
+    let (would, _) = gc(&store, &policy, Mode::DryRun, NOW);
+    let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
+    assert_eq!(went, would);
+    assert_eq!(went[0].what, Garbage::RunLogs { id: 1 });
+    assert_eq!(went[0].bytes, 10_000);
+    let policy = Policy { max_record_age: Some(100 * DAY), ..Policy::default() };
+    let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
+    assert_eq!(went[0].what, Garbage::Run { id: 1 });
+    assert_eq!(store.runs(None, 5).expect("runs").len(), 1);
+    assert_eq!(store.begin_run(NOW, Vec::new()).expect("run"), 3);
+    assert_eq!(verify(&store), []);
+}
+
+#[test]
+fn work_folders_are_listed_and_removed_unless_they_are_in_use() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let mine = store.work_folder("step").expect("a folder");
+    let old = kit.dir().join("work").join("left-behind");
+    fs::create_dir_all(old.join("read-only")).expect("make");
+    fs::write(old.join("read-only/file"), b"12345").expect("write");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o500);
+    fs::set_permissions(old.join("read-only"), mode).expect("protect");
+    let kept = kit.dir().join("work/failed/3-train");
+    fs::create_dir_all(&kept).expect("make");
+    let folders = store.work_folders().expect("list");
+    let seen: Vec<_> =
+        folders.iter().map(|folder| (folder.path.clone(), folder.kept, folder.in_use)).collect();
+    let dir = kit.dir().canonicalize().expect("path");
+    let mut expected = vec![
+        (dir.join("work/failed/3-train"), true, false),
+        (dir.join("work/left-behind"), false, false),
+        (mine.clone(), false, true),
+    ];
+    expected.sort();
+    assert_eq!(seen, expected);
+    for folder in &folders {
+        let removed = store.remove_work_folder(folder);
+        assert_eq!(removed.is_ok(), !folder.in_use, "{folder:?}");
+    }
+    assert!(!old.exists() && !kept.exists() && mine.exists());
+}

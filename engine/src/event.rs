@@ -1,7 +1,13 @@
 //! The closed list of things that a run can tell, in the order in which the coordinator decided them. They
 //! suffice to rebuild the report. `docs/events.md` specifies their JSON form.
 
-use crate::execute::Failure;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::execute::{Cause, Failure};
+
+/// The version of the contract in `docs/events.md`.
+pub const CONTRACT: u32 = 1;
 
 /// Something that happened in a run. Times are milliseconds since 1970 (UTC).
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +71,7 @@ pub enum Event {
         /// Its captured output, as text.
         text: String,
     },
-    /// Stored bytes were found wrong or gone; their step runs again.
+    /// Stored bytes were found wrong or gone; their step runs again, and may finish a second time.
     Damaged {
         /// The step output.
         output: String,
@@ -96,7 +102,7 @@ pub enum Event {
 }
 
 /// What became of a step in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// Its result was in the store under its version.
     Reused,
@@ -128,7 +134,7 @@ pub struct FailureReport {
 }
 
 /// How a run ended: how many steps had which outcome, and how long it took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Summary {
     /// Steps with this outcome.
     pub reused: usize,
@@ -150,4 +156,226 @@ pub struct Summary {
     pub saved_ms: u64,
     /// Whether the run was stopped.
     pub interrupted: bool,
+}
+
+impl Outcome {
+    /// The word that is printed: `reused`, `unchanged`, ….
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reused => "reused",
+            Self::Unchanged => "unchanged",
+            Self::Ran => "ran",
+            Self::Joined => "joined",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Summary {
+    /// Counts one more step with this outcome.
+    pub fn count(&mut self, outcome: Outcome) {
+        *match outcome {
+            Outcome::Reused => &mut self.reused,
+            Outcome::Unchanged => &mut self.unchanged,
+            Outcome::Ran => &mut self.ran,
+            Outcome::Joined => &mut self.joined,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Skipped => &mut self.skipped,
+            Outcome::Cancelled => &mut self.cancelled,
+        } += 1;
+    }
+}
+
+impl Event {
+    /// The event as one JSON object, by `docs/events.md`.
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::RunStarted { run, pipeline, mode, steps, to_run, jobs, at_ms } => json!({
+                "cas": CONTRACT, "event": "run-started", "run": run, "pipeline": pipeline, "mode": mode,
+                "steps": steps, "to_run": to_run, "jobs": jobs, "at_ms": at_ms,
+            }),
+            Self::StepStarted { step, attempt, why, at_ms } => json!({
+                "cas": CONTRACT, "event": "step-started", "step": step, "attempt": attempt, "why": why,
+                "at_ms": at_ms,
+            }),
+            Self::StepRetried { step, attempt, failure } => json!({
+                "cas": CONTRACT, "event": "step-retried", "step": step, "attempt": attempt,
+                "failure": failure_json(failure),
+            }),
+            Self::StepFinished { step, outcome, elapsed_ms, saved_ms, failure, at_ms } => json!({
+                "cas": CONTRACT, "event": "step-finished", "step": step, "outcome": outcome.word(),
+                "elapsed_ms": elapsed_ms, "saved_ms": saved_ms,
+                "failure": failure.as_ref().map(report_json), "at_ms": at_ms,
+            }),
+            Self::StepPrinted { step, text } => {
+                json!({"cas": CONTRACT, "event": "step-printed", "step": step, "text": text})
+            }
+            Self::Damaged { output, what } => {
+                json!({"cas": CONTRACT, "event": "damaged", "output": output, "what": what})
+            }
+            Self::Published { target, output, changed } => json!({
+                "cas": CONTRACT, "event": "published", "target": target, "output": output,
+                "changed": changed,
+            }),
+            Self::Warning { text } => json!({"cas": CONTRACT, "event": "warning", "text": text}),
+            Self::RunFinished { summary, at_ms } => json!({
+                "cas": CONTRACT, "event": "run-finished", "reused": summary.reused,
+                "unchanged": summary.unchanged, "ran": summary.ran, "joined": summary.joined,
+                "failed": summary.failed, "skipped": summary.skipped, "cancelled": summary.cancelled,
+                "elapsed_ms": summary.elapsed_ms, "saved_ms": summary.saved_ms,
+                "interrupted": summary.interrupted, "at_ms": at_ms,
+            }),
+        }
+    }
+}
+
+impl Cause {
+    /// The word of `docs/events.md`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Exit(_) => "exit",
+            Self::Signal(_) => "signal",
+            Self::Timeout => "timeout",
+            Self::MissingOutput => "missing-output",
+            Self::UndeclaredOutput => "undeclared-output",
+            Self::BadOutput => "bad-output",
+            Self::NotStarted => "not-started",
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::SourceChanged => "source-changed",
+            Self::Input => "input",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The exit status or the number of the signal, for the causes that have one.
+    pub fn code(self) -> Option<i32> {
+        match self {
+            Self::Exit(code) | Self::Signal(code) => Some(code),
+            Self::Timeout
+            | Self::MissingOutput
+            | Self::UndeclaredOutput
+            | Self::BadOutput
+            | Self::NotStarted
+            | Self::Error
+            | Self::Panic
+            | Self::SourceChanged
+            | Self::Input
+            | Self::Cancelled => None,
+        }
+    }
+}
+
+fn failure_json(failure: &Failure) -> Value {
+    json!({
+        "cause": failure.cause.word(), "code": failure.cause.code(), "message": failure.message,
+        "hint": failure.hint,
+    })
+}
+
+fn report_json(report: &FailureReport) -> Value {
+    json!({
+        "failure": failure_json(&report.failure), "log_tail": report.log_tail,
+        "folder": report.folder.as_ref().map(|folder| folder.to_string_lossy()),
+        "attempts": report.attempts,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The document is the contract: each example in it is what the code gives, in the same order.
+    #[test]
+    fn every_example_of_the_document_is_what_the_code_gives() {
+        let document = include_str!("../../docs/events.md");
+        let documented: Vec<&str> = document.lines().filter(|line| line.starts_with("{\"cas\"")).collect();
+        let exit = |code: i32| Failure {
+            cause: Cause::Exit(code),
+            message: format!("exit status {code}"),
+            hint: None,
+        };
+        let given: Vec<String> = [
+            Event::RunStarted {
+                run: 12,
+                pipeline: "dogs".into(),
+                mode: None,
+                steps: 3,
+                to_run: 2,
+                jobs: 4,
+                at_ms: 1_700_000_000_000,
+            },
+            Event::StepStarted {
+                step: "emit_tree".into(),
+                attempt: 1,
+                why: Some("config.tree_species: douglas_fir → red_maple".into()),
+                at_ms: 1_700_000_000_100,
+            },
+            Event::StepRetried { step: "fetch".into(), attempt: 1, failure: exit(7) },
+            Event::StepFinished {
+                step: "emit_tree".into(),
+                outcome: Outcome::Ran,
+                elapsed_ms: 31,
+                saved_ms: 0,
+                failure: None,
+                at_ms: 1_700_000_000_131,
+            },
+            Event::StepFinished {
+                step: "train".into(),
+                outcome: Outcome::Failed,
+                elapsed_ms: 900,
+                saved_ms: 0,
+                failure: Some(FailureReport {
+                    failure: exit(1),
+                    log_tail: "no such column: age\n".into(),
+                    folder: Some(".cas/work/failed/12-train".into()),
+                    attempts: 1,
+                }),
+                at_ms: 1_700_000_001_131,
+            },
+            Event::StepPrinted { step: "emit_tree".into(), text: "growing\n".into() },
+            Event::Damaged {
+                output: "emit_tree.result".into(),
+                what: "its bytes are not in the store".into(),
+            },
+            Event::Published {
+                target: "results/forest.svg".into(),
+                output: "plot.chart".into(),
+                changed: true,
+            },
+            Event::Warning { text: "`results/a.csv` was not written by cas and was left alone".into() },
+            Event::RunFinished {
+                summary: Summary { reused: 1, ran: 2, elapsed_ms: 80, saved_ms: 31, ..Summary::default() },
+                at_ms: 1_700_000_000_180,
+            },
+        ]
+        .iter()
+        .map(|event| event.to_json().to_string())
+        .collect();
+        assert_eq!(given, documented);
+    }
+
+    #[test]
+    fn every_cause_is_a_row_of_the_document() {
+        let document = include_str!("../../docs/events.md");
+        for cause in [
+            Cause::Exit(1),
+            Cause::Signal(9),
+            Cause::Timeout,
+            Cause::MissingOutput,
+            Cause::UndeclaredOutput,
+            Cause::BadOutput,
+            Cause::NotStarted,
+            Cause::Error,
+            Cause::Panic,
+            Cause::SourceChanged,
+            Cause::Input,
+            Cause::Cancelled,
+        ] {
+            let row = format!("| `{}` |", cause.word());
+            assert!(document.contains(&row), "{row}");
+        }
+    }
 }

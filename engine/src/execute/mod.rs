@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cas_store::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::solid::{OutputDecl, Solid};
 use crate::source::MeasuredPath;
@@ -171,7 +172,7 @@ pub enum Produced {
 }
 
 /// Why an attempt failed: a result of the run, told in its own words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What happened.
     pub cause: Cause,
@@ -182,7 +183,7 @@ pub struct Failure {
 }
 
 /// The kinds of failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// A non-zero exit status.
     Exit(i32),
@@ -204,6 +205,8 @@ pub enum Cause {
     Panic,
     /// A project file that it was given changed while it ran.
     SourceChanged,
+    /// An input could not be given to it.
+    Input,
     /// The run was stopped.
     Cancelled,
 }

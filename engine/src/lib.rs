@@ -5,6 +5,8 @@
 //! (file, typed) (pure)   (source)   (pure)  (memo)     (pure)    (process)   (memo)
 //! ```
 
+mod attempt;
+pub mod cause;
 pub mod config;
 pub mod error;
 pub mod event;
@@ -15,6 +17,9 @@ pub mod graph;
 pub mod memo;
 pub mod pipeline;
 pub mod plan;
+pub mod publish;
+pub mod record;
+pub mod resolve;
 pub mod resource;
 pub mod run;
 pub mod schedule;

@@ -1,12 +1,28 @@
-//! The only file of the engine that holds a store: what is stored of a plan, what has to run, and the commit
-//! of what ran.
+//! The only file of the engine that holds a store: what is stored of a plan, what a step is given, and the
+//! commit of what it made.
+//!
+//! What is decided about answers of the store is decided elsewhere (`resolve.rs` before a run, `run.rs` in it);
+//! here is only what has to be asked and told. Invariant: only a success is committed, all outputs of a step in
+//! one batch with its result.
 
-use cas_store::{Artifact, Found, Store, Trace, Version};
-use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+use cas_store::{
+    Artifact, Bytes, Claim, Commit, Committed, Digest, Found, Kind, Link, Moment, Output, Put, Relink,
+    ResultRecord, Run, Staged, Store, StoreError, Take, Trace, Version,
+};
 
 use crate::error::EngineError;
-use crate::graph::{OutputId, StepId};
+use crate::execute::Failure;
+use crate::execute::{Produced, folder};
+use crate::graph::StepId;
 use crate::plan::Plan;
+use crate::record;
+pub use crate::record::{Provenance, ProvenanceInput};
+use crate::resolve;
+pub use crate::resolve::{Resolved, Status, StepState, Wanted, Why};
+use crate::solid::Solid;
+use crate::version::{self, FactNode};
 
 /// A store as the engine uses it; without one, nothing is stored.
 #[derive(Clone)]
@@ -14,128 +30,72 @@ pub struct Memo {
     store: Option<Store>,
 }
 
-/// The status of a step output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// A valid result is in the store, bytes included.
-    Stored,
-    /// It will run.
-    ToBeRecomputed,
-    /// Its bytes are absent and nothing that is wanted needs them.
-    NotNeeded,
-    /// Recorded as not produced, or below such an output.
-    Absent,
+/// The label under which the history of a step stands.
+pub fn label(pipeline: &str, step: &str) -> String {
+    format!("{pipeline}/{step}")
 }
 
-impl Status {
-    /// The word that is printed: `stored`, `to-be-recomputed`, `not-needed`, `absent`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::ToBeRecomputed => "to-be-recomputed",
-            Self::NotNeeded => "not-needed",
-            Self::Absent => "absent",
-        }
+/// Says where a result came from; `None` for what this program cannot read.
+pub fn provenance(bytes: &[u8]) -> Option<Provenance> {
+    record::decode_provenance(bytes).ok()
+}
+
+/// What is to be written beside a result: its rows and what they are made of.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// The rows: one per output, or the one of a step without outputs.
+    pub(crate) rows: Vec<Version>,
+    /// The nodes of the tree of facts.
+    pub(crate) facts: Vec<(Version, FactNode)>,
+    /// The label and the step's row, for `explain`.
+    pub(crate) history: Option<(String, Version)>,
+}
+
+impl Names {
+    fn facts(&self) -> Vec<(Version, Vec<u8>)> {
+        // A node that is too large to keep is only missing from explanations.
+        let encoded =
+            |(version, node): &(Version, FactNode)| Some((*version, record::encode_facts(node).ok()?));
+        self.facts.iter().filter_map(encoded).collect()
     }
 }
 
-/// What is wanted of a plan.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// The steps that were named; empty: the pipeline's ends, published outputs and steps without outputs.
-    pub steps: Vec<StepId>,
-    /// Every output of the plan is wanted (`--all`).
-    pub all: bool,
-    /// Steps that run whatever is stored (`--force`).
-    pub force: Vec<StepId>,
-    /// Nothing upstream of the named steps may run (`--only`).
-    pub only: bool,
+/// What a successful attempt made, to be committed.
+pub(crate) struct Made<'a> {
+    pub(crate) trace: Trace,
+    pub(crate) solid: &'a Solid,
+    pub(crate) produced: Vec<Produced>,
+    /// Where everything that it printed was captured.
+    pub(crate) log: &'a Path,
+    pub(crate) names: Names,
+    /// The results that its inputs came from.
+    pub(crate) parents: Vec<Trace>,
+    pub(crate) provenance: &'a Provenance,
+    pub(crate) made_ms: u64,
+    pub(crate) cost_ms: u64,
+    pub(crate) put: Put,
 }
 
-/// A plan held against the store: for each step id what is on record, and what has to be done.
-#[derive(Debug, Clone)]
-pub struct Resolved {
-    /// By step id.
-    pub states: Vec<StepState>,
+/// What became of it.
+pub(crate) struct Kept {
+    /// The result that stands under the trace now.
+    pub(crate) found: Found,
+    /// Whether another result of the same inputs has, or had, other content.
+    pub(crate) differs: bool,
 }
 
-/// What is known of one step before a run.
-#[derive(Debug, Clone, Default)]
-pub struct StepState {
-    /// Its trace, where the content of all its inputs is on record.
-    pub trace: Option<Trace>,
-    /// The present result of that trace (or of its row, where they agree).
-    pub found: Option<Found>,
-    /// Whether its own version's row named that result (`false`: found through the trace, so `unchanged`).
-    pub by_version: bool,
-    /// Whether it has to run for what is wanted.
-    pub to_run: bool,
-    /// It is to run only because something above it does: its inputs' content may turn out the same.
-    pub may_be_unchanged: bool,
-    /// It stands below an output that was recorded as not produced, so it is not run.
-    pub skipped: bool,
+/// Why something was not kept.
+pub(crate) enum NotKept {
+    /// What was made cannot be stored: the attempt failed.
+    Bad(Failure),
+    /// The store failed.
+    Store(EngineError),
 }
 
-impl Resolved {
-    /// The status of an output.
-    pub fn status(&self, plan: &Plan, output: OutputId) -> Status {
-        let _ = (plan, output);
-        todo!()
+impl<E: Into<EngineError>> From<E> for NotKept {
+    fn from(error: E) -> Self {
+        Self::Store(error.into())
     }
-
-    /// What is stored of an output, if anything is on record (its bytes may be gone).
-    pub fn artifact(&self, output: OutputId) -> Option<&Artifact> {
-        let _ = output;
-        todo!()
-    }
-}
-
-/// Where a result came from: kept beside it, for `show`, `runs`, `lineage`. No secret is in it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Provenance {
-    /// The run that made it.
-    pub run: u64,
-    /// The pipeline's name.
-    pub pipeline: String,
-    /// The step's name with its element.
-    pub step: String,
-    /// The solid's name.
-    pub solid: String,
-    /// The step's version when it was made.
-    pub version: Version,
-    /// The command as it was run, placeholders filled in; empty for a function.
-    pub command: String,
-    /// The environment that was declared, without secrets.
-    pub env: Vec<(String, String)>,
-    /// The resolved config as JSON, secrets as keyed digests.
-    pub config: String,
-    /// Its inputs: name, the output it came from as (trace, output name) if it is one, and its digest or text.
-    pub inputs: Vec<ProvenanceInput>,
-    /// The machine's name.
-    pub host: String,
-    /// `linux/x86_64`.
-    pub platform: String,
-    /// The version of this program.
-    pub program: String,
-    /// When the attempt began.
-    pub started_ms: u64,
-    /// How long it took.
-    pub elapsed_ms: u64,
-    /// Which attempt it was, from 1.
-    pub attempt: u32,
-}
-
-/// An input in a provenance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ProvenanceInput {
-    /// Its name as the step saw it, with `/0`, `/<label>` for one of several.
-    pub name: String,
-    /// The step output it came from, by name, if it is one.
-    pub from: Option<String>,
-    /// The result it came from, if it is an output.
-    pub trace: Option<Trace>,
-    /// A digest, or a literal as JSON.
-    pub content: String,
 }
 
 impl Memo {
@@ -159,7 +119,291 @@ impl Memo {
     /// # Errors
     /// The store cannot be read.
     pub fn resolve(&self, plan: &Plan, wanted: &Wanted) -> Result<Resolved, EngineError> {
-        let _ = (plan, wanted);
-        todo!()
+        let mut keys = Vec::with_capacity(plan.steps.len());
+        let mut keyed = Vec::with_capacity(plan.steps.len());
+        for (index, &step) in plan.steps.iter().enumerate() {
+            if let Some(version) = &plan.versions[step.0 as usize] {
+                keys.push(resolve::row_key(plan.graph.solid(step), version));
+                keyed.push(index);
+            }
+        }
+        let mut rows = vec![None; plan.steps.len()];
+        for (index, row) in keyed.into_iter().zip(self.rows(&keys)?) {
+            rows[index] = row;
+        }
+        let mut states = resolve::settle(plan, wanted, rows, &mut |traces| self.results(traces))?;
+        let targets = resolve::targets(plan, wanted);
+        resolve::walk_back(plan, wanted, &targets, &mut states);
+        Ok(Resolved { states })
     }
+
+    /// For each row: the present result of the trace that it names.
+    pub(crate) fn rows(&self, keys: &[Version]) -> Result<Vec<Option<Found>>, EngineError> {
+        match &self.store {
+            Some(store) if !keys.is_empty() => Ok(store.lookup(keys)?),
+            _ => Ok(vec![None; keys.len()]),
+        }
+    }
+
+    /// For each trace: its present result.
+    pub(crate) fn results(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, EngineError> {
+        match &self.store {
+            Some(store) if !traces.is_empty() => Ok(store.results(traces)?),
+            _ => Ok(vec![None; traces.len()]),
+        }
+    }
+
+    /// The store of a run, which cannot do without.
+    pub(crate) fn open(&self) -> Result<&Store, EngineError> {
+        let absent = || StoreError::Absent { dir: PathBuf::new() };
+        Ok(self.store.as_ref().ok_or_else(absent)?)
+    }
+
+    /// Asks to be the one that computes a trace.
+    pub(crate) fn claim(&self, trace: Trace) -> Result<Claim, EngineError> {
+        Ok(self.open()?.claim(trace)?)
+    }
+
+    /// A new, empty folder for an attempt.
+    pub(crate) fn work_folder(&self, label: &str) -> Result<PathBuf, EngineError> {
+        Ok(self.open()?.work_folder(label)?)
+    }
+
+    /// Lays stored content at a place in a step's folder, and gives what was linked there. `private` asks for
+    /// copies only.
+    pub(crate) fn give(
+        &self,
+        artifact: &Artifact,
+        at: &Path,
+        private: bool,
+    ) -> Result<Result<Vec<Link>, StoreError>, EngineError> {
+        let store = self.open()?;
+        let given = if private {
+            store.provide_copy(artifact, at).map(|()| Vec::new())
+        } else {
+            store.provide(artifact, at).map(|provided| provided.links)
+        };
+        miss(given)
+    }
+
+    /// The bytes of stored content.
+    pub(crate) fn bytes(&self, digest: &Digest) -> Result<Result<Bytes, StoreError>, EngineError> {
+        miss(self.open()?.bytes(digest))
+    }
+
+    /// Whether one of these links does not hold what was given any longer.
+    pub(crate) fn spoilt(&self, links: &[Link]) -> Result<Vec<Digest>, EngineError> {
+        if links.is_empty() { Ok(Vec::new()) } else { Ok(self.open()?.recheck(links)?) }
+    }
+
+    /// Keeps what was printed, if anything was.
+    pub(crate) fn stage_log(&self, log: &Path, take: Take) -> Result<Option<Staged>, EngineError> {
+        match std::fs::metadata(log) {
+            Ok(stat) if stat.len() > 0 => Ok(Some(self.open()?.stage_file(log, take)?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Stages and commits what a successful attempt made.
+    pub(crate) fn keep(&self, made: Made<'_>) -> Result<Kept, NotKept> {
+        let store = self.open()?;
+        let mut staged = Vec::with_capacity(made.produced.len() + 1);
+        let mut outputs = Vec::with_capacity(made.produced.len());
+        for (declared, produced) in made.solid.outputs.iter().zip(made.produced) {
+            let taken = match &produced {
+                Produced::File(path) => store.stage_file(path, Take::Adopt).map(Some),
+                Produced::Folder(path) => store.stage_tree(path, Take::Adopt).map(Some),
+                Produced::Bytes(bytes) => store.stage_bytes(bytes).map(Some),
+                Produced::Absent => Ok(None),
+            };
+            let taken = match taken {
+                Ok(taken) => taken,
+                Err(error) => {
+                    return Err(match folder::bad_output(declared, &error) {
+                        Some(failure) => NotKept::Bad(failure),
+                        None => NotKept::Store(error.into()),
+                    });
+                }
+            };
+            outputs.push(Output {
+                name: declared.name.clone(),
+                artifact: taken.as_ref().map(|taken| taken.artifact(&declared.codec)),
+            });
+            staged.extend(taken);
+        }
+        let log = self.stage_log(made.log, Take::Adopt)?;
+        let record = ResultRecord {
+            outputs: outputs.clone(),
+            log: log.as_ref().map(Staged::digest),
+            made_ms: made.made_ms,
+            cost_ms: made.cost_ms,
+            evicted: None,
+        };
+        staged.extend(log);
+        let committed = store.commit(Commit {
+            trace: made.trace,
+            facts: made.names.facts(),
+            rows: made.names.rows,
+            outputs,
+            staged,
+            log: record.log,
+            made_ms: made.made_ms,
+            cost_ms: made.cost_ms,
+            provenance: record::encode_provenance(made.provenance).unwrap_or_default(),
+            parents: made.parents,
+            history: made.names.history,
+            put: made.put,
+        })?;
+        let present = vec![true; record.outputs.len()];
+        let new = Found { trace: made.trace, record, present };
+        Ok(match committed {
+            Committed::New => Kept { found: new, differs: false },
+            Committed::Replaced { differs, .. } => Kept { found: new, differs },
+            Committed::Adopted { found, differs } => Kept { found, differs },
+        })
+    }
+
+    /// Lets a step's rows name a result that is there; false if it is not there any longer.
+    pub(crate) fn relink(&self, trace: Trace, names: Names, at_ms: u64) -> Result<bool, EngineError> {
+        let facts = names.facts();
+        let relink = Relink { trace: Some(trace), rows: names.rows, facts, history: names.history, at_ms };
+        Ok(self.open()?.relink(relink)?)
+    }
+
+    /// Notes that these results were used.
+    pub(crate) fn touch(&self, traces: &[Trace], at_ms: u64) -> Result<(), EngineError> {
+        if traces.is_empty() { Ok(()) } else { Ok(self.open()?.touch(traces, at_ms)?) }
+    }
+
+    /// The key under which secret values are kept as digests in this store. It is no secret itself: it makes
+    /// equal values of two stores differ.
+    pub fn secret_key(&self) -> [u8; 32] {
+        version::secret_key(self.store.as_ref().map_or("", |store| store.id()).as_bytes())
+    }
+
+    /// A node of the tree of facts; `None` where it is not kept or cannot be read.
+    pub(crate) fn facts(&self, versions: &[Version]) -> Result<Vec<Option<FactNode>>, EngineError> {
+        let Some(store) = &self.store else { return Ok(vec![None; versions.len()]) };
+        let decoded = |bytes: Option<Vec<u8>>| record::decode_facts(&bytes?).ok();
+        Ok(store.facts(versions)?.into_iter().map(decoded).collect())
+    }
+
+    /// The latest moments under a step's label, newest first.
+    pub(crate) fn history(&self, label: &str, limit: usize) -> Result<Vec<Moment>, EngineError> {
+        match &self.store {
+            Some(store) => Ok(store.history(label, limit)?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Where the result under a trace came from, if that is kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn provenance(&self, trace: &Trace) -> Result<Option<Provenance>, EngineError> {
+        let Some(store) = &self.store else { return Ok(None) };
+        Ok(store.provenance(trace)?.as_deref().and_then(provenance))
+    }
+
+    /// The results that a result was made from, with what it was given of each, in the order of its inputs.
+    /// Walking on from them is walking up its lineage.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn made_from(&self, trace: &Trace) -> Result<Vec<(ProvenanceInput, Option<Found>)>, EngineError> {
+        let Some(provenance) = self.provenance(trace)? else { return Ok(Vec::new()) };
+        let traces: Vec<Trace> = provenance.inputs.iter().filter_map(|input| input.trace).collect();
+        let mut found = self.results(&traces)?.into_iter();
+        Ok(provenance
+            .inputs
+            .into_iter()
+            .map(|input| {
+                let result = if input.trace.is_some() { found.next().flatten() } else { None };
+                (input, result)
+            })
+            .collect())
+    }
+
+    /// The runs, newest first, older than `before` if given; one whose record cannot be read is left out.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn runs(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<(u64, record::RunRecord)>, EngineError> {
+        let Some(store) = &self.store else { return Ok(Vec::new()) };
+        let decoded = |run: Run| Some((run.id, record::decode_run(&run.record).ok()?));
+        Ok(store.runs(before, limit)?.into_iter().filter_map(decoded).collect())
+    }
+
+    /// The steps that a run reused, which its record only names by a blob; none where that is gone.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn reused(&self, run: &record::RunRecord) -> Result<Vec<record::Reused>, EngineError> {
+        let (Some(store), Some(digest)) = (&self.store, &run.reused) else { return Ok(Vec::new()) };
+        let bytes = miss(store.bytes(digest))?;
+        Ok(bytes.ok().and_then(|bytes| record::decode_reused(&bytes).ok()).unwrap_or_default())
+    }
+
+    /// Takes a number for a run and notes that it began.
+    pub(crate) fn begin_run(&self, at_ms: u64, run: &record::RunRecord) -> Result<u64, EngineError> {
+        Ok(self.open()?.begin_run(at_ms, record::encode_run(run).unwrap_or_default())?)
+    }
+
+    /// Notes how a run went, with the logs of what failed.
+    pub(crate) fn note_run(
+        &self,
+        id: u64,
+        run: &mut record::RunRecord,
+        reused: &Vec<record::Reused>,
+        mut logs: Vec<Staged>,
+    ) -> Result<(), EngineError> {
+        let store = self.open()?;
+        if !reused.is_empty()
+            && let Ok(bytes) = record::encode_reused(reused)
+        {
+            let staged = store.stage_bytes(&bytes)?;
+            run.reused = Some(staged.digest());
+            logs.push(staged);
+        }
+        Ok(store.note_run(id, record::encode_run(run).unwrap_or_default(), logs)?)
+    }
+
+    /// Gives stored content to a person: writable, whole or not at all.
+    pub(crate) fn materialize(
+        &self,
+        artifact: &Artifact,
+        at: &Path,
+    ) -> Result<Result<(), StoreError>, EngineError> {
+        miss(self.open()?.materialize(artifact, at))
+    }
+}
+
+/// Tells what is only a miss from what is a failure of the store.
+fn miss<T>(answer: Result<T, StoreError>) -> Result<Result<T, StoreError>, EngineError> {
+    match answer {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) if error.is_miss() => Ok(Err(error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether content is a folder.
+pub(crate) fn is_tree(artifact: &Artifact) -> bool {
+    matches!(artifact.kind, Kind::Tree)
+}
+
+/// The results that a step was given something of, each once.
+pub(crate) fn parents(plan: &Plan, states: &[StepState], step: StepId) -> Vec<Trace> {
+    let mut parents = Vec::new();
+    plan.graph.each_input(step, &mut |output| {
+        let state = &states[output.step.0 as usize];
+        parents.extend(state.found.as_ref().map(|found| found.trace));
+    });
+    parents.sort_unstable();
+    parents.dedup();
+    parents
 }

@@ -84,7 +84,8 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
         (true, false) => selected.wanted.clone(),
         (true, true) => selected.plan,
     };
-    let wanted = Wanted { steps: selected.wanted, all: args.all, force, only: args.only };
+    let wanted =
+        Wanted { steps: selected.wanted, all: args.all, force, only: args.only, at_ms: run::now_ms() };
     if args.dry_run {
         let resolved = session.memo.resolve(&plan, &wanted)?;
         let mut out = out();
@@ -100,6 +101,7 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     let options = RunOptions {
         wanted,
         jobs: args.jobs.map_or_else(cores, |jobs| jobs as usize),
+        memory: None,
         limits: args.limit.iter().cloned().collect::<BTreeMap<_, _>>(),
         keep_going: args.keep_going,
         show_output: args.show_output,

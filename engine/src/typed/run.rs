@@ -164,6 +164,7 @@ pub fn run(
     let options = RunOptions {
         wanted,
         jobs: options.jobs.max(1),
+        memory: None,
         limits: BTreeMap::new(),
         keep_going: options.keep_going,
         show_output: false,

@@ -1,0 +1,322 @@
+//! What is put into the project after a run: which output goes where, and how it gets there.
+//!
+//! Owns the note of what was put (a small file in the store's folder, one a project): by it, a file that cas
+//! wrote is told from one that it did not write, which is left alone. Never hashed, never part of a version.
+//! Invariant: nothing is overwritten whose content is not the one that was put there, unless that was asked
+//! for.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use cas_store::{Artifact, Digest, Entry, Kind, Node, StoreError, Tree};
+
+use crate::error::EngineError;
+use crate::event::Event;
+use crate::execute::folder::safe_label;
+use crate::graph::{Graph, OutputId, StepId};
+use crate::memo::Memo;
+use crate::pipeline::Pick;
+use crate::plan::Plan;
+use crate::record::{self, Published};
+
+/// An output and its place in the project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Relative to the project folder.
+    pub target: String,
+    /// What is put there.
+    pub output: OutputId,
+}
+
+/// What a pipeline publishes, each output with its place, in the order of the file. Pure.
+pub fn placed(graph: &Graph) -> Vec<Placed> {
+    let pipeline = &graph.pipeline;
+    let mut placed = Vec::new();
+    for publish in &pipeline.publish {
+        let Some(index) =
+            pipeline.invocations.iter().position(|invocation| invocation.name == publish.what.step)
+        else {
+            continue;
+        };
+        let solid = &pipeline.invocations[index].solid;
+        let named = match &publish.what.output {
+            Some(name) => solid.outputs.iter().position(|output| output.name == *name),
+            None if solid.outputs.len() == 1 => Some(0),
+            None => solid.outputs.iter().position(|output| output.name == "result"),
+        };
+        let Some(output) = named else { continue };
+        let Ok(id) = u16::try_from(output) else { continue };
+        for step in graph.steps_of[index].clone().map(StepId) {
+            if !picked(graph, step, &publish.what.pick) {
+                continue;
+            }
+            let target = match publish.target.strip_suffix('/') {
+                Some(folder) => format!("{folder}/{}", file_name(graph, step, output)),
+                None => publish.target.clone(),
+            };
+            placed.push(Placed { target, output: OutputId { step, output: id } });
+        }
+    }
+    placed
+}
+
+/// Whether an element is among those that are meant.
+fn picked(graph: &Graph, step: StepId, pick: &Pick) -> bool {
+    match pick {
+        Pick::Same | Pick::All => true,
+        Pick::Where(labels) => {
+            let points = graph.points(step);
+            labels.iter().all(|(name, label)| {
+                points.iter().any(|(axis, point)| axis.name == *name && point.label == *label)
+            })
+        }
+    }
+}
+
+/// The name of an output's file inside a folder: an element's label, else the name it is declared with; with
+/// the extension that it is declared with.
+fn file_name(graph: &Graph, step: StepId, output: usize) -> String {
+    let place = graph.solid(step).outputs[output].at.trim_end_matches('/');
+    let name = place.rsplit('/').next().unwrap_or(place);
+    if graph.invocation(step).matrix.is_empty() {
+        return name.to_owned();
+    }
+    let extension = name.find('.').filter(|at| *at > 0).map_or("", |at| &name[at..]);
+    safe_label(&graph.label(step)) + extension
+}
+
+/// Puts outputs at their places in the project and tells each. Gives those whose bytes turned out to be gone:
+/// their steps have to run again.
+///
+/// # Errors
+/// The store or the project folder cannot be written.
+pub(crate) fn publish(
+    plan: &Plan,
+    memo: &Memo,
+    ready: &[(Placed, Artifact)],
+    overwrite: bool,
+    tell: &mut dyn FnMut(&Event),
+) -> Result<Vec<(OutputId, String)>, EngineError> {
+    let mut lost = Vec::new();
+    if ready.is_empty() {
+        return Ok(lost);
+    }
+    let project = &plan.graph.pipeline.folder;
+    let path = note_path(memo, project)?;
+    let mut notes = read(&path);
+    let before = notes.clone();
+    for (placed, artifact) in ready {
+        let target = project.join(&placed.target);
+        let output = plan.graph.output_name(placed.output);
+        let mut changed = false;
+        match standing(&target, notes.get(&placed.target), artifact)? {
+            Standing::Same => {}
+            Standing::Foreign if !overwrite => {
+                let text = format!(
+                    "`{}` was not written by cas and was left alone (it would hold `{output}`; `--overwrite` \
+                     replaces it)",
+                    placed.target
+                );
+                tell(&Event::Warning { text });
+                continue;
+            }
+            Standing::Nothing | Standing::Ours | Standing::Foreign => match put(memo, artifact, &target)? {
+                Ok(()) => changed = true,
+                Err(error) => {
+                    lost.push((placed.output, error.to_string()));
+                    continue;
+                }
+            },
+        }
+        let seen = fingerprint(&target).map_err(at("read", &target))?;
+        let target = placed.target.clone();
+        tell(&Event::Published { target: target.clone(), output, changed });
+        let folder = artifact.kind == Kind::Tree;
+        notes.insert(target.clone(), Published { target, digest: artifact.digest, folder, seen });
+    }
+    if notes != before {
+        write(&path, &notes)?;
+    }
+    Ok(lost)
+}
+
+/// What stands at a target now.
+enum Standing {
+    Nothing,
+    /// What is to be put there.
+    Same,
+    /// What an earlier run put there.
+    Ours,
+    /// Something else.
+    Foreign,
+}
+
+fn standing(target: &Path, note: Option<&Published>, artifact: &Artifact) -> Result<Standing, EngineError> {
+    match fs::symlink_metadata(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Nothing),
+        Err(error) => return Err(at("read", target)(error)),
+        Ok(_) => {}
+    }
+    // Untouched since it was put there: what it holds need not be read.
+    if let Some(note) = note
+        && fingerprint(target).map_err(at("read", target))? == note.seen
+    {
+        let same = note.digest == artifact.digest && note.folder == (artifact.kind == Kind::Tree);
+        return Ok(if same { Standing::Same } else { Standing::Ours });
+    }
+    Ok(match content(target).map_err(at("read", target))? {
+        Some((kind, digest)) if kind == artifact.kind && digest == artifact.digest => Standing::Same,
+        Some((_, digest)) if note.is_some_and(|note| note.digest == digest) => Standing::Ours,
+        _ => Standing::Foreign,
+    })
+}
+
+/// Lays an output at a place, whole or not at all: beside it first, then in its place.
+fn put(memo: &Memo, artifact: &Artifact, target: &Path) -> Result<Result<(), StoreError>, EngineError> {
+    let folder = target.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).map_err(at("make", folder))?;
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let beside = |what: &str| folder.join(format!(".{name}.{what}.{}", std::process::id()));
+    let (new, old) = (beside("new"), beside("old"));
+    for left_over in [&new, &old] {
+        remove(left_over)?;
+    }
+    if let Err(error) = memo.materialize(artifact, &new)? {
+        remove(&new)?;
+        return Ok(Err(error));
+    }
+    let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|stat| stat.is_dir());
+    // A rename replaces a file by a file; anything else has to be moved out of the way.
+    if is_folder(target) || (is_folder(&new) && fs::symlink_metadata(target).is_ok()) {
+        fs::rename(target, &old).map_err(at("rename", target))?;
+    }
+    fs::rename(&new, target).map_err(at("rename", target))?;
+    remove(&old)?;
+    Ok(Ok(()))
+}
+
+fn remove(path: &Path) -> Result<(), EngineError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(stat) if stat.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Everything below a path, itself first, sorted by path: what it is called and its stat.
+fn walk(path: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata) -> io::Result<()>) -> io::Result<()> {
+    let stat = fs::symlink_metadata(path)?;
+    each(path, &stat)?;
+    if stat.is_dir() {
+        let mut inside: Vec<PathBuf> =
+            fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+        inside.sort();
+        for path in inside {
+            walk(&path, each)?;
+        }
+    }
+    Ok(())
+}
+
+/// What tells that nobody touched a file or folder since.
+fn fingerprint(path: &Path) -> io::Result<Digest> {
+    let mut facts = Vec::new();
+    walk(path, &mut |path, stat| {
+        let name = path.as_os_str().as_bytes();
+        facts.extend_from_slice(&(name.len() as u64).to_le_bytes());
+        facts.extend_from_slice(name);
+        for number in [stat.ino(), stat.size(), u64::from(stat.mode())] {
+            facts.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in [stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()] {
+            facts.extend_from_slice(&number.to_le_bytes());
+        }
+        Ok(())
+    })?;
+    Ok(Digest::of(&facts))
+}
+
+/// What a file or folder is, in the words of the store; `None` where that cannot be said (a socket, a name that
+/// is no text).
+fn content(target: &Path) -> io::Result<Option<(Kind, Digest)>> {
+    let stat = fs::symlink_metadata(target)?;
+    if stat.is_file() {
+        let executable = stat.permissions().mode() & 0o100 != 0;
+        return Ok(Some((Kind::File { executable }, digest(target)?)));
+    }
+    if !stat.is_dir() {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    let mut odd = false;
+    walk(target, &mut |path, stat| {
+        let relative = path.strip_prefix(target).unwrap_or(path);
+        let Some(name) = relative.to_str() else {
+            odd = true;
+            return Ok(());
+        };
+        let node = if stat.is_file() {
+            let executable = stat.permissions().mode() & 0o100 != 0;
+            Node::File { digest: digest(path)?, len: stat.len(), executable }
+        } else if stat.is_symlink() {
+            let Some(link) = fs::read_link(path)?.to_str().map(str::to_owned) else {
+                odd = true;
+                return Ok(());
+            };
+            Node::Link { target: link }
+        } else if stat.is_dir() {
+            if name.is_empty() || fs::read_dir(path)?.next().is_some() {
+                return Ok(());
+            }
+            Node::Folder
+        } else {
+            odd = true;
+            return Ok(());
+        };
+        entries.push(Entry { path: name.to_owned(), node });
+        Ok(())
+    })?;
+    Ok(Tree::new(entries).ok().filter(|_| !odd).map(|tree| (Kind::Tree, tree.digest())))
+}
+
+fn digest(path: &Path) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(fs::File::open(path)?)?;
+    Ok(hasher.finalize().into())
+}
+
+/// Where the note of a project lies.
+fn note_path(memo: &Memo, project: &Path) -> Result<PathBuf, EngineError> {
+    let folder = memo.open()?.dir().join("published");
+    fs::create_dir_all(&folder).map_err(at("make", &folder))?;
+    Ok(folder.join(&Digest::of(project.as_os_str().as_bytes()).to_hex()[..16]))
+}
+
+/// What was put into a project before. A note that is damaged is none: nothing is ours then, so nothing is
+/// overwritten.
+fn read(path: &Path) -> BTreeMap<String, Published> {
+    let bytes = fs::read(path).unwrap_or_default();
+    let notes = record::decode_published(&bytes).unwrap_or_default();
+    notes.into_iter().map(|note| (note.target.clone(), note)).collect()
+}
+
+fn write(path: &Path, notes: &BTreeMap<String, Published>) -> Result<(), EngineError> {
+    let notes: Vec<Published> = notes.values().cloned().collect();
+    let bytes = record::encode_published(&notes)
+        .map_err(|error| at("write", path)(io::Error::other(error.to_string())))?;
+    let new = path.with_extension(format!("new.{}", std::process::id()));
+    fs::write(&new, bytes).map_err(at("write", &new))?;
+    fs::rename(&new, path).map_err(at("rename", path))
+}
+
+fn at<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> EngineError + 'a {
+    move |source| EngineError::Io { action, path: path.to_owned(), source }
+}

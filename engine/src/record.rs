@@ -1,0 +1,183 @@
+//! What is kept of a run and of each result that it made, as plain data, and its encoding. Pure.
+//!
+//! A run's record names the steps that did something one by one; those that were reused, of which there may be
+//! very many, stand in a blob of their own, which equal runs share.
+
+use cas_store::codec::{self, DecodeError, EncodeError};
+use cas_store::{Digest, Trace, Version};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Outcome, Summary};
+use crate::execute::Failure;
+use crate::version::FactNode;
+
+/// The kinds of the engine's records: what a reader of raw bytes can tell them by.
+const PROVENANCE: u8 = 0x81;
+const RUN: u8 = 0x82;
+const FACTS: u8 = 0x83;
+const REUSED: u8 = 0x84;
+const FAILURE: u8 = 0x85;
+const PUBLISHED: u8 = 0x86;
+
+/// The version of their layout; a record of another version is not read.
+const LAYOUT: u8 = 1;
+
+/// Where a result came from: kept beside it, for `show`, `runs`, `lineage`. No secret is in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The run that made it.
+    pub run: u64,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The step's name with its element.
+    pub step: String,
+    /// The solid's name.
+    pub solid: String,
+    /// The step's version when it was made.
+    pub version: Version,
+    /// The command as it was run, placeholders filled in; empty for a function.
+    pub command: String,
+    /// The environment that was declared, without secrets.
+    pub env: Vec<(String, String)>,
+    /// The resolved config as JSON, secrets as keyed digests.
+    pub config: String,
+    /// Its inputs: name, the output it came from as (trace, output name) if it is one, and its digest or text.
+    pub inputs: Vec<ProvenanceInput>,
+    /// The machine's name.
+    pub host: String,
+    /// `linux/x86_64`.
+    pub platform: String,
+    /// The version of this program.
+    pub program: String,
+    /// When the attempt began.
+    pub started_ms: u64,
+    /// How long it took.
+    pub elapsed_ms: u64,
+    /// Which attempt it was, from 1.
+    pub attempt: u32,
+}
+
+/// An input in a provenance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProvenanceInput {
+    /// Its name as the step saw it, with `/0`, `/<label>` for one of several.
+    pub name: String,
+    /// The step output it came from, by name, if it is one.
+    pub from: Option<String>,
+    /// The result it came from, if it is an output.
+    pub trace: Option<Trace>,
+    /// A digest, or a literal as JSON.
+    pub content: String,
+}
+
+/// What is kept of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The pipeline's file, as far as it has one.
+    pub file: Option<String>,
+    /// The mode, if one was chosen.
+    pub mode: Option<String>,
+    /// The command line.
+    pub command_line: Vec<String>,
+    /// A digest of the resolved config of all steps of the plan: equal for runs with equal config.
+    pub config: Digest,
+    /// The version of this program.
+    pub program: String,
+    /// The machine's name.
+    pub host: String,
+    /// When it began.
+    pub started_ms: u64,
+    /// When it ended; `None` while it runs, and for good where its process was killed.
+    pub ended_ms: Option<u64>,
+    /// How it ended, as far as it got.
+    pub summary: Summary,
+    /// The steps that were not reused, in the order in which they finished.
+    pub steps: Vec<StepRecord>,
+    /// The blob that lists the reused ones ([`Reused`]), if there were any.
+    pub reused: Option<Digest>,
+}
+
+/// What a run did with one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Its name with its element.
+    pub step: String,
+    /// Its version, where that became known.
+    pub version: Option<Version>,
+    /// The key of its result, where that became known.
+    pub trace: Option<Trace>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why it ran, or what it was skipped for.
+    pub why: Option<String>,
+    /// When its first attempt began; 0 where there was none.
+    pub started_ms: u64,
+    /// How long its attempts took.
+    pub elapsed_ms: u64,
+    /// Its attempts.
+    pub attempts: Vec<AttemptRecord>,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+    /// What it printed, if anything.
+    pub log: Option<Digest>,
+    /// How long it took.
+    pub elapsed_ms: u64,
+    /// Its kept folder, if any.
+    pub folder: Option<String>,
+}
+
+/// A step that a run reused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reused {
+    /// Its name with its element.
+    pub step: String,
+    /// Its version.
+    pub version: Version,
+}
+
+/// What was put at one place of a project.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// Relative to the project folder.
+    pub target: String,
+    /// What was put there.
+    pub digest: Digest,
+    /// Whether it is a folder.
+    pub folder: bool,
+    /// A digest of the stats of everything there, right after.
+    pub seen: Digest,
+}
+
+macro_rules! record {
+    ($encode:ident, $decode:ident, $kind:ident, $type:ty, $what:literal) => {
+        #[doc = concat!("Encodes ", $what, ".")]
+        ///
+        /// # Errors
+        /// It is larger than a record may be.
+        pub fn $encode(value: &$type) -> Result<Vec<u8>, EncodeError> {
+            codec::encode($kind, LAYOUT, value)
+        }
+
+        #[doc = concat!("Decodes ", $what, ".")]
+        ///
+        /// # Errors
+        /// The bytes are something else, damaged, or of another layout.
+        pub fn $decode(bytes: &[u8]) -> Result<$type, DecodeError> {
+            codec::decode($kind, LAYOUT, bytes)
+        }
+    };
+}
+
+record!(encode_provenance, decode_provenance, PROVENANCE, Provenance, "where a result came from");
+record!(encode_run, decode_run, RUN, RunRecord, "what is kept of a run");
+record!(encode_facts, decode_facts, FACTS, FactNode, "a node of the tree of facts");
+record!(encode_reused, decode_reused, REUSED, Vec<Reused>, "the list of the steps that a run reused");
+record!(encode_failure, decode_failure, FAILURE, Failure, "a failure that others wait for");
+record!(encode_published, decode_published, PUBLISHED, Vec<Published>, "what was put into a project");

@@ -1,0 +1,530 @@
+//! What of a plan is on record, and what has to run for what is wanted. Pure: the rows were looked up before,
+//! and results are asked for through a function that is given.
+//!
+//! Two walks. [`settle`] goes forwards: a step is settled when the content of everything that it consumes is
+//! on record (bytes are not needed for that), so that its trace is known, and a result stands under that
+//! trace. A row under its version is a short cut: it counts only if the trace that it names is that very
+//! trace. [`walk_back`] goes backwards from what is wanted and stops wherever it meets content whose bytes are
+//! there.
+//!
+//! Invariant: nothing is called settled on the strength of a row alone. In doubt, it is a miss.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cas_store::{Artifact, Found, Trace, Version};
+
+use crate::error::EngineError;
+use crate::graph::{OutputId, Step, StepId, StepInput};
+use crate::plan::Plan;
+use crate::publish;
+use crate::solid::{Declared, Solid};
+use crate::version::{self, InputContent};
+
+/// The status of a step output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// A valid result is in the store, bytes included.
+    Stored,
+    /// It will run.
+    ToBeRecomputed,
+    /// Its bytes are absent and nothing that is wanted needs them.
+    NotNeeded,
+    /// Recorded as not produced, or below such an output.
+    Absent,
+}
+
+impl Status {
+    /// The word that is printed: `stored`, `to-be-recomputed`, `not-needed`, `absent`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::ToBeRecomputed => "to-be-recomputed",
+            Self::NotNeeded => "not-needed",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// What is wanted of a plan.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// The steps that were named; empty: the pipeline's ends, published outputs and steps without outputs.
+    pub steps: Vec<StepId>,
+    /// Every output of the plan is wanted (`--all`).
+    pub all: bool,
+    /// Steps that run whatever is stored (`--force`).
+    pub force: Vec<StepId>,
+    /// Nothing upstream of the named steps may run (`--only`).
+    pub only: bool,
+    /// Now, in milliseconds since 1970 (`run::now_ms`): results of `version: {every: …}` are judged by it. With
+    /// 0 they all count as too old.
+    pub at_ms: u64,
+}
+
+/// A plan held against the store: for each step id what is on record, and what has to be done.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved {
+    /// By step id.
+    pub states: Vec<StepState>,
+}
+
+/// Why a step cannot be answered from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// It was asked for.
+    Forced,
+    /// It runs in every run.
+    Volatile,
+    /// Its result was good for a while, and the while is over.
+    Expired,
+    /// No result is on record for what it would be given.
+    New,
+    /// What it would be given is not known before something above it has run.
+    Inputs,
+    /// Its result is on record, but bytes that are needed are not in the store.
+    Bytes,
+}
+
+/// What is known of one step before a run.
+#[derive(Debug, Clone, Default)]
+pub struct StepState {
+    /// Its version, where that is known: the plan's, or one by content that is on record.
+    pub version: Option<Version>,
+    /// Its trace, where the content of all its inputs is on record.
+    pub trace: Option<Trace>,
+    /// The present result of that trace; of a step that runs in every run, its newest.
+    pub found: Option<Found>,
+    /// The trace that the row under its version names, whether or not that is its trace.
+    pub row: Option<Trace>,
+    /// Whether its own version's row named that result (`false`: found through the trace, so `unchanged`).
+    pub by_version: bool,
+    /// Whether the content of its outputs is known (their bytes may be gone).
+    pub settled: bool,
+    /// Whether it has to run for what is wanted.
+    pub to_run: bool,
+    /// It is to run only because something above it does: its inputs' content may turn out the same.
+    pub may_be_unchanged: bool,
+    /// It stands below an output that was recorded as not produced, so it is not run.
+    pub skipped: bool,
+    /// Why it cannot be answered from the store, if so.
+    pub why: Option<Why>,
+}
+
+impl StepState {
+    /// What is known of an output; `None` where its content is not known or it was not produced.
+    pub fn artifact(&self, output: u16) -> Option<&Artifact> {
+        self.found.as_ref()?.record.outputs.get(usize::from(output))?.artifact.as_ref()
+    }
+
+    /// Whether the bytes of an output are in the store, or it has none because it was not produced.
+    pub fn has_bytes(&self, output: u16) -> bool {
+        self.skipped
+            || self
+                .found
+                .as_ref()
+                .is_some_and(|found| found.present.get(usize::from(output)).copied().unwrap_or(false))
+    }
+
+    /// Whether an output is known as not produced.
+    pub fn absent(&self, output: u16) -> bool {
+        self.settled && self.artifact(output).is_none()
+    }
+}
+
+impl Resolved {
+    /// The status of an output.
+    pub fn status(&self, plan: &Plan, output: OutputId) -> Status {
+        let _ = plan;
+        let state = &self.states[output.step.0 as usize];
+        if state.skipped {
+            Status::Absent
+        } else if state.to_run {
+            Status::ToBeRecomputed
+        } else if !state.settled {
+            Status::NotNeeded
+        } else if state.absent(output.output) {
+            Status::Absent
+        } else if state.has_bytes(output.output) {
+            Status::Stored
+        } else {
+            Status::NotNeeded
+        }
+    }
+
+    /// What is stored of an output, if anything is on record (its bytes may be gone).
+    pub fn artifact(&self, output: OutputId) -> Option<&Artifact> {
+        self.states[output.step.0 as usize].artifact(output.output)
+    }
+}
+
+/// Whether a step consumes an output that was recorded as not produced. A gather leaves such elements out.
+pub(crate) fn below_absent(states: &[StepState], step: &Step) -> bool {
+    let absent = |output: &OutputId| states[output.step.0 as usize].absent(output.output);
+    step.inputs.iter().any(|input| match input {
+        StepInput::Output(output) => absent(output),
+        StepInput::FanIn(outputs) => outputs.iter().any(absent),
+        StepInput::Gather(_) | StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => false,
+    })
+}
+
+/// What a settled output holds, for a trace; `None` where it is not settled.
+pub(crate) fn content(states: &[StepState], output: OutputId) -> Option<InputContent<'_>> {
+    let state = &states[output.step.0 as usize];
+    if !state.settled {
+        return None;
+    }
+    Some(match state.artifact(output.output) {
+        Some(artifact) => InputContent::Artifact(artifact),
+        None => InputContent::Absent,
+    })
+}
+
+/// The trace of a step whose inputs are all settled; `None` where something of it was not measured.
+pub(crate) fn trace_of(plan: &Plan, states: &[StepState], step: StepId) -> Option<Trace> {
+    plan.trace(step, &mut |output| content(states, output).unwrap_or(InputContent::Absent))
+}
+
+/// The version of a step whose inputs are all settled: the plan's, or else the one by content.
+pub(crate) fn version_of(plan: &Plan, states: &[StepState], step: StepId) -> Option<Version> {
+    plan.versions[step.0 as usize].or_else(|| {
+        plan.version_by_content(step, &mut |above| states[above.0 as usize].version, &mut |output| {
+            content(states, output)
+        })
+    })
+}
+
+/// The key of the row by which a step is found: its first output's, or its own where it has none.
+pub(crate) fn row_key(solid: &Solid, version: &Version) -> Version {
+    match solid.outputs.first() {
+        Some(output) => version::output_version(version, &output.name),
+        None => *version,
+    }
+}
+
+/// Whether a record is one that this solid could have left. A trace makes sure of it; this makes a damaged
+/// record a miss instead of a panic.
+pub(crate) fn fits(solid: &Solid, found: &Found) -> bool {
+    let outputs = &found.record.outputs;
+    outputs.len() == solid.outputs.len()
+        && found.present.len() == outputs.len()
+        && outputs.iter().zip(&solid.outputs).all(|(output, declared)| {
+            output.name == declared.name && (declared.optional || output.artifact.is_some())
+        })
+}
+
+/// Whether a result of a step that is good for a while is still good. One from the future is not: a clock went
+/// back, and nobody knows how old it is.
+pub(crate) fn fresh(solid: &Solid, found: &Found, at_ms: u64) -> bool {
+    match &solid.version {
+        Some(Declared::Every(time)) => {
+            at_ms.checked_sub(found.record.made_ms).is_some_and(|age| u128::from(age) < time.as_millis())
+        }
+        Some(Declared::Volatile) => false,
+        None | Some(Declared::Text(_)) => true,
+    }
+}
+
+/// Gives, for each trace, its present result.
+pub(crate) type Results<'a> = dyn FnMut(&[Trace]) -> Result<Vec<Option<Found>>, EngineError> + 'a;
+
+/// How far the forward walk has come with a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// Not in the plan.
+    Outside,
+    /// Its state says all there is to say.
+    Decided,
+    /// Its trace is known; its result is asked for in this wave.
+    Asked,
+    /// Something above it is asked for.
+    Behind,
+}
+
+struct Settling<'a> {
+    plan: &'a Plan,
+    wanted: &'a Wanted,
+    forced: BTreeSet<StepId>,
+    /// By step id: what the row under its version names.
+    rows: Vec<Option<Found>>,
+    marks: Vec<Mark>,
+    states: Vec<StepState>,
+}
+
+/// Settles the steps of a plan forwards. `rows` has what was found under the row key of each step of the plan,
+/// in the order of its steps.
+pub(crate) fn settle(
+    plan: &Plan,
+    wanted: &Wanted,
+    rows: Vec<Option<Found>>,
+    results: &mut Results<'_>,
+) -> Result<Vec<StepState>, EngineError> {
+    let count = plan.graph.steps.len();
+    let mut by_step = vec![None; count];
+    for (step, row) in plan.steps.iter().zip(rows) {
+        by_step[step.0 as usize] = row;
+    }
+    let mut settling = Settling {
+        plan,
+        wanted,
+        forced: wanted.force.iter().copied().collect(),
+        rows: by_step,
+        marks: vec![Mark::Outside; count],
+        states: vec![StepState::default(); count],
+    };
+    let mut asked = Vec::new();
+    let mut behind = Vec::new();
+    for &step in &plan.steps {
+        match settling.decide(step) {
+            Mark::Asked => asked.push(step),
+            Mark::Behind => behind.push(step),
+            Mark::Decided | Mark::Outside => {}
+        }
+    }
+    settling.waves(asked, &behind, results)?;
+    Ok(settling.states)
+}
+
+impl Settling<'_> {
+    /// Says of a step all that can be said from what is known of the steps above it.
+    fn decide(&mut self, step: StepId) -> Mark {
+        let mark = self.decided(step);
+        self.marks[step.0 as usize] = mark;
+        mark
+    }
+
+    fn decided(&mut self, id: StepId) -> Mark {
+        let index = id.0 as usize;
+        let graph = &self.plan.graph;
+        let solid = graph.solid(id);
+        let mut settled = true;
+        let mut behind = false;
+        graph.each_input(id, &mut |output| {
+            let above = output.step.0 as usize;
+            match self.marks[above] {
+                Mark::Asked | Mark::Behind => behind = true,
+                Mark::Decided | Mark::Outside => settled &= self.states[above].settled,
+            }
+        });
+        if behind {
+            return Mark::Behind;
+        }
+        let row = self.rows[index].take().filter(|row| fits(solid, row));
+        let rerun = self.rerun(solid, id);
+        let state = &mut self.states[index];
+        state.version = self.plan.versions[index];
+        state.row = row.as_ref().map(|row| row.trace);
+        if !settled {
+            // What a volatile step left last is what `cat` shows, whatever it would be given now.
+            state.found = row.filter(|_| matches!(solid.version, Some(Declared::Volatile)));
+            state.by_version = state.found.is_some();
+            state.why = Some(rerun.unwrap_or(Why::Inputs));
+            return Mark::Decided;
+        }
+        if below_absent(&self.states, &graph.steps[index]) {
+            let state = &mut self.states[index];
+            state.skipped = true;
+            state.settled = true;
+            return Mark::Decided;
+        }
+        let Some(trace) = trace_of(self.plan, &self.states, id) else {
+            self.states[index].why = Some(Why::Inputs);
+            return Mark::Decided;
+        };
+        let version = version_of(self.plan, &self.states, id);
+        let state = &mut self.states[index];
+        state.version = version;
+        state.trace = Some(trace);
+        let newest = matches!(solid.version, Some(Declared::Volatile));
+        match row {
+            Some(row) if row.trace == trace || newest => {
+                self.answer(id, Some(row), true);
+                Mark::Decided
+            }
+            _ if rerun == Some(Why::Volatile) => {
+                self.answer(id, None, false);
+                Mark::Decided
+            }
+            _ => Mark::Asked,
+        }
+    }
+
+    /// Why a step runs whatever is stored, if it does.
+    fn rerun(&self, solid: &Solid, step: StepId) -> Option<Why> {
+        if self.forced.contains(&step) {
+            Some(Why::Forced)
+        } else if matches!(solid.version, Some(Declared::Volatile)) {
+            Some(Why::Volatile)
+        } else {
+            None
+        }
+    }
+
+    /// Takes what the store answered for a step whose trace is known.
+    fn answer(&mut self, step: StepId, found: Option<Found>, by_version: bool) {
+        let solid = self.plan.graph.solid(step);
+        let rerun = self.rerun(solid, step);
+        let state = &mut self.states[step.0 as usize];
+        state.found = found.filter(|found| fits(solid, found));
+        state.by_version = by_version && state.found.is_some();
+        state.why = rerun.or(match &state.found {
+            None => Some(Why::New),
+            Some(found) if !fresh(solid, found, self.wanted.at_ms) => Some(Why::Expired),
+            Some(_) => None,
+        });
+        state.settled = state.why.is_none();
+        self.marks[step.0 as usize] = Mark::Decided;
+    }
+
+    /// Asks for results wave by wave, each wave in one message, until no step is left undecided.
+    fn waves(
+        &mut self,
+        mut asked: Vec<StepId>,
+        behind: &[StepId],
+        results: &mut Results<'_>,
+    ) -> Result<(), EngineError> {
+        // Who waits for whom, among the few that wait at all: what keeps a long chain from being walked whole
+        // in every wave.
+        let mut waiting: BTreeMap<StepId, BTreeSet<StepId>> = BTreeMap::new();
+        let mut readers: BTreeMap<StepId, Vec<StepId>> = BTreeMap::new();
+        for &step in behind {
+            let mut above = BTreeSet::new();
+            self.plan.graph.each_input(step, &mut |output| {
+                if matches!(self.marks[output.step.0 as usize], Mark::Asked | Mark::Behind) {
+                    above.insert(output.step);
+                }
+            });
+            for producer in &above {
+                readers.entry(*producer).or_default().push(step);
+            }
+            waiting.insert(step, above);
+        }
+        while !asked.is_empty() {
+            let traces: Vec<Trace> =
+                asked.iter().filter_map(|step| self.states[step.0 as usize].trace).collect();
+            let answers = results(&traces)?;
+            let mut decided: BTreeSet<StepId> = BTreeSet::new();
+            for (step, answer) in asked.drain(..).zip(answers) {
+                self.answer(step, answer, false);
+                decided.insert(step);
+            }
+            while let Some(step) = decided.pop_first() {
+                for reader in readers.remove(&step).unwrap_or_default() {
+                    let Some(above) = waiting.get_mut(&reader) else { continue };
+                    above.remove(&step);
+                    if above.is_empty() {
+                        waiting.remove(&reader);
+                        match self.decide(reader) {
+                            Mark::Asked => asked.push(reader),
+                            Mark::Decided | Mark::Behind | Mark::Outside => {
+                                decided.insert(reader);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The outputs that are wanted, and the steps that are wanted for what they do.
+pub(crate) struct Targets {
+    /// By step id and output.
+    pub(crate) outputs: BTreeSet<OutputId>,
+    /// Steps without outputs, and those that are forced.
+    pub(crate) steps: BTreeSet<StepId>,
+}
+
+/// What is wanted of a plan, taken apart.
+pub(crate) fn targets(plan: &Plan, wanted: &Wanted) -> Targets {
+    let graph = &plan.graph;
+    let mut targets = Targets { outputs: BTreeSet::new(), steps: wanted.force.iter().copied().collect() };
+    let mut whole = |steps: &[StepId], targets: &mut Targets| {
+        for &step in steps {
+            let outputs = graph.solid(step).outputs.len();
+            if outputs == 0 {
+                targets.steps.insert(step);
+            }
+            targets.outputs.extend(every_output(step, outputs));
+        }
+    };
+    if wanted.all {
+        whole(&plan.steps, &mut targets);
+    } else if !wanted.steps.is_empty() {
+        whole(&wanted.steps, &mut targets);
+    } else {
+        // For each step, which of its outputs some step consumes.
+        let mut read: Vec<Vec<u16>> = vec![Vec::new(); graph.steps.len()];
+        for step in graph.ids() {
+            graph.each_input(step, &mut |output| {
+                let read = &mut read[output.step.0 as usize];
+                if !read.contains(&output.output) {
+                    read.push(output.output);
+                }
+            });
+        }
+        for &step in &plan.steps {
+            let outputs = graph.solid(step).outputs.len();
+            if outputs == 0 {
+                targets.steps.insert(step);
+            }
+            let read = &read[step.0 as usize];
+            if read.len() < outputs {
+                targets
+                    .outputs
+                    .extend(every_output(step, outputs).filter(|output| !read.contains(&output.output)));
+            }
+        }
+        targets.outputs.extend(publish::placed(graph).into_iter().map(|placed| placed.output));
+    }
+    targets
+}
+
+fn every_output(step: StepId, outputs: usize) -> impl Iterator<Item = OutputId> {
+    // A solid with more than 65,536 outputs cannot be declared.
+    (0..outputs).filter_map(move |output| Some(OutputId { step, output: u16::try_from(output).ok()? }))
+}
+
+/// Marks what has to run for what is wanted.
+pub(crate) fn walk_back(plan: &Plan, wanted: &Wanted, targets: &Targets, states: &mut [StepState]) {
+    let named: BTreeSet<StepId> = wanted.steps.iter().copied().collect();
+    // Steps to mark, each with whether it is certain that they run.
+    let mut stack: Vec<(StepId, bool)> = Vec::new();
+    for output in &targets.outputs {
+        let state = &states[output.step.0 as usize];
+        if !state.settled || !(state.absent(output.output) || state.has_bytes(output.output)) {
+            stack.push((output.step, true));
+        }
+    }
+    stack.extend(targets.steps.iter().filter(|step| !states[step.0 as usize].settled).map(|s| (*s, true)));
+    let planned: BTreeSet<StepId> = if stack.is_empty() {
+        return;
+    } else {
+        plan.steps.iter().copied().collect()
+    };
+    while let Some((step, certain)) = stack.pop() {
+        if !planned.contains(&step) || (wanted.only && !named.contains(&step)) {
+            continue;
+        }
+        let state = &mut states[step.0 as usize];
+        let certain = match state.why {
+            Some(Why::Inputs) => false,
+            Some(Why::Forced | Why::Volatile | Why::Expired | Why::New) => true,
+            None | Some(Why::Bytes) => {
+                state.why = Some(Why::Bytes);
+                certain
+            }
+        };
+        if state.to_run && (!state.may_be_unchanged || !certain) {
+            continue;
+        }
+        state.to_run = true;
+        state.may_be_unchanged = !certain;
+        plan.graph.each_input(step, &mut |output| {
+            let above = &states[output.step.0 as usize];
+            if !above.settled || !(above.absent(output.output) || above.has_bytes(output.output)) {
+                stack.push((output.step, certain));
+            }
+        });
+    }
+}

@@ -328,7 +328,7 @@ fn what_is_missing_is_told_with_its_place_and_the_nearest_name() {
 
 #[test]
 fn a_path_may_not_leave_the_project_by_way_of_a_value() {
-    let elsewhere = Project::new(&[("a", ""), ("project/b", "")]);
+    let elsewhere = Project::new(&[("notes", ""), ("project/b", "")]);
     let project =
         Project { folder: tempfile::tempdir_in(elsewhere.folder.path()).unwrap(), ..Project::new(&[]) };
     let yaml = |path: &str, more: &str| {
@@ -336,16 +336,16 @@ fn a_path_may_not_leave_the_project_by_way_of_a_value() {
             "solids:\n  a:\n    config: {{p: {{type: str, default: '{path}'}}}}\n    inputs: {{x: {{path: '{{{{ config.p }}}}'{more}}}}}\n    command: echo\n"
         )
     };
-    let absolute = elsewhere.path("a").display().to_string();
-    for path in ["../a", "x/../../a", "../*", absolute.as_str()] {
+    let absolute = elsewhere.path("notes").display().to_string();
+    for path in ["../notes", "x/../../notes", "../*", absolute.as_str()] {
         let told = told(&project.measure(&yaml(path, "")).unwrap_err());
         let hint = "what lies elsewhere is an input: {path: …, external: true}";
         assert_eq!(told, format!("pipeline.yaml:4:14: the path `{path}` leads out of the project / {hint}"));
         let measures = project.measure(&yaml(path, ", external: true")).unwrap();
         assert_eq!(measures.paths[0].as_ref().unwrap().files.files.len(), 1, "{path}");
     }
-    let wrong = project.measure(&yaml("../b", ", external: true")).unwrap_err();
-    assert_eq!(told(&wrong), "pipeline.yaml:4:14: there is no `../b` / did you mean `../a`?");
+    let wrong = project.measure(&yaml("../note", ", external: true")).unwrap_err();
+    assert_eq!(told(&wrong), "pipeline.yaml:4:14: there is no `../note` / did you mean `../notes`?");
 }
 
 #[test]

@@ -304,7 +304,7 @@ fn missing(root: &Path, pattern: &Pattern) -> Unfound {
         names.sort_unstable();
         return match nearest(part, names) {
             Some(near) => missing.hint(&format!("did you mean `{shown}{near}`?")),
-            None if pattern.absolute => missing,
+            None if !pattern.is_inside() => missing,
             None => missing.hint(&format!(
                 "paths are relative to the folder of the pipeline file, `{}`",
                 root.display()

@@ -183,6 +183,11 @@ fn compare(pair: &Pair) -> Vec<Step> {
         steps.push(told("", Some(before.kind.clone()), Some(after.kind.clone()), false));
         return steps;
     }
+    if after.kind == "step" && at.depth > 0 && before.name != after.name {
+        // It is another thing that is read: how the two differ inside says nothing.
+        steps.push(told("", Some(before.name.clone()), Some(after.name.clone()), false));
+        return steps;
+    }
     if before.name != after.name {
         let label = if after.kind == "step" { "solid" } else { "name" };
         steps.push(told(label, Some(before.name.clone()), Some(after.name.clone()), false));

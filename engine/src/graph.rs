@@ -306,15 +306,23 @@ impl Graph {
     pub fn fill(&self, step: StepId, template: &Template) -> Result<String, Diagnostic> {
         let points = self.point_indices(step).collect::<Vec<_>>();
         let config = &self.configs[self.steps[step.0 as usize].invocation as usize];
-        fill::fill(template, config, &self.invocation(step).matrix, &points)
+        fill::fill(fill::Of::Text, template, config, &self.invocation(step).matrix, &points)
     }
 
-    /// Fills a template of a resource with its config: its probe, and what it sets in the environment.
+    /// Fills the probe of a resource with its config: each value is one word for the shell.
+    ///
+    /// # Errors
+    /// It asks for a value that is not there.
+    pub fn fill_probe(&self, resource: usize, template: &Template) -> Result<String, Diagnostic> {
+        fill::fill(fill::Of::ShellLine, template, &self.resources[resource].config, &[], &[])
+    }
+
+    /// Fills a template of a resource with its config: what it sets in the environment.
     ///
     /// # Errors
     /// It asks for a value that is not there.
     pub fn fill_resource(&self, resource: usize, template: &Template) -> Result<String, Diagnostic> {
-        fill::fill(template, &self.resources[resource].config, &[], &[])
+        fill::fill(fill::Of::Text, template, &self.resources[resource].config, &[], &[])
     }
 
     /// All resources that an invocation needs, directly or in turn, each after what it needs, otherwise by name:

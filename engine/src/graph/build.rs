@@ -9,12 +9,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::edge::{Edge, Expansion};
+use super::fill::Of;
 use super::{Graph, PathInput, ProbeInput, ResolvedResource, Step, StepInput};
 use crate::config::{Placed, RunConfig};
 use crate::error::Diagnostic;
 use crate::pipeline::{Input, Invocation, Mode, Pipeline, Source};
 use crate::resource::Resource;
-use crate::solid::{Body, Solid};
+use crate::solid::{Body, EnvVar, Solid};
 use crate::value::{Config, Owner, Value, listed, nearest};
 
 /// What the builder knows while it works; errors are collected, so that all are told at once.
@@ -379,7 +380,7 @@ impl<'a> Builder<'a> {
                 Edge::Path { template: path.clone(), external: *external, varies, index: None }
             }
             Source::Probe { command, .. } => {
-                let varies = super::fill::varies(command, &invocation.matrix);
+                let varies = super::fill::varies(command, &invocation.matrix) || varying_env(invocation);
                 Edge::Probe { template: command.clone(), varies, index: None }
             }
         }
@@ -533,7 +534,7 @@ impl<'a> Builder<'a> {
                     return StepInput::Path(known);
                 }
                 let config = &self.configs[index as usize];
-                let path = match super::fill::fill(template, config, &invocation.matrix, points) {
+                let path = match super::fill::fill(Of::Text, template, config, &invocation.matrix, points) {
                     Ok(path) => path,
                     Err(error) => {
                         self.errors.push(error);
@@ -550,15 +551,20 @@ impl<'a> Builder<'a> {
                     return StepInput::Probe(known);
                 }
                 let config = &self.configs[index as usize];
-                let command = match super::fill::fill(template, config, &invocation.matrix, points) {
-                    Ok(command) => command,
-                    Err(error) => {
-                        self.errors.push(error);
-                        String::new()
-                    }
-                };
+                let command =
+                    match super::fill::fill(Of::ShellLine, template, config, &invocation.matrix, points) {
+                        Ok(command) => command,
+                        Err(error) => {
+                            self.errors.push(error);
+                            String::new()
+                        }
+                    };
                 let place = input.place.clone();
-                let id = self.probes.add((command.clone(), false), || ProbeInput { command, place });
+                // The answer belongs to the environment that the solid declares, element by element where it differs.
+                let solid = &*invocation.solid;
+                let element = if varying_env(invocation) { points } else { &[] };
+                let key = format!("{:p} {element:?} {command}", std::ptr::from_ref(solid));
+                let id = self.probes.add((key, false), || ProbeInput { command, place });
                 *known = Some(id);
                 StepInput::Probe(id)
             }
@@ -571,6 +577,14 @@ impl<'a> Builder<'a> {
         let known = self.pipeline.invocations.iter().map(|invocation| invocation.name.as_str());
         nearest(name, known).map(|near| format!("did you mean `{near}`?"))
     }
+}
+
+/// Whether elements of an invocation differ in the environment that its solid sets.
+fn varying_env(invocation: &Invocation) -> bool {
+    invocation.solid.env.iter().any(|variable| match variable {
+        EnvVar::Set(_, template) => super::fill::varies(template, &invocation.matrix),
+        EnvVar::Pass(_) => false,
+    })
 }
 
 /// Whether an input is meant by this name: `tree`, or as the step sees it `tree.txt`.

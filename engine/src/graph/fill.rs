@@ -18,8 +18,18 @@ pub(super) fn varies(template: &Template, axes: &[Axis]) -> bool {
     })
 }
 
+/// What a template is, so how a value stands in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A text: a value stands there as it is.
+    Text,
+    /// A line for a shell: a value is one word, quoted.
+    ShellLine,
+}
+
 /// Fills a template for one element: `config` is without matrix values, `points` one index an axis.
 pub(super) fn fill(
+    of: Of,
     template: &Template,
     config: &Config,
     axes: &[Axis],
@@ -60,7 +70,12 @@ pub(super) fn fill(
             Part::Resource { name, .. } => return Err(refused(template, &format!("resources.{name}"))),
             Part::Cpus => return Err(refused(template, "cpus")),
         };
-        filled.push_str(&text);
+        match (of, part) {
+            (Of::ShellLine, Part::Config(_) | Part::Matrix { .. }) => {
+                filled.push_str(&crate::file::quote(&text));
+            }
+            _ => filled.push_str(&text),
+        }
     }
     Ok(filled)
 }

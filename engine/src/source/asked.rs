@@ -50,7 +50,7 @@ pub(super) fn probes(
     for &index in &needed.resources {
         let definition = &graph.resources[index].definition;
         let Some(template) = &definition.probe else { continue };
-        let command = graph.fill_resource(index, template).map_err(EngineError::from)?;
+        let command = graph.fill_probe(index, template).map_err(EngineError::from)?;
         let resources = with_needs(graph, index);
         let Surroundings { env, secrets } = probe_env(graph, environment, &resources, None)?;
         let of = format!("the probe of resource `{}`", definition.name);

@@ -230,8 +230,9 @@ fn solid_facts(
     );
     files(to, Label::Code, code);
     let stdout = match &solid.body {
-        Body::Function(_) => {
-            to.fact(Label::Command, Term::Function);
+        Body::Function(function) => {
+            // One that runs by the clock has no declared text: what its code is stands here.
+            to.fact(Label::Command, function.version().map_or(Term::Function, Term::Text));
             to.fact(Label::Shell, Term::None);
             None
         }

@@ -219,6 +219,11 @@ impl fmt::Display for Failure {
 
 /// The body of a Rust solid, its types erased. `function.rs` runs it, `typed/` makes it.
 pub trait Function: Send + Sync + fmt::Debug {
+    /// The version of its code, where the solid's declared version is none: it is volatile, or good for a time.
+    fn version(&self) -> Option<&str> {
+        None
+    }
+
     /// Decodes its inputs, runs, encodes its outputs, in declared order.
     ///
     /// # Errors

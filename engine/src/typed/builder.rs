@@ -167,6 +167,11 @@ impl Builder {
                 return Err(EngineError::Io { action: "find", path: self.pipeline.folder, source });
             }
         }
+        // What definitions from files are checked for too, in the same words; where something was found here,
+        // that says more.
+        if self.errors.is_empty() {
+            self.errors = self.pipeline.check();
+        }
         if self.errors.is_empty() { Ok(self.pipeline) } else { Err(EngineError::Definition(self.errors)) }
     }
 

@@ -453,14 +453,18 @@ impl<'p, A: Arguments, O> SolidBuilder<'p, A, O> {
             .unwrap_or_else(|| std::any::type_name::<F>().split("::").next().unwrap_or_default());
         let name = format!("{krate}::{}", self.draft.name);
         self.one_body_per_name::<F>(&name);
+        let version = version_text::<F>(&self.draft, location);
+        if version.is_none() && matches!(self.draft.declared, Some(Declared::Every(_))) {
+            self.draft.errors.push("its result is good for a time, but only of this code: it needs a version beside its name too".to_owned());
+        }
         let function = Erased::<F, A, O, Raw, R> {
             name: name.clone(),
+            version: version.clone().filter(|_| self.draft.declared.is_some()),
             body,
             arguments: self.arguments,
             outcome,
             marker: PhantomData,
         };
-        let version = version_text::<F>(&self.draft, location);
         let solid = Solid {
             name,
             description: self.draft.description.clone(),
@@ -528,6 +532,7 @@ fn version_text<F>(draft: &Draft, location: &Location<'_>) -> Option<String> {
 /// A body with the types of its arguments and outputs, behind the trait that knows neither.
 struct Erased<F, A, O, Raw, R> {
     name: String,
+    version: Option<String>,
     body: F,
     arguments: A,
     outcome: fn(Raw) -> Result<R, BoxError>,
@@ -548,6 +553,10 @@ where
     Raw: 'static,
     R: 'static,
 {
+    fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
     fn call(&self, call: &Call<'_>) -> Result<Vec<Produced>, BoxError> {
         let returned = (self.outcome)(self.body.call(&self.arguments, call)?)?;
         O::produce(returned, call.folder)

@@ -151,6 +151,20 @@ impl Resolved {
         }
     }
 
+    /// The status of a step as a whole: stored if all its outputs that were produced are.
+    pub fn step_status(&self, step: StepId) -> Status {
+        let state = &self.states[step.0 as usize];
+        if state.skipped {
+            Status::Absent
+        } else if state.to_run {
+            Status::ToBeRecomputed
+        } else if state.settled && state.found.as_ref().is_some_and(Found::whole) {
+            Status::Stored
+        } else {
+            Status::NotNeeded
+        }
+    }
+
     /// What is stored of an output, if anything is on record (its bytes may be gone).
     pub fn artifact(&self, output: OutputId) -> Option<&Artifact> {
         self.states[output.step.0 as usize].artifact(output.output)

@@ -4,11 +4,13 @@
 use cas_engine::graph::OutputId;
 use cas_engine::memo::{Resolved, Wanted};
 use cas_engine::plan::Plan;
+use cas_engine::run::now_ms;
+use cas_engine::version::output_version;
 use cas_store::{Artifact, Create, Found, Store, Version};
 
 use crate::args::Which;
 use crate::failure::Failure;
-use crate::session::{Choice, Session, World};
+use crate::session::{Session, World};
 
 /// Something that was named.
 pub(crate) struct Item {
@@ -31,7 +33,6 @@ pub(crate) struct Item {
 /// Where names are looked for: the pipeline, if there is one, and the store.
 pub(crate) struct Ground {
     pub(crate) session: Option<Session>,
-    pub(crate) choice: Choice,
     /// `None` where there is no store yet.
     pub(crate) store: Option<Store>,
 }
@@ -59,13 +60,13 @@ impl Ground {
         match world.definition(which)? {
             Some(definition) => {
                 let session = world.session_of(definition, which, Create::Never)?;
-                let (choice, store) = (session.choice.clone(), session.store().cloned());
-                Ok(Self { session: Some(session), choice, store })
+                let store = session.store().cloned();
+                Ok(Self { session: Some(session), store })
             }
             None => {
                 let choice = world.choice(which, None)?;
                 let store = world.open_to_read(&choice, which, None)?;
-                Ok(Self { session: None, choice, store })
+                Ok(Self { session: None, store })
             }
         }
     }
@@ -103,7 +104,8 @@ impl Ground {
             // Only what was named is measured: a version given in hex needs no pipeline that holds.
             Some(session) if !steps.is_empty() => {
                 let plan = session.plan(world, session.graph.closure(&steps))?;
-                let resolved = session.memo.resolve(&plan, &Wanted { steps, ..Wanted::default() })?;
+                let resolved =
+                    session.memo.resolve(&plan, &Wanted { steps, at_ms: now_ms(), ..Wanted::default() })?;
                 Some((plan, resolved))
             }
             Some(_) | None => None,
@@ -158,15 +160,21 @@ fn understand(session: Option<&Session>, store: Option<&Store>, name: &str) -> R
 
 fn of_output(plan: &Plan, resolved: &Resolved, output: OutputId) -> Item {
     let found = resolved.states[output.step.0 as usize].found.clone();
-    let index = usize::from(output.output);
-    let declared = &plan.graph.solid(output.step).outputs[index];
+    let declared = &plan.graph.solid(output.step).outputs[usize::from(output.output)];
+    // By name: a result may be that of a solid which declares the same outputs in another order.
+    let index = found
+        .as_ref()
+        .and_then(|found| found.record.outputs.iter().position(|recorded| recorded.name == declared.name));
     Item {
         name: plan.graph.output_name(output),
-        version: plan.output_version(output),
+        version: plan.output_version(output).or_else(|| {
+            let step = resolved.states[output.step.0 as usize].version?;
+            Some(output_version(&step, &declared.name))
+        }),
         output: Some(output),
         output_name: Some(declared.name.clone()),
         artifact: resolved.artifact(output).cloned(),
-        present: found.as_ref().is_some_and(|found| found.present.get(index) == Some(&true)),
+        present: found.as_ref().zip(index).is_some_and(|(found, index)| found.present[index]),
         found,
     }
 }

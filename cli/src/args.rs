@@ -100,7 +100,7 @@ pub(crate) struct Which {
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
     /// Wait this long while another process has the store [default: 10m]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = cas_store::config::parse_age)]
     pub(crate) wait: Option<Duration>,
 }
 
@@ -111,12 +111,23 @@ pub(crate) enum Command {
     Status(commands::status::StatusArgs),
     #[command(visible_aliases = ["list-versions", "list_versions"])]
     Versions(commands::versions::VersionsArgs),
+    #[command(visible_alias = "why")]
+    Explain(commands::explain::ExplainArgs),
     Graph(commands::graph::GraphArgs),
+    Ls(commands::ls::LsArgs),
+    Show(commands::show::ShowArgs),
     Cat(commands::cat::CatArgs),
     Get(commands::get::GetArgs),
+    #[command(visible_alias = "log")]
+    Runs(commands::runs::RunsArgs),
+    Logs(commands::logs::LogsArgs),
+    Stats(commands::stats::StatsArgs),
+    Gc(commands::gc::GcArgs),
     Pin(commands::pin::PinArgs),
     Unpin(commands::pin::UnpinArgs),
     Pins(commands::pin::PinsArgs),
+    Clean(commands::clean::CleanArgs),
+    Verify(commands::verify::VerifyArgs),
     Init(commands::init::InitArgs),
     Schema(commands::schema::SchemaArgs),
     Completions(commands::completions::CompletionsArgs),
@@ -189,59 +200,6 @@ pub(crate) fn parse(
     CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-/// A duration as it is typed: `90s`, `10m`, `1h30m`, `30d`, `2w`; a bare number is seconds.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "give a number and a unit: 90s, 10m, 12h, 30d, 2w, 1y".to_owned();
-    let mut seconds = 0_u64;
-    let mut rest = text.trim();
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let tail = &rest[digits..];
-        let unit = tail.len() - tail.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
-        let factor = match &tail[..unit] {
-            "" | "s" => 1,
-            "m" | "min" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            "w" => 7 * 86_400,
-            "y" => 365 * 86_400,
-            _ => return Err(wrong()),
-        };
-        seconds = number.checked_mul(factor).and_then(|n| seconds.checked_add(n)).ok_or_else(wrong)?;
-        rest = &tail[unit..];
-    }
-    Ok(Duration::from_secs(seconds))
-}
-
-/// A size as it is typed: `500M`, `10G`, `1.5T`, `10GiB`; units are powers of 1024, a bare number is bytes.
-pub(crate) fn size(text: &str) -> Result<u64, String> {
-    let wrong = || "give a number and a unit: 500M, 10G, 1.5T".to_owned();
-    let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
-    let number: f64 = text[..digits].parse().map_err(|_| wrong())?;
-    let power = match text[digits..].trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b')
-    {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return Err(wrong()),
-    };
-    let bytes = number * 1024_f64.powi(power);
-    // Above 2^63 a float no longer says which size was meant, and no disk is as large.
-    if !(0.0..9.2e18).contains(&bytes) {
-        return Err(wrong());
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was just checked")]
-    Ok(bytes as u64)
-}
-
 /// A part of a whole as it is typed: `1%`, `0.5%`, `0.01`.
 pub(crate) fn fraction(text: &str) -> Result<f64, String> {
     let wrong = || "give a percentage: 1%, 0.5%".to_owned();
@@ -301,22 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_and_sizes_are_read_as_typed() {
-        let seconds = |text| duration(text).map(|d| d.as_secs());
-        assert_eq!(seconds("90"), Ok(90));
-        assert_eq!(seconds("10m"), Ok(600));
-        assert_eq!(seconds("1h30m"), Ok(5400));
-        assert_eq!(seconds("30d"), Ok(30 * 86_400));
-        for wrong in ["", "m", "10 parsecs", "-3s", "99999999999999999999s", "99999999999999999y"] {
-            assert!(seconds(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(size("0"), Ok(0));
-        assert_eq!(size("10G"), Ok(10 << 30));
-        assert_eq!(size("1.5 KiB"), Ok(1536));
-        assert_eq!(size("500MB"), Ok(500 << 20));
-        for wrong in ["", "G", "10X", "-1G", "1e30", "99999999999T", "nan"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
+    fn parts_and_limits_are_read_as_typed() {
         assert_eq!(fraction("1%"), Ok(0.01));
         assert!(fraction("0%").is_err() && fraction("101%").is_err() && fraction("x").is_err());
         assert_eq!(limit("gpu=2"), Ok(("gpu".to_owned(), 2)));

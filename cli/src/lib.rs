@@ -22,7 +22,6 @@ mod args;
 mod commands;
 mod failure;
 mod fault;
-mod meanwhile;
 mod report;
 mod session;
 mod signals;

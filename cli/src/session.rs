@@ -15,6 +15,7 @@ use cas_engine::graph::{Graph, StepId};
 use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::pipeline::Pipeline;
 use cas_engine::plan::Plan;
+use cas_engine::run::now_ms;
 use cas_engine::source::{self, Environment, Measure};
 use cas_store::{Create, Open, Store, StoreError};
 
@@ -341,7 +342,7 @@ impl Session {
     pub(crate) fn whole(&self, world: &World) -> Result<(Plan, Resolved), Failure> {
         let steps = cas_engine::select::Selection::default().of(&self.graph)?.plan;
         let plan = self.plan(world, steps)?;
-        let resolved = self.memo.resolve(&plan, &Wanted::default())?;
+        let resolved = self.memo.resolve(&plan, &Wanted { at_ms: now_ms(), ..Wanted::default() })?;
         Ok((plan, resolved))
     }
 

@@ -4,8 +4,27 @@ use crate::kit::Folder;
 
 /// The commands in the order of the help.
 const COMMANDS: &[&str] = &[
-    "run", "status", "versions", "explain", "graph", "ls", "show", "cat", "get", "runs", "logs", "stats", "gc", "pin",
-    "unpin", "pins", "clean", "verify", "init", "schema", "completions",
+    "run",
+    "status",
+    "versions",
+    "explain",
+    "graph",
+    "ls",
+    "show",
+    "cat",
+    "get",
+    "runs",
+    "logs",
+    "stats",
+    "gc",
+    "pin",
+    "unpin",
+    "pins",
+    "clean",
+    "verify",
+    "init",
+    "schema",
+    "completions",
 ];
 
 /// `CAS_BLESS=1 cargo test --release -p cas-cli --test cli help` writes the file anew: read the difference.
@@ -56,11 +75,17 @@ fn the_manual_names_every_command_and_every_flag() {
     let manual = include_str!("../../docs/guide/commands.md");
     let folder = Folder::new();
     for command in COMMANDS {
-        assert!(manual.contains(&format!("\n### `cas {command}")), "docs/guide/commands.md lacks `cas {command}`");
+        assert!(
+            manual.contains(&format!("\n### `cas {command}")),
+            "docs/guide/commands.md lacks `cas {command}`"
+        );
         let help = folder.cas(&format!("{command} -h")).ok().stdout;
         for word in help.split(|c: char| c.is_whitespace() || c == ',') {
             if word.starts_with("--") {
-                assert!(manual.contains(&format!("`{word}")), "docs/guide/commands.md lacks `{word}` of `cas {command}`");
+                assert!(
+                    manual.contains(&format!("`{word}")),
+                    "docs/guide/commands.md lacks `{word}` of `cas {command}`"
+                );
             }
         }
     }

@@ -9,3 +9,26 @@ mod maintenance;
 mod runs;
 mod stores;
 mod usage;
+
+use kit::Folder;
+
+/// The example that most of these stories are told with.
+pub(crate) const DOGS: &str = "\
+pipeline: dogs
+solids:
+  emit_dog:
+    config: {dog_breed: {type: str, default: poodle}}
+    command: echo {{ config.dog_breed }}
+    stdout: result
+  emit_tree:
+    config: {tree_species: {type: str, default: douglas_fir}}
+    command: echo planting; echo {{ config.tree_species }} > {{ outputs.result }}
+  emit_sentence:
+    inputs: {dog: emit_dog, tree.txt: emit_tree}
+    command: cat {{ inputs.dog }} {{ inputs.tree }} > {{ outputs.result }}
+";
+
+/// A folder with that example.
+pub(crate) fn dogs() -> Folder {
+    Folder::with(&[("pipeline.yaml", DOGS)])
+}

@@ -187,11 +187,14 @@ impl Ran {
 
     /// Asserts what a person would see.
     #[track_caller]
-    pub fn shows(self, expected: &str) -> Self {
+    pub fn shows(self, expected: &str) {
         let found = self.transcript();
         let expected = expected.trim_start_matches('\n');
-        assert!(found == expected, "expected:\n{expected}\nfound:\n{found}\n{}", first_difference(expected, &found));
-        self
+        assert!(
+            found == expected,
+            "expected:\n{expected}\nfound:\n{found}\n{}",
+            first_difference(expected, &found)
+        );
     }
 }
 
@@ -234,7 +237,8 @@ fn redacted(text: &str, root: &Path) -> String {
         let rest = &text[at..];
         let inside_word = at > 0 && bytes[at - 1].is_ascii_alphanumeric();
         if !inside_word {
-            let hex = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c)).len();
+            let hex = rest.len()
+                - rest.trim_start_matches(|c: char| c.is_ascii_digit() || ('a'..='f').contains(&c)).len();
             let ends = !rest[hex..].starts_with(|c: char| c.is_ascii_alphanumeric());
             if ends && (hex == 64 || (hex == 12 && rest[..hex].bytes().any(|b| b.is_ascii_digit()))) {
                 out.push_str(&format!("{:<hex$}", "[hex]"));
@@ -269,7 +273,10 @@ fn redacted(text: &str, root: &Path) -> String {
 fn date(text: &str) -> Option<usize> {
     let fits = |pattern: &str| {
         text.len() >= pattern.len()
-            && pattern.bytes().zip(text.bytes()).all(|(p, t)| if p == b'0' { t.is_ascii_digit() } else { p == t })
+            && pattern
+                .bytes()
+                .zip(text.bytes())
+                .all(|(p, t)| if p == b'0' { t.is_ascii_digit() } else { p == t })
     };
     ["0000-00-00 00:00:00", "0000-00-00"].iter().find(|pattern| fits(pattern)).map(|pattern| pattern.len())
 }
@@ -282,9 +289,10 @@ fn time(text: &str) -> Option<usize> {
         let rest = if length > 0 { rest.strip_prefix(' ').unwrap_or("") } else { rest };
         let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
         let unit = ["ms", "min", "s", "h", "d"].into_iter().find(|unit| {
-            rest[number..].strip_prefix(' ').and_then(|rest| rest.strip_prefix(unit)).is_some_and(|rest| {
-                !rest.starts_with(|c: char| c.is_ascii_alphanumeric())
-            })
+            rest[number..]
+                .strip_prefix(' ')
+                .and_then(|rest| rest.strip_prefix(unit))
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
         });
         match unit {
             Some(unit) if number > 0 && rest.as_bytes()[0].is_ascii_digit() => {

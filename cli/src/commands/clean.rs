@@ -1,5 +1,7 @@
 //! `cas clean`: removes work folders and kept failures.
 
+use std::io::Write;
+
 use serde::Serialize;
 
 use super::{done, out};
@@ -7,7 +9,6 @@ use crate::args::Which;
 use crate::failure::{Code, Failure};
 use crate::report::{json, words};
 use crate::session::World;
-use std::io::Write;
 
 /// Remove the kept folders of failed steps, and leftovers
 ///
@@ -28,18 +29,19 @@ pub(crate) struct CleanArgs {
 #[derive(Serialize)]
 struct Row {
     path: String,
-    bytes: u64,
+    modified_at: Option<String>,
+    /// What its removal freed; unknown before.
+    bytes: Option<u64>,
 }
 
 pub(crate) fn clean(world: &mut World, args: &CleanArgs) -> Result<Code, Failure> {
     let (_, store) = world.store_to_read(&args.which)?;
     let mut rows = Vec::new();
     if let Some(store) = store {
-        for left in store.leftovers()? {
-            if !args.dry_run {
-                store.remove_leftover(&left)?;
-            }
-            rows.push(Row { path: crate::session::shown(&left.path).display().to_string(), bytes: left.bytes });
+        for folder in store.work_folders()?.into_iter().filter(|folder| !folder.in_use) {
+            let bytes = if args.dry_run { None } else { Some(store.remove_work_folder(&folder)?) };
+            let path = crate::session::shown(&folder.path).display().to_string();
+            rows.push(Row { path, modified_at: words::moment_utc(folder.modified_ms), bytes });
         }
     }
     let mut out = out();
@@ -47,16 +49,16 @@ pub(crate) fn clean(world: &mut World, args: &CleanArgs) -> Result<Code, Failure
         json::document(&mut out, "clean", rows)?;
         return done(out);
     }
-    let bytes: u64 = rows.iter().map(|row| row.bytes).sum();
     if args.dry_run || world.common.verbose {
-        for Row { path, bytes } in &rows {
-            writeln!(out, "{path}  {}", words::size(*bytes))?;
+        for Row { path, .. } in &rows {
+            writeln!(out, "{path}")?;
         }
     }
-    let verb = if args.dry_run { "would go" } else { "gone" };
-    match rows.len() {
-        0 => writeln!(out, "nothing to clean")?,
-        number => writeln!(out, "{verb}: {}, {}", words::count(number, "folder"), words::size(bytes))?,
+    let freed: u64 = rows.iter().filter_map(|row| row.bytes).sum();
+    match (rows.len(), args.dry_run) {
+        (0, _) => writeln!(out, "nothing to clean")?,
+        (number, true) => writeln!(out, "would go: {}", words::count(number, "folder"))?,
+        (number, false) => writeln!(out, "gone: {}, {}", words::count(number, "folder"), words::size(freed))?,
     }
     done(out)
 }

@@ -22,7 +22,11 @@ use crate::session::World;
 Example:
   $ cas explain emit_sentence
   emit_sentence would run: `emit_tree` runs before it
-  emit_tree would run: config.tree_species: douglas_fir → red_maple")]
+    compared with the version of 2026-03-01 14:05:09
+  emit_tree would run: config.tree_species: douglas_fir → red_maple
+    compared with the version of 2026-03-01 14:05:09
+  it may turn out unchanged: what it consumes is made anew, and may come out
+  the same")]
 pub(crate) struct ExplainArgs {
     /// Explain these
     #[arg(value_name = "STEP", required = true)]
@@ -46,7 +50,6 @@ struct Row {
 struct Link {
     step: String,
     why: String,
-    compared_with: Option<String>,
     compared_at: Option<String>,
     differences: Vec<Difference>,
 }
@@ -96,14 +99,20 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
         Status::ToBeRecomputed => {}
         Status::Stored => writeln!(to, "{step} is stored")?,
         Status::NotNeeded => {
-            writeln!(to, "{step} is not needed: its bytes are absent, and nothing that is wanted needs them")?;
+            writeln!(
+                to,
+                "{step} is not needed: its bytes are absent, and nothing that is wanted needs them"
+            )?;
         }
-        Status::Absent => writeln!(to, "{step} is absent: an optional output was not produced, or it stands below one")?,
+        Status::Absent => {
+            writeln!(to, "{step} is absent: an optional output was not produced, or it stands below one")?
+        }
     }
     if let (Some(found), true) = (&explanation.made, chain.is_empty()) {
         let record = &found.record;
         let by = explanation.provenance.as_ref().map(|made| {
-            let attempt = if made.attempt > 1 { format!(", attempt {}", made.attempt) } else { String::new() };
+            let attempt =
+                if made.attempt > 1 { format!(", attempt {}", made.attempt) } else { String::new() };
             format!(" by run {} of {}{attempt}, as {}, on {}", made.run, made.pipeline, made.step, made.host)
         });
         writeln!(
@@ -125,12 +134,7 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
             }
         }
         if let Some(compared) = &link.compared {
-            writeln!(
-                to,
-                "  compared with the version of {} ({})",
-                words::moment(compared.at_ms),
-                &compared.version.to_string()[..12]
-            )?;
+            writeln!(to, "  compared with the version of {}", words::moment(compared.at_ms))?;
         }
     }
     if *may_be_unchanged {
@@ -161,7 +165,6 @@ fn link(because: Because) -> Link {
     Link {
         step: because.step,
         why: because.words,
-        compared_with: because.compared.as_ref().map(|moment| moment.version.to_string()),
         compared_at: because.compared.as_ref().and_then(|moment| words::moment_utc(moment.at_ms)),
         differences: differences.collect(),
     }

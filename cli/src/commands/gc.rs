@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::time::Duration;
 
-use cas_store::collect::{CollectReport, Garbage, Going, Mode, Policy};
+use cas_engine::run::now_ms;
+use cas_store::{CollectReport, Garbage, Going, Mode, Policy};
 use serde::Serialize;
 
-use super::{done, now_ms, out};
-use crate::args::{self, Which};
+use super::{done, out};
+use crate::args::Which;
 use crate::failure::{Code, Failure};
 use crate::report::{json, words};
 use crate::session::World;
@@ -24,19 +25,19 @@ Example:
   $ cas gc --max-size 10G --keep-last 3 --save")]
 pub(crate) struct GcArgs {
     /// Keep at most so many bytes
-    #[arg(long, value_name = "SIZE", value_parser = args::size, help_heading = "Policy")]
+    #[arg(long, value_name = "SIZE", value_parser = cas_store::config::parse_size, help_heading = "Policy")]
     max_size: Option<u64>,
     /// Give up what was not used for so long
-    #[arg(long, value_name = "TIME", value_parser = args::duration, help_heading = "Policy")]
+    #[arg(long, value_name = "TIME", value_parser = cas_store::config::parse_age, help_heading = "Policy")]
     max_age: Option<Duration>,
     /// Leave so much free on the disk
-    #[arg(long, value_name = "SIZE", value_parser = args::size, help_heading = "Policy")]
+    #[arg(long, value_name = "SIZE", value_parser = cas_store::config::parse_size, help_heading = "Policy")]
     min_free: Option<u64>,
     /// Keep the last N results of each step
     #[arg(long, value_name = "N", help_heading = "Policy")]
     keep_last: Option<u64>,
     /// Forget records without bytes that were not used for so long
-    #[arg(long, value_name = "TIME", value_parser = args::duration, help_heading = "Policy")]
+    #[arg(long, value_name = "TIME", value_parser = cas_store::config::parse_age, help_heading = "Policy")]
     max_record_age: Option<Duration>,
     /// Keep these bounds in the store's config.toml
     #[arg(long, help_heading = "Policy")]
@@ -69,7 +70,7 @@ pub(crate) fn gc(world: &mut World, args: &GcArgs) -> Result<Code, Failure> {
         keep_last: args.keep_last,
         max_record_age: args.max_record_age,
     };
-    let policy = policy.or(&store.policy()?);
+    let policy = policy.or(&store.config().policy);
     if args.save && !args.dry_run {
         store.save_policy(&policy)?;
     }
@@ -78,12 +79,12 @@ pub(crate) fn gc(world: &mut World, args: &GcArgs) -> Result<Code, Failure> {
     let mut out = out();
     if world.json() {
         let mut rows = Vec::new();
-        store.collect(&policy, mode, now_ms(), &mut |going| rows.push(going))?;
+        store.gc(&policy, mode, now_ms(), &mut |going| rows.push(going))?;
         json::document(&mut out, "gc", rows.iter().map(row))?;
         return done(out);
     }
     let mut written = Ok(());
-    let report = store.collect(&policy, mode, now_ms(), &mut |going| {
+    let report = store.gc(&policy, mode, now_ms(), &mut |going| {
         if listed && written.is_ok() {
             written = writeln!(out, "{}", line(&going));
         }
@@ -150,11 +151,8 @@ fn summary(report: &CollectReport, dry_run: bool) -> String {
         }
     }
     let kept = if kept.is_empty() { String::new() } else { format!("; kept: {}", kept.join(", ")) };
-    let size = format!(
-        "{} → {}",
-        words::size(report.size_before_bytes),
-        words::size(report.size_after_bytes())
-    );
+    let size =
+        format!("{} → {}", words::size(report.size_before_bytes), words::size(report.size_after_bytes()));
     match (parts.is_empty(), dry_run) {
         (true, _) => format!("nothing to collect, {}{kept}", words::size(report.size_before_bytes)),
         (false, true) => format!("would go: {}, {size}{}{kept}", parts.join(", "), rebuild(report)),

@@ -96,7 +96,9 @@ pub(crate) fn logs(world: &mut World, args: &LogsArgs) -> Result<Code, Failure> 
 
 /// The attempts of these steps, or of all, in a run: the given one, else the last one that has any.
 fn of_run(memo: &Memo, run: Option<u64>, steps: Option<&BTreeSet<String>>) -> Result<Vec<Printed>, Failure> {
-    let wanted = |step: &&StepRecord| !step.attempts.is_empty() && steps.is_none_or(|steps| steps.contains(&step.step));
+    let wanted = |step: &&StepRecord| {
+        !step.attempts.is_empty() && steps.is_none_or(|steps| steps.contains(&step.step))
+    };
     let of = |id: u64, steps: &[StepRecord]| -> Vec<Printed> {
         let attempts = steps.iter().filter(wanted).flat_map(|step| {
             step.attempts.iter().enumerate().map(move |(index, attempt)| Printed {
@@ -151,7 +153,13 @@ fn of_steps(world: &mut World, args: &LogsArgs) -> Result<(Store, Vec<Printed>),
                         return Err(Failure::missing(format!("`{name}` has not run, as far as is known")));
                     };
                     let run = memo.provenance(&found.trace)?.map(|made| made.run);
-                    printed.push(Printed { step: name, run, attempt: 1, failure: None, log: found.record.log });
+                    printed.push(Printed {
+                        step: name,
+                        run,
+                        attempt: 1,
+                        failure: None,
+                        log: found.record.log,
+                    });
                 } else {
                     printed.extend(found);
                 }

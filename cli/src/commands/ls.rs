@@ -65,7 +65,9 @@ pub(crate) fn ls(world: &mut World, args: &LsArgs) -> Result<Code, Failure> {
         Some(store) => rows(store, pipeline.as_deref())?,
         None => Vec::new(),
     };
-    rows.sort_by(|a, b| b.made_ms.cmp(&a.made_ms).then_with(|| (&a.step, &a.output).cmp(&(&b.step, &b.output))));
+    rows.sort_by(|a, b| {
+        b.made_ms.cmp(&a.made_ms).then_with(|| (&a.step, &a.output).cmp(&(&b.step, &b.output)))
+    });
     let mut out = out();
     if world.json() {
         json::document(&mut out, "ls", rows)?;
@@ -116,7 +118,13 @@ fn rows(store: &Store, pipeline: Option<&str>) -> Result<Vec<Row>, Failure> {
     Ok(rows)
 }
 
-fn push(rows: &mut Vec<Row>, store: &Store, pipeline: &str, step: &str, found: &Found) -> Result<(), Failure> {
+fn push(
+    rows: &mut Vec<Row>,
+    store: &Store,
+    pipeline: &str,
+    step: &str,
+    found: &Found,
+) -> Result<(), Failure> {
     let provenance = store.provenance(&found.trace)?;
     let version = provenance.as_deref().and_then(cas_engine::memo::provenance).map(|made| made.version);
     let record = &found.record;

@@ -1,18 +1,26 @@
 //! The commands, one a file: what each takes, what it asks of the engine or the store, and how it answers.
 
 pub(crate) mod cat;
+pub(crate) mod clean;
 pub(crate) mod completions;
+pub(crate) mod explain;
+pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod graph;
 pub(crate) mod init;
+pub(crate) mod logs;
+pub(crate) mod ls;
 pub(crate) mod pin;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod schema;
+pub(crate) mod show;
+pub(crate) mod stats;
 pub(crate) mod status;
+pub(crate) mod verify;
 pub(crate) mod versions;
 
 use std::io::{self, BufWriter, Write};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::args::Command;
 use crate::failure::{Code, Failure};
@@ -30,6 +38,15 @@ pub(crate) fn command(world: &mut World, command: Command) -> Result<Code, Failu
         Command::Pin(args) => pin::pin(world, &args),
         Command::Unpin(args) => pin::unpin(world, &args),
         Command::Pins(args) => pin::pins(world, &args),
+        Command::Explain(args) => explain::explain(world, &args),
+        Command::Ls(args) => ls::ls(world, &args),
+        Command::Show(args) => show::show(world, &args),
+        Command::Runs(args) => runs::runs(world, &args),
+        Command::Logs(args) => logs::logs(world, &args),
+        Command::Stats(args) => stats::stats(world, &args),
+        Command::Gc(args) => gc::gc(world, &args),
+        Command::Clean(args) => clean::clean(world, &args),
+        Command::Verify(args) => verify::verify(world, &args),
         Command::Init(args) => init::init(world, &args),
         Command::Schema(args) => schema::schema(world, &args),
         Command::Completions(args) => completions::completions(world, &args),
@@ -48,10 +65,4 @@ fn done(mut out: impl Write) -> Result<Code, Failure> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Code::Done),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Milliseconds since 1970: when a person does something.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use cas_engine::run::now_ms;
 use cas_store::Pin;
 use serde::Serialize;
 
-use super::{done, now_ms, out};
+use super::{done, out};
 use crate::address::Ground;
-use crate::args::{self, Which};
+use crate::args::Which;
 use crate::failure::{Code, Failure};
 use crate::report::table::Table;
 use crate::report::{json, words};
@@ -30,7 +31,7 @@ pub(crate) struct PinArgs {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Keep them for this long only
-    #[arg(long = "for", value_name = "TIME", value_parser = args::duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = cas_store::config::parse_age)]
     time: Option<Duration>,
     #[command(flatten)]
     which: Which,

@@ -101,7 +101,7 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     let options = RunOptions {
         wanted,
         jobs: args.jobs.map_or_else(cores, |jobs| jobs as usize),
-        memory: None,
+        memory: memory(),
         limits: args.limit.iter().cloned().collect::<BTreeMap<_, _>>(),
         keep_going: args.keep_going,
         show_output: args.show_output,
@@ -133,6 +133,12 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
 /// How many attempts run at once where nothing is said: the cores that this process may use.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// How much memory there is for steps that say how much they need.
+fn memory() -> Option<u64> {
+    let system = rustix::system::sysinfo();
+    u64::from(system.mem_unit).checked_mul(u64::try_from(system.totalram).ok()?)
 }
 
 fn look(world: &World) -> Look {

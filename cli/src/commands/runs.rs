@@ -140,10 +140,20 @@ pub(super) fn run(memo: &Memo, wanted: u64) -> Result<(u64, RunRecord), Failure>
 
 fn one(to: &mut dyn Write, run: u64, record: &RunRecord) -> std::io::Result<()> {
     let mode = record.mode.as_ref().map(|mode| format!(", mode {mode}")).unwrap_or_default();
-    writeln!(to, "run {run} of {}{mode} on {}, {}", record.pipeline, record.host, words::moment(record.started_ms))?;
+    writeln!(
+        to,
+        "run {run} of {}{mode} on {}, {}",
+        record.pipeline,
+        record.host,
+        words::moment(record.started_ms)
+    )?;
     writeln!(to, "{}", command(record))?;
     for step in &record.steps {
-        let time = if step.elapsed_ms > 0 { format!("  {}", words::duration_ms(step.elapsed_ms)) } else { String::new() };
+        let time = if step.elapsed_ms > 0 {
+            format!("  {}", words::duration_ms(step.elapsed_ms))
+        } else {
+            String::new()
+        };
         let failure = step.attempts.last().and_then(|attempt| attempt.failure.as_ref());
         let why = match (failure, &step.why) {
             (Some(failure), _) => format!("  {failure}"),

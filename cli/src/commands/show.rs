@@ -124,13 +124,23 @@ fn write(to: &mut dyn Write, shown: &Shown, made_ms: u64) -> io::Result<()> {
     if let Some(digest) = &shown.digest {
         line("digest", digest)?;
     }
-    line("made", &format!("{} in {}", words::moment(made_ms), words::duration_ms(shown.cost_ms.unwrap_or(0))))?;
+    line(
+        "made",
+        &format!("{} in {}", words::moment(made_ms), words::duration_ms(shown.cost_ms.unwrap_or(0))),
+    )?;
     let Some(made) = &shown.made_by else { return Ok(()) };
     line(
         "by",
         &format!(
             "run {} of {}, step {} (solid {}), attempt {}, on {} ({}), cas {}",
-            made.run, made.pipeline, made.step, made.solid, made.attempt, made.host, made.platform, made.program
+            made.run,
+            made.pipeline,
+            made.step,
+            made.solid,
+            made.attempt,
+            made.host,
+            made.platform,
+            made.program
         ),
     )?;
     if made.config != "{}" && !made.config.is_empty() {

@@ -105,11 +105,7 @@ pub(crate) fn stats(world: &mut World, args: &StatsArgs) -> Result<Code, Failure
     )?;
     writeln!(out, "runs         {}", count(stats.runs))?;
     writeln!(out, "pins         {}", count(stats.pins))?;
-    writeln!(
-        out,
-        "outputs      {}, as one counts them",
-        words::size(stats.named_bytes)
-    )?;
+    writeln!(out, "outputs      {}, counted as often as they are named", words::size(stats.named_bytes))?;
     writeln!(
         out,
         "raw          {} ({:.1} times smaller, as equal content is kept once)",

@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::{done, out};
 use crate::args::Which;
 use crate::failure::{Code, Failure};
-use crate::meanwhile::{StepStatus as _, Why as _};
 use crate::report::{json, words};
 use crate::session::World;
 

@@ -3,8 +3,7 @@
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cas_store::{Create, Store};
-use cas_store::check::{Depth, Finding};
+use cas_store::{Create, Depth, Finding, Store};
 use serde::Serialize;
 
 use super::{done, out};
@@ -74,7 +73,8 @@ pub(crate) fn verify(world: &mut World, args: &VerifyArgs) -> Result<Code, Failu
     if json {
         json::document(&mut out, "verify", findings)?;
     } else {
-        let count = |number: u64, noun: &str| words::count(usize::try_from(number).unwrap_or(usize::MAX), noun);
+        let count =
+            |number: u64, noun: &str| words::count(usize::try_from(number).unwrap_or(usize::MAX), noun);
         let found = match report.findings {
             0 => "nothing is wrong".to_owned(),
             number => count(number, "finding"),
@@ -138,5 +138,7 @@ fn row(finding: &Finding) -> Row {
 
 /// Another part of the blobs each time.
 fn seed() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::from(since.subsec_nanos()) ^ since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::from(since.subsec_nanos()) ^ since.as_secs())
 }

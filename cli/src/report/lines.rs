@@ -1,4 +1,4 @@
-//! What each event of a run says as a line of text. Pure.
+//! What each event of a run says as a line of text. Pure, but that paths are shown from the current folder.
 
 use cas_engine::event::{Event, FailureReport, Outcome, Summary};
 
@@ -181,7 +181,10 @@ fn failed(lines: &mut Vec<String>, step: &str, elapsed_ms: u64, report: Option<&
         lines.push(format!("  {HINT}hint:{HINT:#} {hint}"));
     }
     if let Some(folder) = &report.folder {
-        lines.push(format!("  its folder is kept: {} (run.sh repeats it)", folder.display()));
+        lines.push(format!(
+            "  its folder is kept: {} (run.sh repeats it)",
+            crate::session::shown(folder).display()
+        ));
     }
 }
 

@@ -20,7 +20,6 @@ use cas_engine::event::Event;
 use self::lines::Detail;
 use self::live::Live;
 use self::progress::Progress;
-use crate::meanwhile::ToJson as _;
 
 /// The form in which a run is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,6 @@ use serde::Serialize;
 use super::{done, out};
 use crate::args::Which;
 use crate::failure::{Code, Failure};
-use crate::meanwhile::StepStatus as _;
 use crate::report::json;
 use crate::session::World;
 

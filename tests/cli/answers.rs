@@ -1,0 +1,225 @@
+//! The commands that say what is stored, what would run and why.
+
+use crate::dogs;
+use crate::kit::Folder;
+
+#[test]
+fn versions_prints_the_table_that_was_promised() {
+    let folder = dogs();
+    folder.cas("list-versions").shows(
+        "
+$ cas list-versions
+| Step Output          | Version                                                          | Status of Output |
+|----------------------|------------------------------------------------------------------|------------------|
+| emit_dog.result      | [hex]                                                            | to-be-recomputed |
+| emit_tree.result     | [hex]                                                            | to-be-recomputed |
+| emit_sentence.result | [hex]                                                            | to-be-recomputed |
+! there is no store at `.cas` yet (chosen by the default, beside the pipeline): nothing is stored
+",
+    );
+    let _ = folder.cas("run").ok();
+    let before = folder.cas("versions").ok().stdout;
+    assert_eq!(before.matches("| stored           |").count(), 3, "{before}");
+    folder.cas("versions --set emit_tree.tree_species=red_maple").shows(
+        "
+$ cas versions --set emit_tree.tree_species=red_maple
+| Step Output          | Version                                                          | Status of Output |
+|----------------------|------------------------------------------------------------------|------------------|
+| emit_dog.result      | [hex]                                                            | stored           |
+| emit_tree.result     | [hex]                                                            | to-be-recomputed |
+| emit_sentence.result | [hex]                                                            | to-be-recomputed |
+",
+    );
+    assert_eq!(folder.cas("list_versions").ok().stdout, before);
+}
+
+#[test]
+fn status_and_explain_name_the_first_cause() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    folder.cas("status --exit-code").shows(
+        "
+$ cas status --exit-code
+3 steps: 3 stored
+nothing to run
+",
+    );
+    folder.cas("status --exit-code --set emit_tree.tree_species=red_maple").shows(
+        "
+$ cas status --exit-code --set emit_tree.tree_species=red_maple
+3 steps: 1 stored, 2 to-be-recomputed
+emit_tree      config.tree_species: douglas_fir → red_maple
+emit_sentence  `emit_tree`: config.tree_species: douglas_fir → red_maple (may turn out unchanged)
+[1]
+",
+    );
+    folder.cas("why emit_sentence --set emit_tree.tree_species=red_maple").shows(
+        "
+$ cas why emit_sentence --set emit_tree.tree_species=red_maple
+emit_sentence would run: `emit_tree` runs before it
+  compared with the version of [date]
+emit_tree would run: config.tree_species: douglas_fir → red_maple
+  compared with the version of [date]
+it may turn out unchanged: what it consumes is made anew, and may come out the same
+",
+    );
+    let stored = folder.cas("explain emit_dog").ok().stdout;
+    assert!(
+        stored.starts_with("emit_dog is stored\n  made on ") && stored.contains(" by run 1 of dogs"),
+        "{stored}"
+    );
+}
+
+#[test]
+fn the_graph_is_shown_in_four_forms() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "solids:\n  train: {matrix: {n: [1, 2]}, command: \"echo {{ config.n }}\", stdout: result}\n  \
+         all: {inputs: {x: \"train[*]\"}, command: \"cat inputs/x/* > {{ outputs.result }}\"}\n",
+    )]);
+    let _ = folder.cas("run 'train[n=1]'").ok();
+    folder.cas("graph").shows(
+        "
+$ cas graph
+train ×2  1 stored, 1 to-be-recomputed
+all       to-be-recomputed              ← train
+",
+    );
+    let elements = folder.cas("graph --elements").ok().stdout;
+    assert!(
+        elements.contains("train[n=1]  stored") && elements.contains("train[n=2]  to-be-recomputed"),
+        "{elements}"
+    );
+    assert!(folder.cas("graph --as dot").ok().stdout.contains("n0 -> n1;"));
+    assert!(folder.cas("graph --as mermaid").ok().stdout.contains("n0 --> n1"));
+    assert!(folder.cas("graph --as svg").ok().stdout.ends_with("</svg>\n"));
+}
+
+#[test]
+fn results_are_listed_shown_printed_and_fetched() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let list = folder.cas("ls").ok().stdout;
+    assert_eq!(list.lines().count(), 4, "{list}");
+    assert_eq!(folder.cas("ls --all").ok().stdout.matches(" dogs/emit_").count(), 3);
+    assert_eq!(folder.cas("cat emit_sentence.result").ok().stdout, "poodle\ndouglas_fir\n");
+    // By the hex that `ls` shows.
+    let line = list.lines().find(|line| line.contains("emit_tree.result")).expect("it is listed");
+    let hex = line.split_whitespace().next().expect("a version stands first");
+    assert_eq!(folder.cas(&format!("cat {hex}")).ok().stdout, "douglas_fir\n");
+    let show = folder.cas(&format!("show {hex}")).ok().stdout;
+    assert!(show.contains("\ncommand   echo planting; echo 'douglas_fir' > 'outputs/result'\n"), "{show}");
+    assert!(show.contains("config    {\"tree_species\":\"douglas_fir\"}"), "{show}");
+
+    folder.cas("get emit_sentence sentence.txt").shows(
+        "
+$ cas get emit_sentence sentence.txt
+! sentence.txt  emit_sentence.result, 19 B
+",
+    );
+    folder.write("sentence.txt", "mine\n");
+    folder.cas("get emit_sentence sentence.txt").shows(
+        "
+$ cas get emit_sentence sentence.txt
+! error: `sentence.txt` exists already
+! hint: --overwrite replaces it
+[2]
+",
+    );
+    assert_eq!(folder.read("sentence.txt"), "mine\n");
+    let _ = folder.cas("get emit_sentence sentence.txt --overwrite").ok();
+    assert_eq!(folder.read("sentence.txt"), "poodle\ndouglas_fir\n");
+    let _ = folder.cas("get emit_dog emit_tree out").ok();
+    assert_eq!(folder.names("out"), ["emit_dog.result", "emit_tree.result"]);
+    assert_eq!(folder.names("."), [".cas", "out", "pipeline.yaml", "sentence.txt"]);
+}
+
+#[test]
+fn folders_are_reached_into_and_fetched_whole() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "solids:\n  site:\n    outputs: [{pages: {at: site/}}]\n    \
+         command: mkdir -p site/sub && echo top > site/index.html && echo low > site/sub/a.txt\n",
+    )]);
+    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("cat site.pages/sub/a.txt").ok().stdout, "low\n");
+    assert_eq!(folder.cas("cat site/index.html").ok().stdout, "top\n");
+    let whole = folder.cas("cat site").code(2);
+    assert!(
+        whole.stderr.contains("`site.pages` is a folder") && whole.stderr.contains("index.html"),
+        "{}",
+        whole.stderr
+    );
+    let wrong = folder.cas("cat site/nothing").code(2);
+    assert!(wrong.stderr.contains("there is no `nothing` in `site.pages`"), "{}", wrong.stderr);
+    let _ = folder.cas("get site copy").ok();
+    assert_eq!(folder.names("copy"), ["index.html", "sub"]);
+    let _ = folder.cas("get site").ok();
+    assert_eq!(folder.read("site/sub/a.txt"), "low\n");
+}
+
+#[test]
+fn what_is_known_but_not_stored_is_code_1() {
+    let folder = dogs();
+    folder.cas("cat emit_dog -q").shows(
+        "
+$ cas cat emit_dog -q
+! error: `emit_dog.result` is not stored
+! hint: `cas run` makes it
+[1]
+",
+    );
+    for line in ["get emit_dog", "show emit_dog", "pin emit_dog", "unpin emit_dog", "runs 7", "logs emit_dog"]
+    {
+        let _ = folder.cas(line).code(1);
+    }
+}
+
+#[test]
+fn runs_are_listed_and_told_one_by_one() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("run --set emit_tree.tree_species=red_maple").ok();
+    folder.cas("runs").shows(
+        "
+$ cas runs
+RUN  BEGAN                PIPELINE  WHAT CAME OF IT         COMMAND
+2    [date]  dogs      1 reused, 2 ran, [time]  cas run --set emit_tree.tree_species=red_maple
+1    [date]  dogs      0 reused, 3 ran, [time]  cas run
+",
+    );
+    let one = folder.cas("log 2 -v").ok().stdout;
+    assert!(one.contains("\nran       emit_tree  ") && one.contains("\nreused    emit_dog\n"), "{one}");
+    assert_eq!(folder.cas("logs emit_tree").ok().stdout, "planting\n");
+    assert_eq!(folder.cas("logs --run 1 -q").ok().stdout, "planting\n");
+}
+
+#[test]
+fn every_answer_is_one_document_that_names_its_command() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    for (line, items) in [
+        ("status", 0),
+        ("versions", 3),
+        ("explain emit_dog", 1),
+        ("graph", 3),
+        ("ls", 3),
+        ("show emit_dog", 1),
+        ("get emit_dog dog.txt", 1),
+        ("runs", 1),
+        ("logs emit_tree", 1),
+        ("stats", 1),
+        ("gc --dry-run", 0),
+        ("pins", 0),
+        ("clean", 0),
+        ("verify", 0),
+        ("verify --rebuild", 1),
+    ] {
+        let ran = folder.cas(&format!("{line} --format json")).ok();
+        assert_eq!(ran.stdout.lines().count(), 1, "{}", ran.transcript());
+        let document: serde_json::Value = serde_json::from_str(&ran.stdout).expect("it is a document");
+        let command = line.split(' ').next().expect("there is a word");
+        assert_eq!(document["cas"], 1, "{line}");
+        assert_eq!(document[command].as_array().map(Vec::len), Some(items), "{}", ran.stdout);
+    }
+}

@@ -1,0 +1,112 @@
+//! The commands of whoever looks after a store.
+
+use std::fs;
+
+use crate::dogs;
+use crate::kit::Folder;
+
+#[test]
+fn gc_says_before_what_goes_and_pins_keep() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    folder.cas("pin emit_dog --reason 'shown to the board'").shows(
+        "
+$ cas pin emit_dog --reason 'shown to the board'
+! pinned emit_dog.result
+",
+    );
+    let pins = folder.cas("pins").ok().stdout;
+    assert!(pins.contains("emit_dog.result") && pins.contains("shown to the board"), "{pins}");
+    let dry = folder.cas("gc --max-size 0 --dry-run").ok().stdout;
+    assert!(dry.contains("dogs/emit_tree") && dry.contains("would go: 2 results"), "{dry}");
+    assert!(!dry.contains("dogs/emit_dog"), "{dry}");
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 3 reused");
+    let gone = folder.cas("gc --max-size 0").ok().stdout;
+    assert!(gone.contains("gone: 2 results") && gone.contains("kept: 1 result pinned"), "{gone}");
+    let tree = folder.cas("cat emit_tree").code(1);
+    assert!(
+        tree.stderr.contains("was evicted on") && tree.stderr.contains("--max-size 0"),
+        "{}",
+        tree.stderr
+    );
+    let versions = folder.cas("versions").ok();
+    assert!(versions.stderr.contains("emit_sentence.result: evicted on"), "{}", versions.stderr);
+    let _ = folder.cas("unpin emit_dog").ok();
+    let none = folder.cas("pins").ok();
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "nothing is pinned\n"));
+}
+
+#[test]
+fn gc_keeps_its_bounds_when_asked_to() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("gc --max-age 30d --keep-last 2 --save").ok();
+    let config = folder.read(".cas/config.toml");
+    assert!(config.contains("max_age = \"30d\"") && config.contains("keep_last = 2"), "{config}");
+    assert!(folder.cas("gc").ok().stdout.starts_with("nothing to collect"));
+}
+
+#[test]
+fn verify_finds_what_a_hand_has_changed_and_a_run_makes_it_again() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "solids:\n  big: {command: seq 1 20000, stdout: result}\n  \
+         sum: {inputs: {x: big}, command: \"wc -l < {{ inputs.x }}\", stdout: result}\n",
+    )]);
+    let _ = folder.cas("run").ok();
+    assert!(folder.cas("verify").ok().stdout.starts_with("nothing is wrong: "));
+    for entry in walk(&folder.path(".cas/blobs")) {
+        let metadata = entry.metadata().expect("it is there");
+        if metadata.len() > 1000 {
+            fs::remove_file(&entry).expect("root or not, the folder is ours");
+            fs::write(&entry, vec![b'x'; usize::try_from(metadata.len()).expect("it is small")])
+                .expect("ours, too");
+        }
+    }
+    let found = folder.cas("verify").code(1).stdout;
+    assert!(found.contains("is damaged") && found.contains("1 finding"), "{found}");
+    let again = folder.cas("run --all").ok();
+    assert_eq!(again.steps(), ["big"], "{}", again.transcript());
+    let _ = folder.cas("verify").ok();
+}
+
+#[test]
+fn a_lost_index_is_made_anew_and_nothing_runs_again() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    fs::remove_dir_all(folder.path(".cas/index")).expect("it is there");
+    let lost = folder.cas("versions").code(3);
+    assert!(lost.stderr.contains("cas verify --rebuild"), "{}", lost.stderr);
+    let rebuilt = folder.cas("verify --rebuild").ok().stdout;
+    assert!(rebuilt.starts_with("rebuilt the index: "), "{rebuilt}");
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 3 reused");
+}
+
+#[test]
+fn clean_removes_kept_failures_and_no_result() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "solids:\n  good: {command: echo fine, stdout: result}\n  bad: {command: exit 1, stdout: result}\n",
+    )]);
+    let _ = folder.cas("run -k").code(1);
+    assert!(folder.has(".cas/work/failed/1-bad"));
+    assert!(folder.cas("clean -n").ok().stdout.contains("would go: "));
+    assert!(folder.has(".cas/work/failed/1-bad"));
+    assert!(folder.cas("clean").ok().stdout.starts_with("gone: "));
+    assert!(!folder.has(".cas/work/failed/1-bad"));
+    assert_eq!(folder.cas("cat good").ok().stdout, "fine\n");
+    assert_eq!(folder.cas("clean").ok().stdout, "nothing to clean\n");
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("it is there") {
+        let path = entry.expect("entries can be read").path();
+        if path.is_dir() {
+            files.extend(walk(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}

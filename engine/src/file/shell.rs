@@ -587,16 +587,20 @@ impl Scan<'_> {
                 '\\' => {
                     (quoted, named) = (true, true);
                     end.extend(self.peek(1));
-                    self.at += 2;
+                    // A placeholder is left for the next turn, which refuses it.
+                    self.at += 1 + usize::from(self.peek(1).is_some());
                 }
                 '\'' | '"' => {
                     (quoted, named) = (true, true);
                     self.at += 1;
-                    while let Some(inner) = self.peek(0).filter(|inner| *inner != c) {
-                        end.push(inner);
+                    while let Some(inner) = self.items.get(self.at).copied() {
                         self.at += 1;
+                        match inner {
+                            Item::Char(inner) if inner == c => break,
+                            Item::Char(inner) => end.push(inner),
+                            Item::Hole(hole) => self.refuse(hole, Reason::HeredocEnd),
+                        }
                     }
-                    self.at += 1;
                 }
                 c => {
                     named = true;

@@ -127,3 +127,38 @@ pub(crate) struct NewRun {
     /// Chosen by whoever began it, so that a request that is repeated begins no second run.
     pub(crate) token: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::tables::{RECORD_VERSION, kind};
+
+    /// A variant's number is on disk: whoever changes one of these changes what old journals mean.
+    #[test]
+    fn the_numbers_of_changes_are_these() {
+        let trace = Trace::from_bytes([0; 32]);
+        let evicted = Evicted { at_ms: 0, why: String::new() };
+        let replacement =
+            Replacement { at_ms: 0, digests: Vec::new(), made_ms: 0, differs: false, lost_race: false };
+        let (rows, facts) = (Vec::new(), Vec::new());
+        let changes = [
+            (1, Change::Relink(NewRows { trace, at_ms: 0, rows, facts, history: None })),
+            (2, Change::Revived { trace }),
+            (4, Change::Unpin(Version::from_bytes([0; 32]))),
+            (6, Change::Evicted { traces: Vec::new(), runs: Vec::new(), evicted }),
+            (7, Change::Removed { traces: Vec::new(), runs: Vec::new() }),
+            (8, Change::Unnamed { blobs: Vec::new() }),
+            (9, Change::Lost { blobs: Vec::new() }),
+            (10, Change::Touched { at_ms: 0, traces: Vec::new(), reused: 0 }),
+            (11, Change::Noted { trace, replacement }),
+            (12, Change::Entries { family: 0, entries: Vec::new() }),
+            (13, Change::Blobs(NewBlobs::default())),
+        ];
+        for (number, change) in changes {
+            let bytes = codec::encode(kind::CHANGE, RECORD_VERSION, &change).expect("it encodes");
+            assert_eq!(bytes[codec::HEADER_BYTES], number, "{change:?}");
+            assert_eq!(codec::decode(kind::CHANGE, RECORD_VERSION, &bytes), Ok(change));
+        }
+    }
+}

@@ -684,3 +684,33 @@ impl Records {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_a_segment_is_this() {
+        let header = Header { number: 3, kind: KIND_SNAPSHOT, previous: 2 };
+        let bytes = header.to_bytes("0123456789abcdef0123456789abcdef");
+        let mut expected = b"cas journal\n".to_vec();
+        expected.extend_from_slice(&[1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+        expected.extend_from_slice(b"0123456789abcdef01234567");
+        assert_eq!(&bytes[..60], expected);
+        assert_eq!(bytes[60..], crc32fast::hash(&expected).to_le_bytes());
+        let back = Header::from_bytes(&bytes, "0123456789abcdef0123456789abcdef");
+        assert!(back.is_ok_and(|back| (back.number, back.kind, back.previous) == (3, KIND_SNAPSHOT, 2)));
+        let other = Header::from_bytes(&bytes, "ffff");
+        assert_eq!(other.err().as_deref(), Some("it belongs to another store"));
+    }
+
+    #[test]
+    fn positions_keep_their_order_in_bytes() {
+        let positions = [(0, 9), (1, 0), (1, 256), (2, 1)].map(|(segment, offset)| Position { segment, offset });
+        for pair in positions.windows(2) {
+            assert!(pair[0] < pair[1] && pair[0].to_bytes() < pair[1].to_bytes());
+        }
+        assert_eq!(Position::from_bytes(&positions[2].to_bytes()), Some(positions[2]));
+        assert_eq!(Position::from_bytes(&[0; 15]), None);
+    }
+}

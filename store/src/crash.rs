@@ -44,7 +44,7 @@ pub const POINTS: &[&str] = &[
     "commit.written",
     // A blob turns out to be wrong.
     "lose.begin",
-    "lose.moved",
+    "lose.forgotten",
     // An epoch ends.
     "sync.begin",
     "sync.files",

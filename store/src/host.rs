@@ -766,10 +766,11 @@ impl Core {
             }
             return Ok(());
         };
+        // The record goes first: a file without one is nothing, a record without its file looks like damage.
         crash::point("lose.begin");
-        self.files.quarantine(digest, &record, why)?;
-        crash::point("lose.moved");
-        self.write_one(&Change::Lost { blobs: vec![*digest] })
+        self.write_one(&Change::Lost { blobs: vec![*digest] })?;
+        crash::point("lose.forgotten");
+        self.files.quarantine(digest, &record, why).map(drop)
     }
 
     fn claim(&self, connection: u64, trace: Trace, wait_ms: u64) -> Result<Response, StoreError> {

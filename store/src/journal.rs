@@ -706,7 +706,8 @@ mod tests {
 
     #[test]
     fn positions_keep_their_order_in_bytes() {
-        let positions = [(0, 9), (1, 0), (1, 256), (2, 1)].map(|(segment, offset)| Position { segment, offset });
+        let positions =
+            [(0, 9), (1, 0), (1, 256), (2, 1)].map(|(segment, offset)| Position { segment, offset });
         for pair in positions.windows(2) {
             assert!(pair[0] < pair[1] && pair[0].to_bytes() < pair[1].to_bytes());
         }

@@ -21,6 +21,32 @@ const CHILD: &str = "CAS_TEST_CHILD_FOLDER";
 /// Results from here on may be collected.
 const GARBAGE: u32 = 1000;
 
+/// What happens once in a store's life, or once in this work.
+const ONCE: [&str; 22] = [
+    "folder.made",
+    "folder.filled",
+    "folder.format-written",
+    "stage.adopted",
+    "quarantine.before-rename",
+    "quarantine.after-rename",
+    "materialize.before-rename",
+    "lose.begin",
+    "lose.forgotten",
+    "sync.index",
+    "journal.segment-made",
+    "journal.segment-named",
+    "snapshot.rotated",
+    "snapshot.flushed",
+    "journal.snapshot-written",
+    "journal.snapshot-named",
+    "collect.ordered",
+    "rebuild.begin",
+    "rebuild.replayed",
+    "rebuild.flushed",
+    "rebuild.old-aside",
+    "rebuild.new-named",
+];
+
 fn len_of(number: u32) -> usize {
     if number.is_multiple_of(3) { 100 } else { 7_000 }
 }
@@ -56,15 +82,16 @@ fn work(folder: &Path) {
     let to = folder.join("given");
     let _ = fs::remove_dir_all(&to);
     store.materialize(&given, &to).expect("materialize");
-    fs::write(folder.join("adopted"), noise(91, 300_000)).expect("write");
+    fs::write(folder.join("adopted"), noise(91, 3_000_000)).expect("write");
     let staged = store.stage_file(&folder.join("adopted"), Take::Adopt).expect("stage");
     let mut adopted = commit_of(&store, GARBAGE + 2, b"");
     adopted.outputs[0].artifact = Some(artifact(&staged));
     adopted.staged = vec![staged];
     adopted.put = Put::Replace;
     store.commit(adopted).expect("commit");
-    // Enough for the index to be flushed.
-    for number in 0..18 {
+    // Enough for the index to be flushed, where that is what is looked at.
+    let flushes = std::env::var("CAS_CRASH_POINT").is_ok_and(|point| point.starts_with("sync.index"));
+    for number in 0..if flushes { 18 } else { 0 } {
         let mut large = commit_of(&store, GARBAGE + 10 + number, b"");
         large.provenance = vec![7; 1 << 20];
         large.put = Put::Replace;
@@ -136,6 +163,9 @@ fn a_process_may_die_at_every_point() {
     for point in cas_store::crash::POINTS {
         // At its first time in a new store, and later in one that has something in it.
         for times in [1, 2] {
+            if times == 2 && ONCE.contains(point) {
+                continue;
+            }
             let kit = Kit::new();
             if times == 2 {
                 assert!(run_child(kit.folder.path(), None), "{point}");
@@ -151,29 +181,5 @@ fn a_process_may_die_at_every_point() {
             check(&kit, point);
         }
     }
-    // These happen once in a store's life, or once in this work.
-    let once = [
-        "folder.made:2",
-        "folder.filled:2",
-        "folder.format-written:2",
-        "stage.adopted:2",
-        "quarantine.before-rename:2",
-        "quarantine.after-rename:2",
-        "materialize.before-rename:2",
-        "lose.begin:2",
-        "lose.moved:2",
-        "sync.index:2",
-        "snapshot.rotated:2",
-        "snapshot.flushed:2",
-        "journal.snapshot-written:2",
-        "journal.snapshot-named:2",
-        "collect.ordered:2",
-        "rebuild.begin:2",
-        "rebuild.replayed:2",
-        "rebuild.flushed:2",
-        "rebuild.old-aside:2",
-        "rebuild.new-named:2",
-    ];
-    never_passed.retain(|spec| !once.contains(&spec.as_str()));
     assert_eq!(never_passed, Vec::<String>::new(), "these were never passed");
 }

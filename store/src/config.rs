@@ -216,6 +216,7 @@ pub fn age_text(age: Duration) -> String {
 
 const DAY: u64 = 24 * 3600;
 
+#[derive(Debug)]
 struct Wrong {
     line: usize,
     what: String,
@@ -315,7 +316,7 @@ mod tests {
     }
 
     fn wrong(text: &str, line: usize, what: &str) {
-        let wrong = Config::parse(text).err().expect("it is not understood");
+        let wrong = Config::parse(text).expect_err("it is not understood");
         assert_eq!((wrong.line, wrong.what.as_str()), (line, what));
     }
 
@@ -360,7 +361,7 @@ mod tests {
     fn settings_are_read() {
         let text =
             "durability = \"strict\"\ninline_limit = \"1K\"\n\n[policy]\nmax_size = \"10G\"\nkeep_last = 3\n";
-        let config = Config::parse(text).ok().expect("it is understood");
+        let config = Config::parse(text).expect("it is understood");
         assert_eq!(config.durability, Durability::Strict);
         assert_eq!(config.inline_limit_bytes, 1024);
         assert_eq!(config.policy.max_size_bytes, Some(10 << 30));

@@ -302,19 +302,24 @@ impl Core {
     // Reading.
 
     fn lookup(&self, connection: u64, versions: &[Version]) -> Result<Vec<Option<Found>>, StoreError> {
-        let traces = self.index.rows(versions)?;
+        let traces = in_parts(versions, |part| self.index.rows(part))?;
         let mut wanted: Vec<Trace> = traces.iter().flatten().copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let found = self.find(&wanted)?;
+        let mut found = self.find(&wanted)?;
         self.lease(connection, found.iter().flatten());
-        Ok(traces
-            .into_iter()
-            .map(|trace| {
-                let at = wanted.binary_search(&trace?).ok()?;
-                found[at].clone()
-            })
-            .collect())
+        let place = |trace: &Trace| wanted.binary_search(trace).ok();
+        let mut left = vec![0u32; wanted.len()];
+        for at in traces.iter().flatten().filter_map(place) {
+            left[at] += 1;
+        }
+        let answers = traces.iter().map(|trace| {
+            let at = place(trace.as_ref()?)?;
+            // Most results are named by one row: the last one gets it without a copy.
+            left[at] -= 1;
+            if left[at] == 0 { found[at].take() } else { found[at].clone() }
+        });
+        Ok(answers.collect())
     }
 
     fn row(&self, connection: u64, version: &Version) -> Result<Option<(u16, Found)>, StoreError> {
@@ -326,7 +331,7 @@ impl Core {
 
     /// The present results of traces, with what is there of their bytes.
     pub(crate) fn find(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
-        let records = self.index.results(traces)?;
+        let records = in_parts(traces, |part| self.index.results(part))?;
         let mut digests: Vec<Digest> = records.iter().flatten().flat_map(apply::digests).flatten().collect();
         digests.sort_unstable();
         digests.dedup();
@@ -350,7 +355,7 @@ impl Core {
 
     /// For each digest: whether its bytes are there.
     fn presence(&self, digests: &[Digest]) -> Result<Vec<bool>, StoreError> {
-        let rows = self.index.blob_rows(digests)?;
+        let rows = in_parts(digests, |part| self.index.blob_rows(part))?;
         let mut present = vec![false; digests.len()];
         let mut files = Vec::new();
         for (at, row) in rows.iter().enumerate() {
@@ -956,6 +961,30 @@ impl Core {
 
 fn opaque(facts: Vec<(Version, Opaque)>) -> Vec<(Version, Vec<u8>)> {
     facts.into_iter().map(|(version, fact)| (version, fact.0)).collect()
+}
+
+/// Does something for many keys, by several threads where there are enough of them.
+fn in_parts<K: Sync, T: Send>(
+    keys: &[K],
+    work: impl Fn(&[K]) -> Result<Vec<T>, StoreError> + Sync,
+) -> Result<Vec<T>, StoreError> {
+    const PART: usize = 4096;
+    let threads = match keys.len() / PART {
+        0 | 1 => return work(keys),
+        parts => std::thread::available_parallelism().map_or(1, usize::from).min(8).min(parts),
+    };
+    let share = keys.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = keys.chunks(share).map(|part| scope.spawn(|| work(part))).collect();
+        let mut all = Vec::with_capacity(keys.len());
+        for part in parts {
+            match part.join() {
+                Ok(done) => all.extend(done?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(all)
+    })
 }
 
 /// A limit of a message as a length.

@@ -143,6 +143,12 @@ impl Family {
     }
 }
 
+/// Is given a key and its value, and says whether to go on.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
+
+/// Is given the place of a key among those that were asked for, and its value.
+pub(crate) type Read<'a, T> = &'a mut dyn FnMut(usize, &[u8]) -> Result<T, StoreError>;
+
 /// The open index.
 pub(crate) struct Index {
     db: DB,
@@ -206,25 +212,39 @@ impl Index {
         family: Family,
         keys: &[K],
     ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        let mut values = Vec::with_capacity(keys.len());
+        self.get_each(family, keys, &mut |_, value| Ok(value.to_vec()))
+    }
+
+    /// What `read` makes of the values under many keys, in the order of the keys; it is given the place of
+    /// the key and the value, which is not copied.
+    pub(crate) fn get_each<K: AsRef<[u8]>, T>(
+        &self,
+        family: Family,
+        keys: &[K],
+        read: Read<'_, T>,
+    ) -> Result<Vec<Option<T>>, StoreError> {
+        // In the order of the index, neighbours share blocks and a call stays in one region.
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        if !keys.is_sorted_by(|a, b| a.as_ref() <= b.as_ref()) {
+            order.sort_unstable_by(|a, b| keys[*a].as_ref().cmp(keys[*b].as_ref()));
+        }
+        let mut values: Vec<Option<T>> = Vec::new();
+        values.resize_with(keys.len(), || None);
         // RocksDB pins the blocks of one call together: bounded calls bound the memory.
-        for keys in keys.chunks(4096) {
-            let found = self.db.batched_multi_get_cf(self.handle(family), keys, false);
-            for value in found {
-                let value = value.map_err(|error| failure(&self.root, &error))?;
-                values.push(value.map(|bytes| bytes.to_vec()));
+        for part in order.chunks(1024) {
+            let sorted = part.iter().map(|at| keys[*at].as_ref());
+            let found = self.db.batched_multi_get_cf(self.handle(family), sorted, true);
+            for (at, value) in part.iter().zip(found) {
+                if let Some(bytes) = value.map_err(|error| failure(&self.root, &error))? {
+                    values[*at] = Some(read(*at, &bytes)?);
+                }
             }
         }
         Ok(values)
     }
 
     /// Walks over the keys from `from` on (itself included) in their order, until `each` says no more.
-    pub(crate) fn scan(
-        &self,
-        family: Family,
-        from: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn scan(&self, family: Family, from: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         self.scan_with(family, from, ReadOptions::default(), each)
     }
 
@@ -233,7 +253,7 @@ impl Index {
         &self,
         family: Family,
         prefix: &[u8],
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+        each: Each<'_>,
     ) -> Result<(), StoreError> {
         self.scan(family, prefix, &mut |key, value| {
             if key.starts_with(prefix) { each(key, value) } else { Ok(false) }
@@ -245,7 +265,7 @@ impl Index {
         &self,
         family: Family,
         before: Option<&[u8]>,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+        each: Each<'_>,
     ) -> Result<(), StoreError> {
         let mode = match before {
             Some(key) => IteratorMode::From(key, Direction::Reverse),
@@ -309,7 +329,7 @@ impl Index {
         family: Family,
         from: &[u8],
         options: ReadOptions,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+        each: Each<'_>,
     ) -> Result<(), StoreError> {
         let walk = self.db.iterator_cf_opt(
             self.handle(family),
@@ -346,11 +366,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     /// Walks over a whole family.
-    pub(crate) fn scan(
-        &self,
-        family: Family,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn scan(&self, family: Family, each: Each<'_>) -> Result<(), StoreError> {
         let mut options = ReadOptions::default();
         options.set_snapshot(&self.snapshot);
         // A walk over everything would push out of the cache what is in use.
@@ -387,7 +403,7 @@ const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// How much a family may hold in memory before RocksDB would flush by itself. The host flushes long
 /// before (see `durable.rs`), because only it knows that the journal is on disk.
-const WRITE_BUFFER_BYTES: usize = 128 * 1024 * 1024;
+const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Options of the whole index, each with its reason.
 fn options(expect: Expect) -> Result<Options, rocksdb::Error> {
@@ -416,6 +432,9 @@ fn options(expect: Expect) -> Result<Options, rocksdb::Error> {
     options.set_max_subcompactions(1);
     // A scan's or a drop's clean-up does not unlink files in the caller's thread.
     options.set_avoid_unnecessary_blocking_io(true);
+    // There is one writer at a time: what lets several insert at once only costs it.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
     options.set_paranoid_checks(true);
     options.set_allow_mmap_reads(false);
     options.set_allow_mmap_writes(false);
@@ -436,6 +455,9 @@ fn family_options(family: Family, cache: &Cache) -> Options {
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_max_write_buffer_number(2);
+    // The same for what is not on disk yet: a filter of half a megabyte, touched as it fills.
+    options.set_memtable_prefix_bloom_ratio(0.008);
+    options.set_memtable_whole_key_filtering(true);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_compression_type(if family.compresses() {
         DBCompressionType::Zstd

@@ -172,14 +172,9 @@ impl Index {
 
     /// The traces that rows name, in order.
     pub(crate) fn rows(&self, versions: &[Version]) -> Result<Vec<Option<Trace>>, StoreError> {
-        let values = self.get_many(Family::Rows, versions)?;
-        versions
-            .iter()
-            .zip(values)
-            .map(|(version, value)| {
-                value.map(|bytes| Ok(self.decode_row(version.as_bytes(), &bytes)?.0)).transpose()
-            })
-            .collect()
+        self.get_each(Family::Rows, versions, &mut |at, value| {
+            Ok(self.decode_row(versions[at].as_bytes(), value)?.0)
+        })
     }
 
     /// A row from its bytes: trace and place among the outputs.
@@ -198,12 +193,9 @@ impl Index {
 
     /// The results of traces, in order.
     pub(crate) fn results(&self, traces: &[Trace]) -> Result<Vec<Option<ResultRecord>>, StoreError> {
-        let values = self.get_many(Family::Results, traces)?;
-        traces
-            .iter()
-            .zip(values)
-            .map(|(trace, value)| value.map(|bytes| self.decode_result(trace.as_bytes(), &bytes)).transpose())
-            .collect()
+        self.get_each(Family::Results, traces, &mut |at, value| {
+            self.decode_result(traces[at].as_bytes(), value)
+        })
     }
 
     /// A result's record from its bytes; `key` is for the message.
@@ -213,14 +205,9 @@ impl Index {
 
     /// What is recorded of blobs, in order, without the bytes of inline ones.
     pub(crate) fn blob_rows(&self, digests: &[Digest]) -> Result<Vec<Option<BlobRow>>, StoreError> {
-        let values = self.get_many(Family::Blobs, digests)?;
-        digests
-            .iter()
-            .zip(values)
-            .map(|(digest, value)| {
-                value.map(|bytes| self.decode(kind::BLOB, "blob", digest.as_bytes(), &bytes)).transpose()
-            })
-            .collect()
+        self.get_each(Family::Blobs, digests, &mut |at, value| {
+            self.decode(kind::BLOB, "blob", digests[at].as_bytes(), value)
+        })
     }
 
     /// What is recorded of one blob, without its bytes.

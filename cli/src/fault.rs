@@ -14,7 +14,9 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     let backtrace = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
-        let what = info.payload_as_str().unwrap_or("panic");
+        let text = info.payload().downcast_ref::<&str>().copied();
+        let what =
+            text.or_else(|| info.payload().downcast_ref::<String>().map(String::as_str)).unwrap_or("panic");
         *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{what}{place}"));
         if backtrace {
             usual(info);

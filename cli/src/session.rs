@@ -27,6 +27,8 @@ use crate::report::lines::Detail;
 const PIPELINE_FILE: &str = "pipeline.yaml";
 /// The name of a store where nothing else is said.
 const STORE: &str = ".cas";
+/// Where digests of project files are kept between runs, in the store's folder.
+const STAT_CACHE: &str = "stat-cache";
 /// How long a store is waited for where nothing else is said.
 const WAIT: Duration = Duration::from_secs(600);
 
@@ -331,7 +333,7 @@ impl Session {
         let how = Measure {
             environment: &world.environment,
             store: Some(self.choice.dir.clone()),
-            cache: self.memo.store().map(|store| store.dir().to_owned()),
+            cache: self.memo.store().map(|store| store.dir().join(STAT_CACHE)),
         };
         let measures =
             source::measure(&self.graph, &steps, &how).map_err(|error| self.texts.explain(error))?;

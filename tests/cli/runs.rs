@@ -83,10 +83,10 @@ fn a_failure_is_told_with_its_output_and_where_to_look_and_the_code_is_1() {
 $ cas run -k -j 1
 0 reused, 1 ran, 1 failed, 1 skipped, [time]
 ! run 1 of fails: 3 steps to run
-! ran       good  [time]
 ! failed    bad  [time]: exit status 3
 !   | something is wrong
 !   its folder is kept: .cas/work/failed/1-bad (run.sh repeats it)
+! ran       good  [time]
 [1]
 ",
     );

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// A folder of a test's own, removed when it is dropped.
-pub struct Folder {
+pub(crate) struct Folder {
     root: tempfile::TempDir,
     variables: BTreeMap<String, String>,
 }
@@ -23,21 +23,21 @@ pub struct Folder {
 /// What a program left.
 #[must_use]
 #[derive(Debug, Clone)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// The words it was called with.
-    pub line: String,
+    pub(crate) line: String,
     /// What it wrote to stdout, as it is.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// What it wrote to stderr, as it is.
-    pub stderr: String,
+    pub(crate) stderr: String,
     /// Its exit code; 128 and the signal's number where a signal ended it.
-    pub code: i32,
+    pub(crate) code: i32,
     root: PathBuf,
 }
 
 impl Folder {
     /// An empty folder.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = tempfile::Builder::new().prefix("cas-test-").tempdir().expect("a folder for the test");
         let folder = Self { root, variables: BTreeMap::new() };
         fs::create_dir_all(folder.home()).expect("a home in it");
@@ -46,7 +46,7 @@ impl Folder {
     }
 
     /// A folder with these files.
-    pub fn with(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn with(files: &[(&str, &str)]) -> Self {
         let folder = Self::new();
         for (path, text) in files {
             folder.write(path, text);
@@ -55,12 +55,12 @@ impl Folder {
     }
 
     /// Sets a variable for every program that is run from now on.
-    pub fn variable(&mut self, name: &str, value: &str) {
+    pub(crate) fn variable(&mut self, name: &str, value: &str) {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
     /// A path in the project.
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.path().join("project").join(path)
     }
 
@@ -69,30 +69,30 @@ impl Folder {
     }
 
     /// Writes a file, and the folders that it stands in.
-    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().expect("a file stands in a folder")).expect("folders can be made");
         fs::write(path, text).expect("files can be written");
     }
 
     /// Writes an executable file.
-    pub fn write_executable(&self, path: &str, text: &str) {
+    pub(crate) fn write_executable(&self, path: &str, text: &str) {
         self.write(path, text);
         fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).expect("its mode can be set");
     }
 
     /// The text of a file.
-    pub fn read(&self, path: &str) -> String {
+    pub(crate) fn read(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_else(|error| panic!("`{path}`: {error}"))
     }
 
     /// Whether something stands there.
-    pub fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         self.path(path).symlink_metadata().is_ok()
     }
 
     /// The names in a folder, sorted.
-    pub fn names(&self, path: &str) -> Vec<String> {
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(self.path(path))
             .unwrap_or_else(|error| panic!("`{path}`: {error}"))
             .map(|entry| entry.expect("entries can be read").file_name().to_string_lossy().into_owned())
@@ -102,12 +102,12 @@ impl Folder {
     }
 
     /// Runs `cas` with the words of a line.
-    pub fn cas(&self, line: &str) -> Ran {
+    pub(crate) fn cas(&self, line: &str) -> Ran {
         self.cas_in("", line)
     }
 
     /// The same, in a folder of the project.
-    pub fn cas_in(&self, dir: &str, line: &str) -> Ran {
+    pub(crate) fn cas_in(&self, dir: &str, line: &str) -> Ran {
         let words = words(line);
         let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_cas")));
         command.current_dir(self.path(dir)).args(&words);
@@ -115,7 +115,7 @@ impl Folder {
     }
 
     /// A program to run in the project, with the folder's environment and nothing else of this process's.
-    pub fn command(&self, program: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .current_dir(self.path(""))
@@ -131,7 +131,7 @@ impl Folder {
     }
 
     /// What such a program left.
-    pub fn ran(&self, line: String, output: &Output) -> Ran {
+    pub(crate) fn ran(&self, line: String, output: &Output) -> Ran {
         let code = output.status.code().or_else(|| output.status.signal().map(|signal| 128 + signal));
         Ran {
             line,
@@ -145,35 +145,35 @@ impl Folder {
 
 impl Ran {
     /// Asserts that it was done, and gives it back.
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         self.code(0)
     }
 
     /// Asserts its exit code, and gives it back.
-    pub fn code(self, code: i32) -> Self {
+    pub(crate) fn code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}", self.transcript());
         self
     }
 
     /// The last line of stdout.
-    pub fn last_line(&self) -> &str {
+    pub(crate) fn last_line(&self) -> &str {
         self.stdout.lines().last().unwrap_or("")
     }
 
     /// The last line of stdout without the time that it ends in: `3 reused, 0 ran`.
-    pub fn counts(&self) -> &str {
+    pub(crate) fn counts(&self) -> &str {
         self.last_line().rsplit_once(", ").map_or("", |(counts, _)| counts)
     }
 
     /// The steps that ran, by the lines that say so, in order.
-    pub fn steps(&self) -> Vec<&str> {
+    pub(crate) fn steps(&self) -> Vec<&str> {
         let ran = self.stderr.lines().filter_map(|line| line.strip_prefix("ran "));
         ran.filter_map(|line| line.split_whitespace().next()).collect()
     }
 
     /// What a person would see: the line, stdout, stderr (marked), and the code if it is not 0. What differs from run
     /// to run is redacted.
-    pub fn transcript(&self) -> String {
+    pub(crate) fn transcript(&self) -> String {
         let mut text = format!("$ {}\n", self.line);
         text.push_str(&self.stdout);
         for line in self.stderr.lines() {
@@ -187,7 +187,7 @@ impl Ran {
 
     /// Asserts what a person would see.
     #[track_caller]
-    pub fn shows(self, expected: &str) {
+    pub(crate) fn shows(self, expected: &str) {
         let found = self.transcript();
         let expected = expected.trim_start_matches('\n');
         assert!(

@@ -69,11 +69,11 @@ pub(crate) fn get(world: &mut World, args: &GetArgs) -> Result<Code, Failure> {
         path,
     );
     // All or nothing, as far as can be told before: half of what was asked for is in the way of the next try.
-    if !args.overwrite {
-        if let Some(target) = targets.iter().find(|target| target.symlink_metadata().is_ok()) {
-            return Err(Failure::usage(format!("`{}` exists already", target.display()))
-                .hint("--overwrite replaces it"));
-        }
+    let taken = targets.iter().find(|target| !args.overwrite && target.symlink_metadata().is_ok());
+    if let Some(target) = taken {
+        return Err(
+            Failure::usage(format!("`{}` exists already", target.display())).hint("--overwrite replaces it")
+        );
     }
     let mut got = Vec::new();
     for ((item, artifact), target) in stored.iter().zip(&targets) {

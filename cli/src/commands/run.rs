@@ -138,7 +138,7 @@ fn cores() -> usize {
 /// How much memory there is for steps that say how much they need.
 fn memory() -> Option<u64> {
     let system = rustix::system::sysinfo();
-    u64::from(system.mem_unit).checked_mul(u64::try_from(system.totalram).ok()?)
+    u64::from(system.mem_unit).checked_mul(system.totalram)
 }
 
 fn look(world: &World) -> Look {

@@ -109,7 +109,7 @@ impl Progress {
         let so_far = now.saturating_duration_since(self.first_start?).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let seconds = so_far * to_do as f64 / self.settled as f64;
-        (seconds >= 1.0 && seconds < 1e9).then(|| Duration::from_secs_f64(seconds))
+        (1.0..1e9).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
     }
 
     /// What is going on, in a line.

@@ -23,8 +23,8 @@ pub(crate) fn duration(time: Duration) -> String {
     };
     let seconds = seconds.max(60);
     match seconds {
-        ..3600 => two(seconds / 60, "min", seconds % 60, "s"),
-        ..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        0..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
         _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
     }
 }
@@ -71,7 +71,7 @@ pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -177,6 +177,7 @@ pub fn run_with(
         logs: Vec::new(),
         tell,
     };
+    coordinator.only_certain();
     coordinator.settled_before();
     let mut published = coordinator.execute();
     // What is put into the project may turn out damaged only then: its step runs again, in the same run.
@@ -296,6 +297,16 @@ struct Floor {
 }
 
 impl Coordinator<'_> {
+    /// Steps whose content is on record, and whose bytes only steps would need that may turn out unchanged, are
+    /// not run for that: whoever really runs takes them back in.
+    fn only_certain(&mut self) {
+        for state in &mut self.states {
+            if state.to_run && state.may_be_unchanged && state.why == Some(Why::Bytes) {
+                (state.to_run, state.may_be_unchanged, state.why) = (false, false, None);
+            }
+        }
+    }
+
     /// Tells the steps that have their outcome before anything runs.
     fn settled_before(&mut self) {
         let held = self.held();
@@ -498,10 +509,8 @@ impl Coordinator<'_> {
             }
             let mut missing = None;
             self.plan.graph.each_input(step, &mut |output| {
-                let above = &self.states[output.step.0 as usize];
                 let may = self.named.as_ref().is_none_or(|named| named.contains(&output.step));
-                if !may && !(above.settled && (above.absent(output.output) || above.has_bytes(output.output)))
-                {
+                if !may && !self.states[output.step.0 as usize].settled {
                     missing.get_or_insert(output);
                 }
             });

@@ -1,0 +1,933 @@
+//! Memoization, by what ran: each story says which steps were executed, in order, and then that nothing is left
+//! to do. Steps are executed by a fake that counts, fails and changes its mind where it is told to; the store,
+//! the plan and the run are real.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cas_engine::config::RunConfig;
+use cas_engine::event::{Event, Outcome};
+use cas_engine::execute::{
+    Attempt, Attempted, Cancel, Cause, Content, Execute, Failure, Produced, Stop, folder,
+};
+use cas_engine::file;
+use cas_engine::graph::{Graph, StepId};
+use cas_engine::memo::{Memo, Resolved, Wanted};
+use cas_engine::plan::Plan;
+use cas_engine::run::{RunOptions, RunReport, now_ms, run_with};
+use cas_engine::source::{Environment, Measure, measure};
+use cas_store::{Create, Open, Store};
+
+/// Executes steps by writing what they are and what they were given; everything else is as told.
+#[derive(Default)]
+struct Fake {
+    ran: Mutex<Vec<String>>,
+    orders: Mutex<Orders>,
+}
+
+#[derive(Default)]
+struct Orders {
+    /// `step.output` or `step`: what it holds instead; `#` in it counts up with each execution.
+    content: BTreeMap<String, String>,
+    /// How often a step fails before it succeeds.
+    fails: BTreeMap<String, u32>,
+    /// Optional outputs that are not made.
+    absent: BTreeSet<String>,
+    /// Files that a step changes while it runs.
+    writes: BTreeMap<String, (PathBuf, String)>,
+    /// A step that stops the run.
+    stops: Option<String>,
+    count: u32,
+}
+
+impl Execute for Fake {
+    fn execute(&self, attempt: &Attempt<'_>) -> Attempted {
+        self.ran.lock().unwrap().push(attempt.step.to_owned());
+        let mut orders = self.orders.lock().unwrap();
+        orders.count += 1;
+        if let Some((path, text)) = orders.writes.remove(attempt.step) {
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, text).unwrap();
+        }
+        let failure = |cause, message: &str| Attempted {
+            outcome: Err(Failure { cause, message: message.to_owned(), hint: None }),
+            elapsed: Duration::from_millis(3),
+        };
+        if orders.stops.as_deref() == Some(attempt.step) {
+            attempt.cancel.request(Stop::Gently);
+            return failure(Cause::Cancelled, "stopped");
+        }
+        if let Some(left) = orders.fails.get_mut(attempt.step)
+            && *left > 0
+        {
+            *left -= 1;
+            fs::write(attempt.log, "it did not work\n").unwrap();
+            return failure(Cause::Exit(1), "exit status 1");
+        }
+        let mut given = Vec::new();
+        for input in attempt.inputs {
+            given.push(match &input.content {
+                Content::File => read(&folder::input(attempt.folder, &input.file_name)),
+                Content::FanIn(count) => (0..*count)
+                    .map(|index| read(&folder::fan_in(attempt.folder, &input.name, index)))
+                    .collect::<Vec<_>>()
+                    .join("+"),
+                Content::Gather(labels) => labels
+                    .iter()
+                    .map(|label| {
+                        let part = folder::gathered(attempt.folder, &input.name, label, "");
+                        format!("{label}={}", read(&part))
+                    })
+                    .collect::<Vec<_>>()
+                    .join("+"),
+                Content::Value(value) => value.to_string(),
+                Content::Project { measured, .. } => read(&measured.files.files[0].from),
+                Content::Absent | Content::Bytes(_) | Content::Many(_) | Content::Path(_) => {
+                    panic!("not given to commands")
+                }
+            });
+        }
+        let config: Vec<String> =
+            attempt.config.values.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let count = orders.count.to_string();
+        let produced = attempt.solid.outputs.iter().map(|output| {
+            let name = format!("{}.{}", attempt.step, output.name);
+            if orders.absent.contains(&name) {
+                return Produced::Absent;
+            }
+            let told = orders.content.get(&name).or_else(|| orders.content.get(attempt.step));
+            let text = match told {
+                Some(text) => text.replace('#', &count),
+                None => format!("{}({})[{}]", attempt.solid.name, given.join(","), config.join(",")),
+            };
+            Produced::Bytes(text.into_bytes())
+        });
+        Attempted { outcome: Ok(produced.collect()), elapsed: Duration::from_millis(3) }
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+/// A project with a pipeline and a store.
+struct Kit {
+    project: tempfile::TempDir,
+    yaml: String,
+    fake: Fake,
+    events: Vec<Event>,
+    jobs: usize,
+    keep_going: bool,
+    overwrite: bool,
+    wanted: Vec<&'static str>,
+    force: Vec<&'static str>,
+    only: bool,
+    all: bool,
+    set: Vec<&'static str>,
+    open: Option<Store>,
+}
+
+impl Kit {
+    fn new(yaml: &str) -> Self {
+        Self {
+            project: tempfile::tempdir().unwrap(),
+            yaml: yaml.to_owned(),
+            fake: Fake::default(),
+            events: Vec::new(),
+            jobs: 1,
+            keep_going: false,
+            overwrite: false,
+            wanted: Vec::new(),
+            force: Vec::new(),
+            only: false,
+            all: false,
+            set: Vec::new(),
+            open: None,
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.project.path().join(path)
+    }
+
+    fn store(&mut self) -> Store {
+        let dir = self.path(".cas");
+        let open = || {
+            Store::open(
+                &dir,
+                Open {
+                    create: Create::IfAbsent,
+                    wait: Duration::from_secs(10),
+                    owner: "a test".to_owned(),
+                    on_wait: &mut |_| {},
+                },
+            )
+            .unwrap()
+        };
+        self.open.get_or_insert_with(open).clone()
+    }
+
+    fn graph(&self) -> Graph {
+        let parsed = file::pipeline(Path::new("pipeline.yaml"), &self.yaml, &mut |_| unreachable!());
+        let mut pipeline = parsed.unwrap_or_else(|wrong| panic!("{wrong:?}"));
+        pipeline.folder = self.project.path().to_owned();
+        let mut config = RunConfig::default();
+        for set in &self.set {
+            file::set(&pipeline, set, &mut config).unwrap();
+        }
+        Graph::new(Arc::new(pipeline), None, &config).unwrap_or_else(|wrong| panic!("{wrong:?}"))
+    }
+
+    fn plan(&mut self) -> (Plan, Memo, Wanted) {
+        let store = self.store();
+        let graph = self.graph();
+        let select = |names: &[&str]| -> Vec<StepId> {
+            names.iter().flat_map(|name| graph.select(name).unwrap()).collect()
+        };
+        let wanted = Wanted {
+            steps: select(&self.wanted),
+            all: self.all,
+            force: select(&self.force),
+            only: self.only,
+            at_ms: now_ms(),
+        };
+        let steps =
+            if wanted.steps.is_empty() { graph.ids().collect() } else { graph.closure(&wanted.steps) };
+        let environment = Environment::default();
+        let how = Measure { environment: &environment, store: Some(self.path(".cas")), cache: None };
+        let measures = measure(&graph, &steps, &how).unwrap();
+        (Plan::new(Arc::new(graph), Arc::new(measures), steps), Memo::new(store), wanted)
+    }
+
+    fn run(&mut self) -> RunReport {
+        let (plan, memo, wanted) = self.plan();
+        let options = RunOptions {
+            wanted,
+            jobs: self.jobs,
+            memory: None,
+            limits: BTreeMap::new(),
+            keep_going: self.keep_going,
+            show_output: false,
+            overwrite: self.overwrite,
+            environment: Environment::default(),
+            cancel: Arc::new(Cancel::default()),
+            command_line: vec!["cas".to_owned(), "run".to_owned()],
+            home: None,
+        };
+        self.events.clear();
+        let events = &mut self.events;
+        run_with(&plan, &memo, &options, &self.fake, &mut |event| events.push(event.clone())).unwrap()
+    }
+
+    /// Runs, and gives what ran.
+    fn ran(&mut self) -> Vec<String> {
+        self.fake.ran.lock().unwrap().clear();
+        self.run();
+        self.fake.ran.lock().unwrap().clone()
+    }
+
+    /// Runs, and gives what became of each step, in the order of the plan: `a: ran`.
+    fn outcomes(&mut self) -> Vec<String> {
+        let report = self.run();
+        let graph = self.graph();
+        report
+            .outcomes
+            .iter()
+            .map(|(step, outcome)| format!("{}: {}", graph.step_name(*step), outcome.word()))
+            .collect()
+    }
+
+    fn resolve(&mut self) -> (Plan, Resolved) {
+        let (plan, memo, wanted) = self.plan();
+        let resolved = memo.resolve(&plan, &wanted).unwrap();
+        (plan, resolved)
+    }
+
+    /// The table of `cas versions`, without the versions.
+    fn statuses(&mut self) -> Vec<String> {
+        let (plan, resolved) = self.resolve();
+        let mut rows = Vec::new();
+        for &step in &plan.steps {
+            for output in 0..plan.graph.solid(step).outputs.len() {
+                let output = cas_engine::graph::OutputId { step, output: u16::try_from(output).unwrap() };
+                let status = resolved.status(&plan, output).word();
+                rows.push(format!("{}: {status}", plan.graph.output_name(output)));
+            }
+        }
+        rows
+    }
+
+    /// The bytes of an output as the store has them, `None` where they are not there.
+    fn bytes(&mut self, output: &str) -> Option<String> {
+        let (plan, resolved) = self.resolve();
+        let output = plan.graph.select_outputs(output).unwrap()[0];
+        let digest = resolved.artifact(output)?.digest;
+        let bytes = self.store().bytes(&digest).ok()?;
+        Some(String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    /// Takes the bytes of an output away.
+    fn lose(&mut self, output: &str) {
+        let (plan, resolved) = self.resolve();
+        let output = plan.graph.select_outputs(output).unwrap()[0];
+        let digest = resolved.artifact(output).unwrap().digest;
+        self.store().quarantine(&digest, "a test").unwrap();
+    }
+
+    fn replace(&mut self, from: &str, to: &str) {
+        assert!(self.yaml.contains(from), "{from}");
+        self.yaml = self.yaml.replace(from, to);
+    }
+
+    fn says(&self, step: &str, text: &str) {
+        self.fake.orders.lock().unwrap().content.insert(step.to_owned(), text.to_owned());
+    }
+
+    fn fails(&self, step: &str, times: u32) {
+        self.fake.orders.lock().unwrap().fails.insert(step.to_owned(), times);
+    }
+
+    fn warnings(&self) -> Vec<&str> {
+        let text = |event: &'_ Event| match event {
+            Event::Warning { text } => Some(text.clone().leak() as &str),
+            _ => None,
+        };
+        self.events.iter().filter_map(text).collect()
+    }
+
+    fn failure(&self, step: &str) -> String {
+        let failure = self.events.iter().find_map(|event| match event {
+            Event::StepFinished { step: name, failure: Some(report), .. } if name == step => {
+                Some(report.failure.message.clone())
+            }
+            _ => None,
+        });
+        failure.unwrap_or_default()
+    }
+}
+
+const NOTHING: [&str; 0] = [];
+
+/// a → b → c.
+const CHAIN: &str = r#"
+pipeline: chain
+solids:
+  a: {version: "1", command: "true"}
+  b: {version: "1", command: "true", inputs: {x: a}}
+  c: {version: "1", command: "true", inputs: {x: b}}
+"#;
+
+/// Two steps below one with two outputs, and one below both.
+const SPLIT: &str = r#"
+pipeline: split
+solids:
+  split: {version: "1", command: "true", outputs: [train, test]}
+  fit: {version: "1", command: "true", inputs: {x: split.train}}
+  score: {version: "1", command: "true", inputs: {model: fit, x: split.test}}
+"#;
+
+#[test]
+fn what_ran_once_does_not_run_again() {
+    let mut kit = Kit::new(CHAIN);
+    assert_eq!(
+        kit.statuses(),
+        ["a.result: to-be-recomputed", "b.result: to-be-recomputed", "c.result: to-be-recomputed"]
+    );
+    assert_eq!(kit.ran(), ["a", "b", "c"]);
+    assert_eq!(kit.statuses(), ["a.result: stored", "b.result: stored", "c.result: stored"]);
+    assert_eq!(kit.ran(), NOTHING);
+    assert_eq!(kit.outcomes(), ["a: reused", "b: reused", "c: reused"]);
+    assert_eq!(kit.bytes("c").unwrap(), "c(b(a()[])[])[]");
+}
+
+#[test]
+fn a_store_that_is_opened_again_still_knows() {
+    let mut kit = Kit::new(CHAIN);
+    assert_eq!(kit.ran(), ["a", "b", "c"]);
+    kit.open = None;
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn a_changed_step_runs_with_all_below_it_and_going_back_runs_nothing() {
+    let mut kit = Kit::new(CHAIN);
+    kit.ran();
+    kit.replace(r#"b: {version: "1""#, r#"b: {version: "2""#);
+    kit.says("b", "another");
+    assert_eq!(
+        kit.statuses(),
+        ["a.result: stored", "b.result: to-be-recomputed", "c.result: to-be-recomputed"]
+    );
+    assert_eq!(kit.ran(), ["b", "c"]);
+    assert_eq!(kit.ran(), NOTHING);
+    kit.replace(r#"b: {version: "2""#, r#"b: {version: "1""#);
+    assert_eq!(kit.statuses(), ["a.result: stored", "b.result: stored", "c.result: stored"]);
+    assert_eq!(kit.ran(), NOTHING);
+    assert_eq!(kit.bytes("c").unwrap(), "c(b(a()[])[])[]");
+}
+
+#[test]
+fn a_change_that_changes_no_content_stops_there() {
+    let mut kit = Kit::new(CHAIN);
+    kit.ran();
+    kit.replace(r#"a: {version: "1""#, r#"a: {version: "2""#);
+    let (_, resolved) = kit.resolve();
+    let may_be_unchanged: Vec<bool> = resolved.states.iter().map(|state| state.may_be_unchanged).collect();
+    assert_eq!(may_be_unchanged, [false, true, true]);
+    assert_eq!(kit.ran(), ["a"]);
+    // Their rows were linked to the results that were there: now they are plain hits.
+    assert_eq!(kit.outcomes(), ["a: reused", "b: reused", "c: reused"]);
+    kit.replace(r#"a: {version: "2""#, r#"a: {version: "3""#);
+    assert_eq!(kit.outcomes(), ["a: ran", "b: unchanged", "c: unchanged"]);
+}
+
+#[test]
+fn a_failure_skips_what_is_below_and_the_next_run_resumes() {
+    let mut kit = Kit::new(CHAIN);
+    kit.fails("b", 1);
+    assert_eq!(kit.outcomes(), ["a: ran", "b: failed", "c: skipped"]);
+    assert_eq!(kit.failure("b"), "exit status 1");
+    assert_eq!(kit.ran(), ["b", "c"]);
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn keep_going_runs_what_does_not_depend_on_the_failure() {
+    let yaml = r#"
+pipeline: wide
+solids:
+  a: {version: "1", command: "true"}
+  b: {version: "1", command: "true", inputs: {x: a}}
+  c: {version: "1", command: "true", config: {n: {type: int, default: 1}}}
+  d: {version: "1", command: "true", inputs: {x: c}}
+"#;
+    let mut kit = Kit::new(yaml);
+    kit.fails("a", 2);
+    assert_eq!(kit.outcomes(), ["a: failed", "b: skipped", "c: cancelled", "d: cancelled"]);
+    kit.keep_going = true;
+    assert_eq!(kit.outcomes(), ["a: failed", "b: skipped", "c: ran", "d: ran"]);
+    assert_eq!(kit.ran(), ["a", "b"]);
+}
+
+#[test]
+fn a_failed_attempt_is_tried_again_and_its_log_is_kept() {
+    let mut kit = Kit::new(
+        "
+pipeline: p
+solids:
+  a: {version: '1', command: 'true', retries: 1}
+",
+    );
+    kit.fails("a", 1);
+    assert_eq!(kit.ran(), ["a", "a"]);
+    let memo = Memo::new(kit.store());
+    let (_, record) = memo.runs(None, 1).unwrap().remove(0);
+    let step = &record.steps[0];
+    assert_eq!((step.outcome, step.attempts.len()), (Outcome::Ran, 2));
+    assert_eq!(step.attempts[0].failure.as_ref().unwrap().message, "exit status 1");
+    let log = kit.store().bytes(&step.attempts[0].log.unwrap()).unwrap();
+    assert_eq!(&*log, b"it did not work\n");
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn a_failed_folder_is_kept_and_told() {
+    let mut kit = Kit::new(CHAIN);
+    kit.fails("a", 1);
+    kit.run();
+    let report = kit.events.iter().find_map(|event| match event {
+        Event::StepFinished { failure: Some(report), .. } => Some(report.clone()),
+        _ => None,
+    });
+    let report = report.unwrap();
+    assert_eq!(report.log_tail, "it did not work\n");
+    assert!(report.folder.unwrap().join("log").exists());
+}
+
+#[test]
+fn the_last_failed_folders_are_kept_and_no_more() {
+    let mut kit = Kit::new(CHAIN);
+    kit.fails("a", 8);
+    let mut folders = Vec::new();
+    for _ in 0..8 {
+        kit.run();
+        folders.extend(kit.events.iter().find_map(|event| match event {
+            Event::StepFinished { failure: Some(report), .. } => report.folder.clone(),
+            _ => None,
+        }));
+    }
+    let kept: Vec<bool> = folders.iter().map(|folder| folder.exists()).collect();
+    assert_eq!(kept, [false, false, false, true, true, true, true, true]);
+}
+
+#[test]
+fn bytes_that_nothing_needs_are_not_made_again() {
+    let mut kit = Kit::new(CHAIN);
+    kit.ran();
+    kit.lose("a");
+    assert_eq!(kit.statuses(), ["a.result: not-needed", "b.result: stored", "c.result: stored"]);
+    assert_eq!(kit.ran(), NOTHING);
+    // Only when something needs them.
+    kit.replace(r#"b: {version: "1""#, r#"b: {version: "2""#);
+    assert_eq!(
+        kit.statuses(),
+        ["a.result: to-be-recomputed", "b.result: to-be-recomputed", "c.result: to-be-recomputed"]
+    );
+    assert_eq!(kit.ran(), ["a", "b"]);
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn bytes_that_are_wanted_are_made_again_down_to_what_is_there() {
+    let mut kit = Kit::new(CHAIN);
+    kit.ran();
+    kit.lose("b");
+    kit.lose("c");
+    assert_eq!(
+        kit.statuses(),
+        ["a.result: stored", "b.result: to-be-recomputed", "c.result: to-be-recomputed"]
+    );
+    assert_eq!(kit.ran(), ["b", "c"]);
+    kit.lose("a");
+    kit.all = true;
+    assert_eq!(kit.ran(), ["a"]);
+    assert_eq!(kit.outcomes(), ["a: reused", "b: reused", "c: reused"]);
+}
+
+#[test]
+fn an_unneeded_step_is_not_made_for_one_that_turns_out_unchanged() {
+    let yaml = r#"
+pipeline: p
+solids:
+  a: {version: "1", command: "true"}
+  e: {version: "1", command: "true", config: {n: {type: int, default: 1}}}
+  x: {version: "1", command: "true", inputs: {a: a, e: e}}
+"#;
+    let mut kit = Kit::new(yaml);
+    kit.ran();
+    kit.lose("e");
+    kit.replace(r#"a: {version: "1""#, r#"a: {version: "2""#);
+    assert_eq!(kit.ran(), ["a"]);
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+/// The halves of a random split must come from one making of it, at any distance.
+#[test]
+fn halves_of_different_makings_never_meet() {
+    let mut kit = Kit::new(SPLIT);
+    kit.says("split.train", "train #");
+    kit.says("split.test", "test #");
+    assert_eq!(kit.ran(), ["split", "fit", "score"]);
+    assert_eq!(kit.bytes("score").unwrap(), "score(fit(train 1)[],test 1)[]");
+    kit.lose("split.test");
+    kit.lose("score");
+    // The other half is still there, and `fit` has its result of it; but the new test half has a new train half.
+    let ran = kit.ran();
+    let count = kit.fake.orders.lock().unwrap().count;
+    assert_eq!(ran, ["split", "fit", "score"]);
+    let made = count - 2;
+    assert_eq!(kit.bytes("score").unwrap(), format!("score(fit(train {made})[],test {made})[]"));
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+/// As above, where the step with the old half is wanted by itself and looks as good as ever.
+#[test]
+fn a_hit_on_the_old_half_is_no_hit_once_the_split_was_made_again() {
+    let mut kit = Kit::new(SPLIT);
+    kit.says("split.train", "train #");
+    kit.says("split.test", "test #");
+    kit.ran();
+    kit.wanted = vec!["split"];
+    kit.force = vec!["split"];
+    assert_eq!(kit.ran(), ["split"]);
+    kit.force.clear();
+    kit.wanted.clear();
+    assert_eq!(
+        kit.statuses(),
+        [
+            "split.train: stored",
+            "split.test: stored",
+            "fit.result: to-be-recomputed",
+            "score.result: to-be-recomputed"
+        ]
+    );
+    assert_eq!(kit.ran(), ["fit", "score"]);
+    assert_eq!(kit.bytes("score").unwrap(), "score(fit(train 4)[],test 4)[]");
+}
+
+#[test]
+fn a_rebuild_with_the_same_content_leaves_the_rest_as_it_is() {
+    let mut kit = Kit::new(SPLIT);
+    kit.ran();
+    kit.lose("split.test");
+    kit.lose("score");
+    assert_eq!(kit.outcomes(), ["split: ran", "fit: reused", "score: ran"]);
+}
+
+/// What could not be rebuilt is still on record, and so is what stands on it.
+#[test]
+fn a_rebuild_that_fails_spoils_nothing_that_is_stored() {
+    let mut kit = Kit::new(SPLIT);
+    kit.replace("  score:", "  shown: {version: \"1\", command: \"true\", inputs: {x: fit}}\n  score:");
+    kit.ran();
+    kit.lose("split.test");
+    kit.lose("score");
+    kit.fails("split", 1);
+    kit.keep_going = true;
+    assert_eq!(kit.outcomes(), ["split: failed", "fit: reused", "shown: reused", "score: skipped"]);
+    assert_eq!(kit.outcomes(), ["split: ran", "fit: reused", "shown: reused", "score: ran"]);
+}
+
+#[test]
+fn damage_that_is_found_while_a_step_is_given_its_input_is_repaired_in_the_same_run() {
+    let mut kit = Kit::new(CHAIN);
+    // Above the limit below which values stand in the index.
+    let large: String = (0..20_000).map(|n| format!("{}\n", n * 7919 % 65_537)).collect();
+    kit.says("a", &large);
+    kit.ran();
+    let digest = cas_store::Digest::of(large.as_bytes()).to_hex();
+    let folder = kit.path(".cas/blobs").join(&digest[..2]);
+    let blob = fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let len = fs::metadata(&blob).unwrap().len();
+    fs::remove_file(&blob).unwrap();
+    fs::write(&blob, vec![7_u8; usize::try_from(len).unwrap()]).unwrap();
+    kit.replace(r#"b: {version: "1""#, r#"b: {version: "2""#);
+    // It looks whole until it is read.
+    assert_eq!(
+        kit.statuses(),
+        ["a.result: stored", "b.result: to-be-recomputed", "c.result: to-be-recomputed"]
+    );
+    assert_eq!(kit.ran(), ["a", "b"]);
+    let damaged =
+        kit.events.iter().any(|event| matches!(event, Event::Damaged { output, .. } if output == "a.result"));
+    assert!(damaged, "{:?}", kit.events);
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn a_volatile_step_runs_in_every_run_and_what_is_below_only_for_new_content() {
+    let mut kit = Kit::new(CHAIN);
+    kit.replace(r#"a: {version: "1""#, "a: {version: volatile");
+    kit.says("a", "first");
+    assert_eq!(kit.ran(), ["a", "b", "c"]);
+    assert_eq!(kit.outcomes(), ["a: ran", "b: reused", "c: reused"]);
+    kit.says("a", "second");
+    assert_eq!(kit.outcomes(), ["a: ran", "b: ran", "c: ran"]);
+    kit.says("a", "first");
+    assert_eq!(kit.outcomes(), ["a: ran", "b: reused", "c: reused"]);
+    assert_eq!(kit.bytes("a").unwrap(), "first");
+    assert_eq!(
+        kit.statuses(),
+        ["a.result: to-be-recomputed", "b.result: to-be-recomputed", "c.result: to-be-recomputed"]
+    );
+}
+
+#[test]
+fn a_result_that_is_good_for_a_day_is_reused_that_day() {
+    let mut kit = Kit::new(CHAIN);
+    kit.replace(r#"a: {version: "1""#, "a: {version: {every: 1d}");
+    assert_eq!(kit.ran(), ["a", "b", "c"]);
+    assert_eq!(kit.ran(), NOTHING);
+    // Long after, and before it was made.
+    for at_ms in [now_ms() + 25 * 3_600_000, 1] {
+        let (plan, memo, wanted) = kit.plan();
+        let resolved = memo.resolve(&plan, &Wanted { at_ms, ..wanted }).unwrap();
+        let to_run: Vec<bool> = resolved.states.iter().map(|state| state.to_run).collect();
+        assert_eq!(to_run, [true, true, true]);
+    }
+}
+
+#[test]
+fn force_runs_a_step_and_only_what_its_new_content_asks_for() {
+    let mut kit = Kit::new(CHAIN);
+    kit.ran();
+    kit.force = vec!["b"];
+    assert_eq!(kit.ran(), ["b"]);
+    assert_eq!(kit.outcomes(), ["a: reused", "b: ran", "c: reused"]);
+    kit.says("b", "new");
+    assert_eq!(kit.outcomes(), ["a: reused", "b: ran", "c: ran"]);
+    assert_eq!(kit.warnings(), ["`b` gave other content than before for the same inputs"]);
+    kit.force.clear();
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn named_steps_are_wanted_and_nothing_else_is() {
+    let mut kit = Kit::new(CHAIN);
+    kit.wanted = vec!["b"];
+    assert_eq!(kit.ran(), ["a", "b"]);
+    kit.wanted.clear();
+    assert_eq!(kit.ran(), ["c"]);
+}
+
+#[test]
+fn only_runs_nothing_upstream() {
+    let mut kit = Kit::new(CHAIN);
+    kit.wanted = vec!["b"];
+    kit.only = true;
+    assert_eq!(kit.ran(), NOTHING);
+    assert_eq!(kit.failure("b"), "its input `a.result` is not stored, and nothing upstream may run");
+    kit.only = false;
+    kit.ran();
+    kit.only = true;
+    kit.replace(r#"b: {version: "1""#, r#"b: {version: "2""#);
+    assert_eq!(kit.ran(), ["b"]);
+}
+
+#[test]
+fn what_is_below_an_output_that_was_not_made_is_skipped() {
+    let yaml = r#"
+pipeline: p
+solids:
+  a: {version: "1", command: "true", outputs: [{x: {optional: true}}, y]}
+  b: {version: "1", command: "true", inputs: {x: a.x}}
+  c: {version: "1", command: "true", inputs: {x: b}}
+  d: {version: "1", command: "true", inputs: {y: a.y}}
+"#;
+    let mut kit = Kit::new(yaml);
+    kit.fake.orders.lock().unwrap().absent.insert("a.x".to_owned());
+    assert_eq!(kit.outcomes(), ["a: ran", "b: skipped", "c: skipped", "d: ran"]);
+    assert_eq!(
+        kit.statuses(),
+        ["a.x: absent", "a.y: stored", "b.result: absent", "c.result: absent", "d.result: stored"]
+    );
+    assert_eq!(kit.outcomes(), ["a: reused", "b: skipped", "c: skipped", "d: reused"]);
+}
+
+#[test]
+fn two_invocations_with_equal_ingredients_run_once() {
+    let yaml = r#"
+pipeline: p
+solids:
+  a: {version: "1", command: "true"}
+  again: {solid: a}
+  both: {version: "1", command: "true", inputs: {x: a, y: again}}
+"#;
+    let mut kit = Kit::new(yaml);
+    kit.jobs = 4;
+    assert_eq!(kit.ran(), ["a", "both"]);
+    assert_eq!(kit.outcomes(), ["a: reused", "again: reused", "both: reused"]);
+}
+
+#[test]
+fn two_invocations_that_fail_fail_once() {
+    let yaml = r#"
+pipeline: p
+solids:
+  a: {version: "1", command: "true"}
+  again: {solid: a}
+"#;
+    let mut kit = Kit::new(yaml);
+    kit.keep_going = true;
+    kit.jobs = 2;
+    kit.fails("a", 1);
+    kit.fails("again", 1);
+    let ran = kit.ran();
+    // Which of the two came first is not promised; where the other was not waiting yet, it had its own try.
+    assert!(ran.len() == 1 || ran.len() == 2, "{ran:?}");
+    assert_eq!(kit.failure("a"), "exit status 1");
+    assert_eq!(kit.failure("again"), "exit status 1");
+}
+
+#[test]
+fn a_step_without_outputs_is_memoized_like_any_other() {
+    let yaml = r#"
+pipeline: p
+solids:
+  a: {version: "1", command: "true"}
+  b: {version: "1", command: "true", inputs: {x: a}, outputs: []}
+"#;
+    let mut kit = Kit::new(yaml);
+    assert_eq!(kit.ran(), ["a", "b"]);
+    assert_eq!(kit.ran(), NOTHING);
+    assert_eq!(kit.outcomes(), ["a: reused", "b: reused"]);
+    kit.replace(r#"b: {version: "1""#, r#"b: {version: "2""#);
+    assert_eq!(kit.ran(), ["b"]);
+}
+
+#[test]
+fn a_project_file_that_changes_under_a_step_fails_it_by_name() {
+    let yaml = r#"
+pipeline: p
+solids:
+  a: {version: "1", command: "true", inputs: {notes: {path: notes.txt}}}
+"#;
+    let mut kit = Kit::new(yaml);
+    let notes = kit.path("notes.txt");
+    fs::write(&notes, "before").unwrap();
+    kit.fake.orders.lock().unwrap().writes.insert("a".to_owned(), (notes.clone(), "after!".to_owned()));
+    assert_eq!(kit.outcomes(), ["a: failed"]);
+    assert!(kit.failure("a").contains("notes.txt"), "{}", kit.failure("a"));
+    // Nothing was committed, for either content.
+    assert_eq!(kit.ran(), ["a"]);
+    fs::write(&notes, "before").unwrap();
+    assert_eq!(kit.ran(), ["a"]);
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn a_stopped_run_keeps_what_finished_and_the_next_one_resumes() {
+    let mut kit = Kit::new(CHAIN);
+    kit.fake.orders.lock().unwrap().stops = Some("b".to_owned());
+    let report = kit.run();
+    assert!(report.summary.interrupted);
+    let outcomes: Vec<Outcome> = report.outcomes.values().copied().collect();
+    assert_eq!(outcomes, [Outcome::Ran, Outcome::Cancelled, Outcome::Cancelled]);
+    let (_, record) = Memo::new(kit.store()).runs(None, 1).unwrap().remove(0);
+    assert!(record.summary.interrupted && record.ended_ms.is_some());
+    kit.fake.orders.lock().unwrap().stops = None;
+    assert_eq!(kit.ran(), ["b", "c"]);
+}
+
+#[test]
+fn matrices_gather_in_order_and_one_changed_element_reruns_only_its_own() {
+    let yaml = r#"
+pipeline: p
+solids:
+  train: {version: "1", command: "true", matrix: {lr: [1, 2, 3]}}
+  best: {version: "1", command: "true", inputs: {all: "train[*]"}}
+"#;
+    let mut kit = Kit::new(yaml);
+    assert_eq!(kit.ran(), ["train[lr=1]", "train[lr=2]", "train[lr=3]", "best"]);
+    assert_eq!(kit.bytes("best").unwrap(), "best(1=train()[lr=1]+2=train()[lr=2]+3=train()[lr=3])[]");
+    kit.replace("[1, 2, 3]", "[1, 4, 3]");
+    assert_eq!(kit.ran(), ["train[lr=4]", "best"]);
+    kit.replace("[1, 4, 3]", "[1, 2, 3]");
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn many_steps_at_once_run_once_each() {
+    let seeds: Vec<String> = (0..60).map(|seed| seed.to_string()).collect();
+    let yaml = format!(
+        "
+pipeline: p
+solids:
+  draw: {{version: '1', command: 'true', matrix: {{seed: [{}]}}}}
+  twice: {{version: '1', command: 'true', inputs: {{x: draw}}, matrix: {{seed: [{}]}}}}
+  sum: {{version: '1', command: 'true', inputs: {{all: 'twice[*]'}}}}
+",
+        seeds.join(", "),
+        seeds.join(", ")
+    );
+    let mut kit = Kit::new(&yaml);
+    kit.jobs = 4;
+    let mut ran = kit.ran();
+    assert_eq!(ran.pop().unwrap(), "sum");
+    let different: BTreeSet<&String> = ran.iter().collect();
+    assert_eq!((ran.len(), different.len()), (120, 120));
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn what_is_published_is_put_there_after_each_run() {
+    let mut kit = Kit::new(CHAIN);
+    kit.yaml.push_str("publish:\n  out/c.txt: c\n");
+    kit.ran();
+    assert_eq!(read(&kit.path("out/c.txt")), "c(b(a()[])[])[]");
+    // Reused or not.
+    fs::remove_file(kit.path("out/c.txt")).unwrap();
+    assert_eq!(kit.ran(), NOTHING);
+    assert_eq!(read(&kit.path("out/c.txt")), "c(b(a()[])[])[]");
+    // What cas wrote it may replace.
+    kit.replace(r#"c: {version: "1""#, r#"c: {version: "2""#);
+    kit.says("c", "new");
+    kit.ran();
+    assert_eq!(read(&kit.path("out/c.txt")), "new");
+    // What somebody else wrote it leaves alone, and says so.
+    fs::write(kit.path("out/c.txt"), "mine").unwrap();
+    kit.ran();
+    assert_eq!(read(&kit.path("out/c.txt")), "mine");
+    assert!(kit.warnings()[0].contains("`out/c.txt`"), "{:?}", kit.warnings());
+    kit.overwrite = true;
+    kit.ran();
+    assert_eq!(read(&kit.path("out/c.txt")), "new");
+}
+
+#[test]
+fn elements_are_published_by_their_labels() {
+    let yaml = r#"
+pipeline: p
+solids:
+  train: {version: "1", command: "true", matrix: {lr: [1, 2]}, outputs: [chart.png]}
+publish:
+  charts/: "train[*].chart"
+"#;
+    let mut kit = Kit::new(yaml);
+    kit.ran();
+    assert_eq!(read(&kit.path("charts/1.png")), "train()[lr=1]");
+    assert_eq!(read(&kit.path("charts/2.png")), "train()[lr=2]");
+    kit.ran();
+    let published: Vec<bool> = kit
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Published { changed, .. } => Some(*changed),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(published, [false, false]);
+}
+
+#[test]
+fn why_a_step_runs_is_told_by_name() {
+    let yaml = r#"
+pipeline: p
+solids:
+  tree: {version: "1", command: "true", config: {species: {type: str, default: douglas_fir}}}
+  leaf: {version: "1", command: "true", inputs: {x: tree}}
+"#;
+    let mut kit = Kit::new(yaml);
+    kit.ran();
+    kit.set = vec!["solids.tree.config.species=red_maple"];
+    let (plan, memo, wanted) = kit.plan();
+    let resolved = memo.resolve(&plan, &wanted).unwrap();
+    let why = |step| memo.why(&plan, &resolved, StepId(step)).unwrap();
+    assert_eq!(why(0).as_deref(), Some("config.species: douglas_fir → red_maple"));
+    assert_eq!(why(1).as_deref(), Some("`tree`: config.species: douglas_fir → red_maple"));
+    let explanation = memo.explain(&plan, &resolved, StepId(1)).unwrap();
+    let chain: Vec<&str> = explanation.chain.iter().map(|because| because.step.as_str()).collect();
+    assert_eq!(chain, ["leaf", "tree"]);
+    kit.run();
+    let told: Vec<Option<String>> = kit
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::StepStarted { why, .. } => Some(why.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told[0].as_deref(), Some("config.species: douglas_fir → red_maple"));
+    let (plan, memo, wanted) = kit.plan();
+    let resolved = memo.resolve(&plan, &wanted).unwrap();
+    assert_eq!(memo.why(&plan, &resolved, StepId(0)).unwrap(), None);
+    let made = memo.explain(&plan, &resolved, StepId(1)).unwrap();
+    assert_eq!(made.provenance.unwrap().run, 2);
+    let trace = made.made.unwrap().trace;
+    let inputs = memo.made_from(&trace).unwrap();
+    assert_eq!((inputs.len(), inputs[0].0.from.as_deref()), (1, Some("tree.result")));
+    assert!(inputs[0].1.is_some());
+}
+
+#[test]
+fn a_run_is_noted_with_what_it_did_and_what_it_reused() {
+    let mut kit = Kit::new(CHAIN);
+    kit.wanted = vec!["a"];
+    kit.ran();
+    kit.wanted.clear();
+    kit.ran();
+    let memo = Memo::new(kit.store());
+    let runs = memo.runs(None, 10).unwrap();
+    assert_eq!(runs.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 1]);
+    let (_, record) = &runs[0];
+    let steps: Vec<&str> = record.steps.iter().map(|step| step.step.as_str()).collect();
+    assert_eq!(steps, ["b", "c"]);
+    let reused: Vec<String> = memo.reused(record).unwrap().into_iter().map(|reused| reused.step).collect();
+    assert_eq!(reused, ["a"]);
+    assert_eq!(record.command_line, ["cas", "run"]);
+    assert!(record.ended_ms.is_some());
+}

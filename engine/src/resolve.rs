@@ -453,7 +453,7 @@ pub(crate) struct Targets {
 pub(crate) fn targets(plan: &Plan, wanted: &Wanted) -> Targets {
     let graph = &plan.graph;
     let mut targets = Targets { outputs: BTreeSet::new(), steps: wanted.force.iter().copied().collect() };
-    let mut whole = |steps: &[StepId], targets: &mut Targets| {
+    let whole = |steps: &[StepId], targets: &mut Targets| {
         for &step in steps {
             let outputs = graph.solid(step).outputs.len();
             if outputs == 0 {

@@ -34,7 +34,7 @@ use crate::publish;
 use crate::record::{Reused, RunRecord, StepRecord};
 use crate::resolve::{self, StepState, Targets, Wanted, Why};
 use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
-use crate::solid::{Body, Declared};
+use crate::solid::Body;
 use crate::source::Environment;
 
 /// How many times in one run the producer of bytes that were found damaged is run again for them. Bytes that

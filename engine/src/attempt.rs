@@ -123,6 +123,13 @@ pub(crate) enum End {
     Broken(EngineError),
 }
 
+/// The folder of an attempt that is done with.
+pub(crate) struct Rubbish {
+    pub(crate) folder: PathBuf,
+    /// How long the attempt took.
+    pub(crate) took: Duration,
+}
+
 /// What all workers of a run use.
 pub(crate) struct Bench<'a> {
     pub(crate) plan: &'a Plan,
@@ -140,7 +147,7 @@ pub(crate) struct Bench<'a> {
     /// Nodes of facts that this run has written already.
     written: Mutex<HashSet<Version>>,
     /// Takes the folders that are done with, to be removed by another thread.
-    rubbish: Sender<PathBuf>,
+    rubbish: Sender<Rubbish>,
 }
 
 /// Everything that is laid out for one attempt.
@@ -175,7 +182,7 @@ impl<'a> Bench<'a> {
         run: u64,
         host: &'a str,
         show_output: bool,
-        rubbish: Sender<PathBuf>,
+        rubbish: Sender<Rubbish>,
     ) -> Self {
         let files = plan.graph.pipeline.invocations.iter().map(|_| OnceLock::new()).collect();
         let written = Mutex::new(HashSet::new());
@@ -291,7 +298,7 @@ impl<'a> Bench<'a> {
             let laid = match self.lay_out(task, solid, &folder) {
                 Ok(laid) => laid,
                 Err(unready) => {
-                    self.discard(folder);
+                    self.discard(folder, Duration::ZERO);
                     return match unready {
                         Unready::Lost(output, what) => Ok(End::Lost { output, what }),
                         Unready::Failed(failure) => Ok(End::Failed(FailureReport {
@@ -320,7 +327,7 @@ impl<'a> Bench<'a> {
             }
             // Before the outcome counts: was what it was given what was hashed?
             if let Some((output, what)) = self.spoilt(&laid)? {
-                self.discard(folder);
+                self.discard(folder, elapsed);
                 return Ok(End::Lost { output, what });
             }
             let outcome = match self.changed_source(task) {
@@ -344,7 +351,7 @@ impl<'a> Bench<'a> {
                     };
                     match self.memo.keep(made) {
                         Ok(kept) => {
-                            self.discard(folder);
+                            self.discard(folder, elapsed);
                             let log = kept.found.record.log;
                             done.attempts.push(AttemptRecord {
                                 failure: None,
@@ -367,14 +374,14 @@ impl<'a> Bench<'a> {
             let mut ended =
                 AttemptRecord { failure: Some(failure.clone()), log: digest, elapsed_ms, folder: None };
             if failure.cause == Cause::Cancelled {
-                self.discard(folder);
+                self.discard(folder, elapsed);
                 done.attempts.push(ended);
                 return Ok(End::Cancelled);
             }
             // A changed file makes the plan itself wrong: another attempt would be of something else.
             let again = attempt <= solid.policy.retries && failure.cause != Cause::SourceChanged;
             if again && self.cancel.now() == Stop::No {
-                self.discard(folder);
+                self.discard(folder, elapsed);
                 done.attempts.push(ended);
                 let _ = tell.send(Told::Retried { step: task.step, attempt, failure });
                 self.cancel.wait(Stop::No, back_off(attempt));
@@ -390,9 +397,9 @@ impl<'a> Bench<'a> {
     }
 
     /// Has the folder of an attempt removed, off the path of whoever waits for the step.
-    fn discard(&self, folder: PathBuf) {
-        if let Err(unheard) = self.rubbish.send(folder) {
-            discard(&unheard.0);
+    fn discard(&self, folder: PathBuf, took: Duration) {
+        if let Err(unheard) = self.rubbish.send(Rubbish { folder, took }) {
+            discard(&unheard.0.folder);
         }
     }
 
@@ -406,13 +413,13 @@ impl<'a> Bench<'a> {
         log: &Path,
     ) -> Result<(Result<Vec<Produced>, Failure>, Duration), EngineError> {
         let graph = &self.plan.graph;
-        let (env, secret_env) = match self.env(task.step, solid) {
+        let env = match self.env(task.step, solid) {
             Ok(env) => env,
             Err(failure) => return Ok((Err(failure), Duration::ZERO)),
         };
         let resources = self.resources(task.step);
         let config = graph.config(task.step);
-        let secrets = self.secrets(task.step, &env, &secret_env);
+        let secrets = self.secrets(task.step, &env, &solid.secrets);
         let invocation = graph.steps[task.step.0 as usize].invocation;
         let path = source::path_before(graph, &graph.resources_of(invocation));
         let attempted = self.executor.execute(&Attempt {
@@ -424,7 +431,7 @@ impl<'a> Bench<'a> {
             files: &self.files(task.step),
             folder,
             env: &env,
-            secret_env: &secret_env,
+            secret_env: &solid.secrets,
             secrets: &secrets,
             path: &path,
             log,
@@ -493,8 +500,8 @@ impl<'a> Bench<'a> {
         Ok(laid.links.iter().find(of).map(|(output, _)| (*output, what.to_owned())))
     }
 
-    /// The environment that was declared, and which of its names are secret.
-    fn env(&self, step: StepId, solid: &Solid) -> Result<(Vec<(String, String)>, Vec<String>), Failure> {
+    /// The environment that was declared.
+    fn env(&self, step: StepId, solid: &Solid) -> Result<Vec<(String, String)>, Failure> {
         let graph = &self.plan.graph;
         let invocation = graph.steps[step.0 as usize].invocation;
         let unfilled = |diagnostic: crate::error::Diagnostic| Failure {
@@ -538,7 +545,7 @@ impl<'a> Bench<'a> {
             };
             set(&mut env, name, value.clone());
         }
-        Ok((env, solid.secrets.clone()))
+        Ok(env)
     }
 
     /// The values that are never shown: those of secret variables and of secret config.
@@ -790,7 +797,7 @@ impl<'a> Bench<'a> {
         };
         // What is passed without being hashed is not recorded, and secrets least of all.
         let hashed = |name: &String| !solid.pass_env.contains(name) && !solid.secrets.contains(name);
-        let env = self.env(task.step, solid).map(|(env, _)| env).unwrap_or_default();
+        let env = self.env(task.step, solid).unwrap_or_default();
         Provenance {
             run: self.run,
             pipeline: graph.pipeline.name.clone(),

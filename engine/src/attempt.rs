@@ -18,6 +18,7 @@ use cas_store::{Artifact, Claim, Found, Link, Put, Staged, StoreError, Take, Tra
 
 use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
+use crate::execute::blot;
 use crate::execute::line::{Facts, InputFact, InputForm};
 use crate::execute::{
     Attempt, Cancel, Cause, Content, Encoded, Execute, Failure, Given, GivenFile, GivenResource, GivenWhat,
@@ -798,6 +799,9 @@ impl<'a> Bench<'a> {
         // What is passed without being hashed is not recorded, and secrets least of all.
         let hashed = |name: &String| !solid.pass_env.contains(name) && !solid.secrets.contains(name);
         let env = self.env(task.step, solid).unwrap_or_default();
+        // What a variable is set to may hold a secret of the config.
+        let secrets = self.secrets(task.step, &env, &solid.secrets);
+        let env = env.into_iter().filter(|(name, _)| hashed(name));
         Provenance {
             run: self.run,
             pipeline: graph.pipeline.name.clone(),
@@ -805,7 +809,7 @@ impl<'a> Bench<'a> {
             solid: solid.name.clone(),
             version: task.version,
             command,
-            env: env.into_iter().filter(|(name, _)| hashed(name)).collect(),
+            env: env.map(|(name, value)| (name, blot::hide(&value, &secrets))).collect(),
             config: version::shown_config(&config, &self.key).to_string(),
             inputs: self.provenance_inputs(task),
             host: self.host.to_owned(),

@@ -12,7 +12,7 @@
 //! runs at most once at a time; a run uses one result of each step throughout, and what was settled on the
 //! strength of another is looked at again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -24,6 +24,7 @@ use cas_store::{Digest, Found, Output, Staged, Trace, Version};
 use crate::attempt::{self, Bench, Done, End, Rubbish, Stored, Task, Told};
 use crate::error::EngineError;
 use crate::event::{Event, FailureReport, Outcome, Summary};
+use crate::execute::blot;
 use crate::execute::command::CommandExecutor;
 use crate::execute::function::FunctionExecutor;
 use crate::execute::{Attempt, Attempted, Cancel, Cause, Execute, Failure, Stop};
@@ -36,6 +37,7 @@ use crate::resolve::{self, StepState, Targets, Wanted, Why};
 use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
 use crate::solid::Body;
 use crate::source::Environment;
+use crate::value::Value;
 
 /// How many times in one run the producer of bytes that were found damaged is run again for them. Bytes that
 /// are damaged each time they are written are a failing disk, not an accident.
@@ -132,7 +134,7 @@ pub fn run_with(
         pipeline: plan.graph.pipeline.name.clone(),
         file: plan.graph.pipeline.file.as_ref().map(|file| file.to_string_lossy().into_owned()),
         mode: plan.graph.mode.clone(),
-        command_line: options.command_line.clone(),
+        command_line: shown(plan, &options.command_line),
         config: config_digest(plan),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         host: host.clone(),
@@ -193,6 +195,7 @@ pub fn run_with(
         finished: 0,
         failed: false,
         broken: None,
+        ran: HashSet::new(),
         logs: Vec::new(),
         tell,
     };
@@ -251,6 +254,20 @@ impl Execute for Bodies {
     }
 }
 
+/// A command line without the secret config values that were given on it.
+fn shown(plan: &Plan, words: &[String]) -> Vec<String> {
+    let graph = &plan.graph;
+    let configs = graph.configs.iter().chain(graph.resources.iter().map(|resource| &resource.config));
+    let secrets: Vec<String> = configs
+        .flat_map(|config| config.secret.iter().filter_map(|name| config.values.get(name)))
+        .map(|value| match value {
+            Value::Str(text) => text.clone(),
+            other => other.to_string(),
+        })
+        .collect();
+    words.iter().map(|word| blot::hide(word, &secrets)).collect()
+}
+
 /// The name of this machine.
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -300,6 +317,8 @@ struct Coordinator<'a> {
     /// A step failed, and nothing more is started.
     failed: bool,
     broken: Option<EngineError>,
+    /// The traces that this run computed.
+    ran: HashSet<Trace>,
     logs: Vec<Staged>,
     tell: &'a mut dyn FnMut(&Event),
 }
@@ -871,12 +890,23 @@ impl Coordinator<'_> {
     /// A step got its result.
     fn made(&mut self, floor: &mut Floor, step: StepId, found: Found, outcome: Outcome, differs: bool) {
         let index = step.0 as usize;
-        if differs {
+        // Of a step whose result is good for one run, or for a while, other content is what was asked for.
+        let dated =
+            matches!(self.plan.graph.solid(step).version, Some(Declared::Volatile | Declared::Every(_)));
+        if differs && !dated {
             let name = self.plan.graph.step_name(step);
             let text = format!("`{name}` gave other content than before for the same inputs");
             (self.tell)(&Event::Warning { text });
         }
         let trace = found.trace;
+        let outcome = match outcome {
+            // What another step of this very run made is no work of somebody else's.
+            Outcome::Joined if self.ran.contains(&trace) => Outcome::Reused,
+            outcome => outcome,
+        };
+        if outcome == Outcome::Ran {
+            self.ran.insert(trace);
+        }
         let note = &mut self.notes[index];
         note.made = Some((trace, outcome));
         note.rerun = None;

@@ -13,6 +13,13 @@ pub const HIDDEN: &str = "***";
 /// How much of a file is looked at in one go.
 const CHUNK: usize = 256 * 1024;
 
+/// A text without the values of secrets, for records.
+pub(crate) fn hide(text: &str, secrets: &[String]) -> String {
+    let mut longest_first: Vec<&String> = secrets.iter().filter(|secret| !secret.is_empty()).collect();
+    longest_first.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    longest_first.into_iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), HIDDEN))
+}
+
 /// Finds the values of secrets in bytes.
 struct Secrets<'a> {
     /// Longest first, so that one that begins with another is blotted whole.

@@ -15,7 +15,7 @@ use crate::solid::{OutputDecl, Solid};
 use crate::source::MeasuredPath;
 use crate::value::{Config, Value};
 
-mod blot;
+pub(crate) mod blot;
 mod cancel;
 pub mod command;
 pub mod folder;

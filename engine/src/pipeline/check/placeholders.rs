@@ -3,7 +3,7 @@
 //! Pure.
 
 use crate::error::Diagnostic;
-use crate::pipeline::{Invocation, Pick, Source};
+use crate::pipeline::{Invocation, Source};
 use crate::solid::{Body, EnvVar, Line, Part, Template};
 use crate::value::Value;
 
@@ -119,14 +119,11 @@ impl Check<'_> {
     fn several(&mut self, invocation: &Invocation, template: &Template, shell: bool) {
         for (index, part) in template.parts.iter().enumerate() {
             let Part::Input(name) = part else { continue };
-            let several = invocation.inputs.iter().any(|input| {
-                input.name == *name
-                    && match &input.source {
-                        Source::FanIn(_) => true,
-                        Source::Output(reference) => reference.pick == Pick::All,
-                        _ => false,
-                    }
-            });
+            // A gather is one path: the folder that holds its elements.
+            let several = invocation
+                .inputs
+                .iter()
+                .any(|input| input.name == *name && matches!(input.source, Source::FanIn(_)));
             let side = |index: Option<usize>| index.and_then(|index| template.parts.get(index));
             let (left, right) = (side(index.checked_sub(1)), side(Some(index + 1)));
             if !several || (left.is_none() && right.is_none()) {

@@ -35,7 +35,7 @@ use crate::publish;
 use crate::record::{Reused, RunRecord, StepRecord};
 use crate::resolve::{self, StepState, Targets, Wanted, Why};
 use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
-use crate::solid::Body;
+use crate::solid::{Body, Declared};
 use crate::source::Environment;
 use crate::value::Value;
 

@@ -78,6 +78,7 @@ pub(crate) fn check(template: &Template, dialect: &Dialect) -> Vec<Fault> {
         frames: Vec::new(),
         heredocs: Vec::new(),
         lost: None,
+        lists: Vec::new(),
         word: Word::default(),
         refused: Vec::new(),
     };
@@ -193,6 +194,8 @@ struct Scan<'a> {
     frames: Vec<Frame>,
     heredocs: Vec<Heredoc>,
     lost: Option<&'static str>,
+    /// For each open `x=(…)`: how many frames were open where it began.
+    lists: Vec<usize>,
     word: Word,
     refused: Vec<(usize, Reason)>,
 }
@@ -248,6 +251,14 @@ impl Scan<'_> {
                 return self.pass(None);
             }
         };
+        let process = matches!(c, '<' | '>') && self.peek(1) == Some('(');
+        if self.lists.last() == Some(&self.frames.len())
+            && matches!(c, ';' | '&' | '|' | '<' | '>' | '(')
+            && !process
+        {
+            // bash drops the rest of such a line and reads on at the next, even where that is inside of a quote.
+            self.lost = Some("a list `x=(…)` that holds an operator");
+        }
         match c {
             '\\' => self.backslash(),
             '\'' => self.single(),
@@ -255,7 +266,7 @@ impl Scan<'_> {
             '`' => self.backquotes(),
             '$' => self.dollar(),
             '#' if self.word.empty => self.comment(),
-            '<' | '>' if self.peek(1) == Some('(') => {
+            '<' | '>' if process => {
                 self.end_word(false);
                 self.open(Frame::Substitution { parens: 0, cases: Vec::new() }, 2);
             }
@@ -284,6 +295,9 @@ impl Scan<'_> {
                 self.at += 1;
             }
             '(' => {
+                if self.word.text.ends_with('=') {
+                    self.lists.push(self.frames.len());
+                }
                 self.end_word(true);
                 self.at += 1;
                 if let Some(Frame::Substitution { parens, .. }) = self.frames.last_mut() {
@@ -301,6 +315,9 @@ impl Scan<'_> {
 
     /// A `)` where commands stand: it ends a group, a pattern of a `case`, or the substitution.
     fn close(&mut self) {
+        if self.lists.last().is_some_and(|depth| *depth >= self.frames.len()) {
+            self.lists.pop();
+        }
         let Some(Frame::Substitution { parens, cases }) = self.frames.last_mut() else { return };
         let open = cases.last().copied().unwrap_or(0);
         if *parens > open {

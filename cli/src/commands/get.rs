@@ -1,8 +1,9 @@
 //! `cas get`: outputs as files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use cas_engine::execute::folder::safe_label;
 use cas_store::{Artifact, Store, StoreError};
 use serde::Serialize;
 
@@ -75,6 +76,11 @@ pub(crate) fn get(world: &mut World, args: &GetArgs) -> Result<Code, Failure> {
             Failure::usage(format!("`{}` exists already", target.display())).hint("--overwrite replaces it")
         );
     }
+    let mut places = HashSet::new();
+    if let Some(target) = targets.iter().find(|target| !places.insert(*target)) {
+        return Err(Failure::usage(format!("two of these outputs would become `{}`", target.display()))
+            .hint("get them one by one, each with its own PATH"));
+    }
     let mut got = Vec::new();
     for ((item, artifact), target) in stored.iter().zip(&targets) {
         put(store, artifact, target)?;
@@ -109,9 +115,9 @@ fn targets(files: &[(String, &str)], path: Option<&str>) -> Vec<PathBuf> {
                 file.clone()
             } else {
                 // `train[lr=0.1].model` and `model.bin` give `train[lr=0.1].model.bin`; a `/` in a label would be
-                // another folder.
+                // another folder. Different steps give different names.
                 let (step, _) = output.rsplit_once('.').unwrap_or((output, ""));
-                format!("{step}.{file}").replace('/', "_")
+                format!("{}.{file}", safe_label(step))
             };
             folder.join(name)
         })
@@ -172,7 +178,9 @@ mod tests {
         check(
             &[("m.bin", "train[f=a/b].m"), ("m.bin", "train[f=c].m"), ("r", "all.r")],
             Some("x"),
-            &["x/train[f=a_b].m.bin", "x/train[f=c].m.bin", "x/r"],
+            &["x/train[f=a%2Fb].m.bin", "x/train[f=c].m.bin", "x/r"],
         );
+        // Once `a/b` and `a_b` were one name, and one result took the place of the other.
+        check(&[("m", "t[f=a/b].m"), ("m", "t[f=a_b].m")], Some("x/"), &["x/t[f=a%2Fb].m", "x/t[f=a_b].m"]);
     }
 }

@@ -109,7 +109,8 @@ impl Folder {
     /// The same, in a folder of the project.
     pub(crate) fn cas_in(&self, dir: &str, line: &str) -> Ran {
         let words = words(line);
-        let mut command = self.command(Path::new(env!("CARGO_BIN_EXE_cas")));
+        let program = option_env!("CARGO_BIN_EXE_cas").expect("a test of the package that has the binary");
+        let mut command = self.command(Path::new(program));
         command.current_dir(self.path(dir)).args(&words);
         self.ran(format!("cas {line}"), &command.output().expect("cas can be started"))
     }

@@ -11,6 +11,7 @@
 mod build;
 mod edge;
 mod fill;
+mod needs;
 mod select;
 
 use std::collections::HashSet;

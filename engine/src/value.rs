@@ -403,6 +403,11 @@ impl Schema {
                     };
                     typed
                         .check(&what, as_text.as_ref().unwrap_or(&placed.value))
+                        // On a command line there are no quotes of YAML to add or leave out.
+                        .map_err(|error| Diagnostic {
+                            hint: error.hint.filter(|hint| placed.text.is_none() || !hint.contains("quotes")),
+                            ..error
+                        })
                         .map_err(|error| error.at(placed.place.as_ref().or(field.place.as_ref())))
                 }
                 // Where the pipeline's own value is missing or wrong, that was said already.
@@ -473,5 +478,100 @@ pub fn listed(names: &[String]) -> String {
         _ if names.len() > SHOWN => format!("{} and {} more", quoted.join(", "), names.len() - SHOWN),
         [one] => one.clone(),
         [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(values: &[(&str, Value)]) -> Value {
+        Value::Map(values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect())
+    }
+
+    #[test]
+    fn values_print_as_canonical_json_and_read_back_the_same() {
+        let cases = [
+            (Value::Null, "null"),
+            (Value::Bool(true), "true"),
+            (Value::Int(-7), "-7"),
+            (Value::Int(u64::MAX.into()), "18446744073709551615"),
+            (Value::Float(1.0), "1.0"),
+            (Value::Float(0.1), "0.1"),
+            (Value::Float(-0.0), "-0.0"),
+            (Value::Float(1e300), "1e300"),
+            (Value::Str("a\"b\\c\n\u{1}é".to_owned()), "\"a\\\"b\\\\c\\n\\u0001é\""),
+            (Value::List(vec![Value::Int(1), Value::Str(String::new())]), "[1,\"\"]"),
+            (map(&[("b", Value::Int(1)), ("a", map(&[]))]), "{\"a\":{},\"b\":1}"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(value.to_string(), text);
+            let json: serde_json::Value =
+                serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(Value::from_json(&json), value, "{text}");
+            assert_eq!(Value::from_json(&value.to_json()), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_converts_whole_numbers_to_floats_and_nothing_else() {
+        let check = |ty: Type, value: Value| {
+            Field::of(ty).check("config `x`", &value).map_err(|error| match error.hint {
+                Some(hint) => format!("{}; {hint}", error.message),
+                None => error.message,
+            })
+        };
+        assert_eq!(check(Type::Float, Value::Int(2)), Ok(Value::Float(2.0)));
+        assert_eq!(check(Type::Any, Value::Null), Ok(Value::Null));
+        let wrong = |ty, value, message: &str| assert_eq!(check(ty, value), Err(message.to_owned()));
+        wrong(Type::Str, Value::Int(3), "config `x` must be str, and 3 is int; write it in quotes: \"3\"");
+        wrong(Type::Int, Value::Float(1.0), "config `x` must be int, and 1.0 is float");
+        let text = Value::Str("1".to_owned());
+        wrong(Type::Int, text, "config `x` must be int, and \"1\" is str; write it without quotes");
+        wrong(
+            Type::Str,
+            Value::Null,
+            "config `x` must be str, and null is null; write it in quotes: \"null\"",
+        );
+        wrong(
+            Type::Float,
+            Value::Int((1 << 53) + 1),
+            "config `x` is 9007199254740993, which no float holds exactly",
+        );
+        wrong(
+            Type::Float,
+            Value::Float(f64::NAN),
+            "config `x` is not a number (NaN), which equals not even itself",
+        );
+        wrong(
+            Type::Any,
+            Value::List(vec![Value::Float(f64::INFINITY)]),
+            "config `x` is infinite, which JSON cannot hold",
+        );
+    }
+
+    #[test]
+    fn a_secret_is_in_no_message() {
+        let secret = |ty: Type, choices: &[&str]| Field {
+            secret: true,
+            choices: choices.iter().map(|choice| Value::Str((*choice).to_owned())).collect(),
+            ..Field::of(ty)
+        };
+        for field in [secret(Type::Int, &[]), secret(Type::Str, &["hunter1", "hunter3"])] {
+            let error = field.check("config `x`", &Value::Str("hunter2".to_owned())).err();
+            let shown = format!("{error:?}");
+            assert!(error.is_some() && !shown.contains("hunter"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn near_names() {
+        let known = ["seed", "tree_species", "lr"];
+        for (name, near) in
+            [("sede", Some("seed")), ("SEED", Some("seed")), ("tree-species", Some("tree_species"))]
+        {
+            assert_eq!(nearest(name, known), near);
+        }
+        assert_eq!(nearest("xyz", known), None);
     }
 }

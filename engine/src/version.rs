@@ -12,6 +12,7 @@
 //! Whoever changes that raises the number in the context of its kind, so that old records simply stop matching.
 
 mod manifest;
+mod walk;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -21,11 +22,14 @@ use cas_store::{Artifact, Trace, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Graph, OutputId, StepId, StepInput};
-use crate::resource::Resource;
-use crate::solid::{Body, Command, Declared, EnvVar, Line, Platform, Shell, Solid};
-use crate::source::{FileSet, MeasuredPath, MeasuredWhat, Measures, PathKind};
+use crate::solid::{Body, EnvVar, Solid};
+use crate::source::Measures;
 use crate::value::{Config, Value};
-use manifest::{Encoder, Label, Manifest, PathTag, Term, Writer};
+use manifest::{Encoder, Label, Manifest, Term, Writer};
+use walk::{
+    Entering, answer_facts, config_facts, enter, literal_facts, output_facts, path_facts, resource_facts,
+    several_facts, solid_facts,
+};
 
 /// One node of the tree of facts that a version is made of; kept in the store under its version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,11 +179,6 @@ pub fn output_version(step: &Version, output: &str) -> Version {
     Kind::Output.hash(&encoder.bytes)
 }
 
-fn output_facts(to: &mut impl Manifest, step: &Version, output: &str) {
-    to.fact(Label::Step, Term::Node(step));
-    to.fact(Label::Output, Term::Text(output));
-}
-
 /// What is kept in the place of a secret value: a digest that says whether it changed, and to whoever has not the
 /// key, nothing. `name` is the fact's label.
 pub fn secret_digest(key: &[u8; 32], name: &str, value: &Value) -> String {
@@ -209,216 +208,6 @@ pub fn shown_config(config: &Config, key: &[u8; 32]) -> Value {
 
 /// Whoever asks for hashes only has no secret to show.
 const NO_KEY: &[u8; 32] = &[0; 32];
-
-// The walks: what each kind of node is made of.
-
-fn solid_facts(
-    to: &mut impl Manifest,
-    solid: &Solid,
-    code: Option<&FileSet>,
-    env: &[(String, Option<String>)],
-    platform: &str,
-) {
-    to.fact(
-        Label::Declared,
-        match &solid.version {
-            None => Term::None,
-            Some(Declared::Text(version)) => Term::Text(version),
-            Some(Declared::Volatile) => Term::Volatile,
-            Some(Declared::Every(_)) => Term::Every,
-        },
-    );
-    files(to, Label::Code, code);
-    let stdout = match &solid.body {
-        Body::Function(function) => {
-            // One that runs by the clock has no declared text: what its code is stands here.
-            to.fact(Label::Command, function.version().map_or(Term::Function, Term::Text));
-            to.fact(Label::Shell, Term::None);
-            None
-        }
-        Body::Command(Command { line, stdout, .. }) => {
-            match line {
-                Line::Shell { text, shell } => {
-                    to.fact(Label::Command, Term::Template(&text.text));
-                    to.fact(
-                        Label::Shell,
-                        match shell {
-                            Shell::Sh => Term::Sh,
-                            Shell::Bash => Term::Bash,
-                            Shell::List(words) => Term::Texts(words),
-                        },
-                    );
-                }
-                Line::List(words) => {
-                    to.fact(Label::Command, Term::Templates(words));
-                    to.fact(Label::Shell, Term::None);
-                }
-            }
-            stdout.as_deref()
-        }
-    };
-    let ordered = matches!(solid.body, Body::Function(_));
-    let mut outputs = solid.outputs.iter().enumerate().collect::<Vec<_>>();
-    outputs.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
-    to.section(Label::Outputs, outputs.len());
-    for (position, output) in outputs {
-        let declaration = Term::Declaration {
-            optional: output.optional,
-            at: &output.at,
-            codec: &output.codec,
-            stdout: stdout == Some(output.name.as_str()),
-            shape: output.shape.as_deref(),
-            position: ordered.then_some(position),
-        };
-        to.entry(&output.name, declaration);
-    }
-    let mut variables = solid
-        .env
-        .iter()
-        .map(|variable| match variable {
-            EnvVar::Set(name, template) => (name, Term::Template(&template.text)),
-            EnvVar::Pass(name) => {
-                let value =
-                    env.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_deref());
-                (name, value.map_or(Term::Unset, Term::Text))
-            }
-        })
-        .collect::<Vec<_>>();
-    // Stable, so that of two lines for one name the later one stays the later one.
-    variables.sort_by(|(a, _), (b, _)| a.cmp(b));
-    to.section(Label::Env, variables.len());
-    for (name, term) in variables {
-        to.entry(name, term);
-    }
-    to.fact(
-        Label::Platform,
-        match solid.platform {
-            Platform::Here => Term::Text(platform),
-            Platform::Any => Term::None,
-        },
-    );
-}
-
-fn files(to: &mut impl Manifest, label: Label, set: Option<&FileSet>) {
-    let files = set.map_or(&[][..], |set| &set.files);
-    to.section(label, files.len());
-    for file in files {
-        let term = match &file.what {
-            MeasuredWhat::File { digest, executable } => Term::File { digest, executable: *executable },
-            MeasuredWhat::Link(target) => Term::Link(target),
-            MeasuredWhat::Folder => Term::Folder,
-        };
-        to.entry(&file.path, term);
-    }
-}
-
-fn resource_facts<'a>(
-    to: &mut impl Manifest,
-    resource: &Resource,
-    printed: Option<&str>,
-    set: Option<&FileSet>,
-    config: &Version,
-    needs: &[(&'a str, &'a Version)],
-) {
-    to.fact(Label::Name, Term::Text(&resource.name));
-    to.fact(Label::Declared, resource.version.as_deref().map_or(Term::None, Term::Text));
-    to.fact(Label::Probe, resource.probe.as_ref().map_or(Term::None, |probe| Term::Template(&probe.text)));
-    to.fact(Label::Printed, printed.map_or(Term::None, Term::Text));
-    files(to, Label::Files, set);
-    let mut env = resource.env.iter().collect::<Vec<_>>();
-    env.sort_by(|(a, _), (b, _)| a.cmp(b));
-    to.section(Label::Env, env.len());
-    for (name, template) in env {
-        to.entry(name, Term::Template(&template.text));
-    }
-    to.fact(Label::Config, Term::Node(config));
-    resources(to, needs.iter().copied());
-}
-
-fn resources<'a>(to: &mut impl Manifest, needs: impl ExactSizeIterator<Item = (&'a str, &'a Version)>) {
-    to.section(Label::Resources, needs.len());
-    for (name, version) in needs {
-        to.entry(name, Term::Node(version));
-    }
-}
-
-/// The keys of a config with the values of a matrix among them, sorted by name; `points` are.
-fn config_facts<'a>(
-    to: &mut impl Manifest,
-    config: &Config,
-    key: &[u8; 32],
-    points: impl ExactSizeIterator<Item = (&'a str, &'a Value)>,
-) {
-    to.section(Label::Keys, config.values.len() + points.len());
-    let mut points = points.peekable();
-    let mut add = |name: &str, value: &Value| {
-        let secret = config.secret.contains(name);
-        to.entry(name, if secret { Term::Secret(value, key) } else { Term::Value(value) });
-    };
-    for (name, value) in &config.values {
-        while let Some((axis, point)) = points.next_if(|(axis, _)| *axis < name.as_str()) {
-            add(axis, point);
-        }
-        add(name, value);
-    }
-    points.for_each(|(axis, point)| add(axis, point));
-}
-
-fn path_facts(to: &mut impl Manifest, path: &MeasuredPath) {
-    let kind = match path.kind {
-        PathKind::File { executable: false } => PathTag::File,
-        PathKind::File { executable: true } => PathTag::Executable,
-        PathKind::Folder => PathTag::Folder,
-        PathKind::Glob => PathTag::Glob,
-    };
-    to.fact(Label::Path, Term::Path { kind, digest: &path.digest });
-}
-
-/// What an output enters as, or `None` where that is not known (yet).
-enum Entering<'a> {
-    /// By its version; with its step's.
-    Version(Version, Version),
-    /// By its content.
-    Content(InputContent<'a>),
-}
-
-/// Tells one output, as a named entry or as an item.
-fn enter(graph: &Graph, output: OutputId, entering: &Entering<'_>, tell: impl FnOnce(Term<'_>)) {
-    match entering {
-        Entering::Version(version, step) => {
-            let name = &graph.solid(output.step).outputs[output.output as usize].name;
-            tell(Term::Output { version, step, name });
-        }
-        Entering::Content(InputContent::Artifact(artifact)) => tell(Term::Content(artifact)),
-        Entering::Content(InputContent::Absent) => tell(Term::Absent),
-    }
-}
-
-fn gather_facts<'a>(
-    to: &mut impl Manifest,
-    graph: &Graph,
-    elements: &[(String, OutputId)],
-    known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
-) -> Option<()> {
-    to.section(Label::Gather, elements.len());
-    for (label, output) in elements {
-        enter(graph, *output, &known(*output)?, |term| to.entry(label, term));
-    }
-    Some(())
-}
-
-fn fan_in_facts<'a>(
-    to: &mut impl Manifest,
-    graph: &Graph,
-    outputs: &[OutputId],
-    known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
-) -> Option<()> {
-    to.section(Label::FanIn, outputs.len());
-    for (index, output) in outputs.iter().enumerate() {
-        enter(graph, *output, &known(*output)?, |term| to.item(index, term));
-    }
-    Some(())
-}
 
 /// Buffers that are used again for every step: one for the step, one for an input of it.
 #[derive(Default)]
@@ -495,10 +284,11 @@ impl Base {
             .collect();
         base.solids = vec![None; invocations.len()];
         let mut by_solid: HashMap<*const Solid, Version> = HashMap::new();
+        let mut encoder = Encoder::default();
         for index in (0..invocations.len()).filter(|index| planned[*index]) {
             let solid = Arc::as_ptr(&invocations[index].solid);
             base.solids[index] = by_solid.get(&solid).copied().or_else(|| {
-                let mut encoder = Encoder::default();
+                encoder.bytes.clear();
                 solid_of(graph, measures, index, &mut encoder)?;
                 let version = Kind::Solid.hash(&encoder.bytes);
                 by_solid.insert(solid, version);
@@ -506,7 +296,6 @@ impl Base {
             });
         }
         base.configs = vec![Version::from_bytes([0; 32]); graph.steps.len()];
-        let mut encoder = Encoder::default();
         for step in steps {
             encoder.bytes.clear();
             base.config(graph, *step, NO_KEY, &mut encoder);
@@ -602,7 +391,7 @@ impl Base {
         match input {
             StepInput::Path(path) => return self.paths.get(*path as usize).copied().flatten(),
             StepInput::Probe(probe) => return self.probes.get(*probe as usize).copied().flatten(),
-            StepInput::Value(_) => return self.shapes[invocation].literals[index],
+            StepInput::Value(_) => return self.shapes[invocation].literals.get(index).copied().flatten(),
             StepInput::Output(_) | StepInput::FanIn(_) | StepInput::Gather(_) => {}
         }
         inner.version(graph, input, known)
@@ -817,19 +606,19 @@ impl Shape {
             inputs.sort_by_key(|input| &invocation.inputs[*input].file_name);
         }
         // A literal is the same for all elements, so the first one's is hashed for all of them.
-        let first = graph.steps_of[index].clone().next().map(|step| &graph.steps[step as usize].inputs);
-        let literals = first
-            .into_iter()
-            .flatten()
-            .map(|input| match input {
-                StepInput::Value(value) => Some(hashed(Kind::Input, |to| literal_facts(to, value))),
-                StepInput::Output(_)
-                | StepInput::FanIn(_)
-                | StepInput::Gather(_)
-                | StepInput::Path(_)
-                | StepInput::Probe(_) => None,
-            })
-            .collect();
+        let first =
+            graph.steps_of[index].clone().next().map_or(&[][..], |step| &graph.steps[step as usize].inputs);
+        let literal = |input: &StepInput| match input {
+            StepInput::Value(value) => Some(hashed(Kind::Input, |to| literal_facts(to, value))),
+            StepInput::Output(_)
+            | StepInput::FanIn(_)
+            | StepInput::Gather(_)
+            | StepInput::Path(_)
+            | StepInput::Probe(_) => None,
+        };
+        // Most invocations have none, and then nothing is kept of it.
+        let some = first.iter().any(|input| matches!(input, StepInput::Value(_)));
+        let literals = if some { first.iter().map(literal).collect() } else { Vec::new() };
         Self { axes, resources, inputs, literals, ordered }
     }
 }
@@ -848,27 +637,6 @@ fn solid_of(graph: &Graph, measures: &Measures, index: usize, to: &mut impl Mani
     }
     solid_facts(to, solid, code, env, &measures.platform);
     Some(())
-}
-
-fn several_facts<'a>(
-    to: &mut impl Manifest,
-    graph: &Graph,
-    input: &StepInput,
-    known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
-) -> Option<()> {
-    match input {
-        StepInput::FanIn(outputs) => fan_in_facts(to, graph, outputs, known),
-        StepInput::Gather(elements) => gather_facts(to, graph, elements, known),
-        StepInput::Output(_) | StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => None,
-    }
-}
-
-fn literal_facts(to: &mut impl Manifest, value: &Value) {
-    to.fact(Label::Value, Term::Value(value));
-}
-
-fn answer_facts(to: &mut impl Manifest, answer: &str) {
-    to.fact(Label::Answer, Term::Text(answer));
 }
 
 fn hashed(kind: Kind, walk: impl FnOnce(&mut Encoder)) -> Version {

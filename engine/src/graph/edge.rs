@@ -242,16 +242,18 @@ impl<'a> Builder<'a> {
                 free.push((at, stride));
             }
         }
-        let written = written(producer, reference);
+        let written = || written(producer, reference);
         match (&reference.pick, free.is_empty()) {
             (Pick::All, false) => Ok(Edge::Gather(Gather { address, free, made: HashMap::new() })),
             (Pick::All, true) if producer.matrix.is_empty() => Err(Diagnostic::new(format!(
-                "`{written}` gathers the elements of `{0}`, which has no matrix",
+                "`{}` gathers the elements of `{}`, which has no matrix",
+                written(),
                 producer.name
             ))
             .hint(format!("write `{}`", without_pick(reference)))),
             (Pick::All, true) => Err(Diagnostic::new(format!(
-                "`{written}` gathers over the axes that `{}` lacks, and it has them all",
+                "`{}` gathers over the axes that `{}` lacks, and it has them all",
+                written(),
                 reader.name
             ))
             .hint(format!("write `{}` for the element with the same values", without_pick(reference)))),
@@ -274,8 +276,9 @@ impl<'a> Builder<'a> {
                     Pick::Same | Pick::All => format!("write `{all}` for all of them, or "),
                 };
                 Err(Diagnostic::new(format!(
-                    "`{}` reads `{written}`, which has one element for each {}, an axis that `{}` lacks",
+                    "`{}` reads `{}`, which has one element for each {}, an axis that `{}` lacks",
                     reader.name,
+                    written(),
                     listed(&lacking),
                     reader.name
                 ))

@@ -184,12 +184,12 @@ impl Graph {
         };
         // For each axis, which of its points are meant; `None` for all of them.
         let mut allowed: Vec<Option<Vec<bool>>> = vec![None; invocation.matrix.len()];
-        for (axis, label) in conditions(invocation, pick)? {
-            let Some(at) = invocation.matrix.iter().position(|known| known.name == axis) else {
+        for (axis, label) in &conditions(invocation, pick)? {
+            let Some(at) = invocation.matrix.iter().position(|known| known.name == *axis) else {
                 return Err(no_axis(invocation, axis));
             };
             let points = &invocation.matrix[at].points;
-            let mut meant = points.iter().map(|point| point.label == label).collect::<Vec<_>>();
+            let mut meant = points.iter().map(|point| point.label == *label).collect::<Vec<_>>();
             if !meant.contains(&true) {
                 let pattern = Pattern::new(label)?;
                 meant = points.iter().map(|point| pattern.matches(&point.label)).collect();
@@ -217,31 +217,38 @@ impl Graph {
     }
 }
 
-/// `lr=0.1,depth=4` taken apart: a comma ends a label only where `name=` follows, so that labels may hold commas.
-fn conditions<'t>(invocation: &Invocation, pick: &'t str) -> Result<Vec<(&'t str, &'t str)>, Diagnostic> {
+/// `lr=0.1,depth=4` taken apart: a comma ends a label only where `name=` follows, so that labels may hold commas. One
+/// between double quotes is read as JSON, as in a pipeline file.
+fn conditions<'t>(invocation: &Invocation, pick: &'t str) -> Result<Vec<(&'t str, String)>, Diagnostic> {
     let begins = |rest: &str| {
         rest.split_once('=')
             .is_some_and(|(axis, _)| invocation.matrix.iter().any(|known| known.name == axis.trim()))
     };
-    let mut pieces = Vec::new();
-    let mut start = 0;
-    for (comma, _) in pick.match_indices(',') {
-        if begins(&pick[comma + 1..]) {
-            pieces.push(&pick[start..comma]);
-            start = comma + 1;
+    let mut conditions = Vec::new();
+    let mut rest = Some(pick);
+    while let Some(piece) = rest {
+        let (axis, label) = piece.split_once('=').ok_or_else(|| {
+            Diagnostic::new(format!("`{piece}` is no value of an axis"))
+                .hint(format!("elements are written `{}[axis=value]`", invocation.name))
+        })?;
+        let label = label.trim_start();
+        if label.starts_with('"') {
+            let mut read = serde_json::Deserializer::from_str(label).into_iter::<String>();
+            if let Some(Ok(quoted)) = read.next() {
+                let after = label[read.byte_offset()..].trim_start();
+                rest = after.strip_prefix(',');
+                if rest.is_some() || after.is_empty() {
+                    conditions.push((axis.trim(), quoted));
+                    continue;
+                }
+            }
         }
+        let end = label.match_indices(',').map(|(comma, _)| comma).find(|comma| begins(&label[comma + 1..]));
+        let end = end.unwrap_or(label.len());
+        conditions.push((axis.trim(), label[..end].trim().to_owned()));
+        rest = label[end..].strip_prefix(',');
     }
-    pieces.push(&pick[start..]);
-    pieces
-        .into_iter()
-        .map(|piece| {
-            let (axis, label) = piece.split_once('=').ok_or_else(|| {
-                Diagnostic::new(format!("`{piece}` is no value of an axis"))
-                    .hint(format!("elements are written `{}[axis=value]`", invocation.name))
-            })?;
-            Ok((axis.trim(), label.trim()))
-        })
-        .collect()
+    Ok(conditions)
 }
 
 fn no_output(invocation: &Invocation, output: Option<&str>) -> Diagnostic {

@@ -325,13 +325,13 @@ impl Writer {
 
     fn add(&mut self, label: String, term: Term<'_>) {
         // A map is shown key by key, so that a difference deep inside has its path as its name.
-        if let Term::Value(Value::Map(values)) = term {
-            if !values.is_empty() {
-                for (key, value) in values {
-                    self.add(format!("{label}.{key}"), Term::Value(value));
-                }
-                return;
+        if let Term::Value(Value::Map(values)) = term
+            && !values.is_empty()
+        {
+            for (key, value) in values {
+                self.add(format!("{label}.{key}"), Term::Value(value));
             }
+            return;
         }
         if let Some(value) = shown(&label, term) {
             self.node.facts.push(Fact { label, value });

@@ -2,13 +2,11 @@
 //! another program. They are never regenerated to make a test pass: a changed byte is a new scheme number in the
 //! context of its kind, and a line in that page.
 
-mod planning;
-
 use std::collections::{BTreeMap, HashMap};
 
+use crate::world::World;
 use cas_engine::version::{FactNode, InputContent};
 use cas_store::{Artifact, Digest, Kind, Version};
-use planning::World;
 
 const PIPELINE: &str = r#"
 resources:

@@ -1,13 +1,11 @@
 //! Why versions differ, in the words that people read.
 
-mod planning;
-
 use std::collections::HashMap;
 
+use crate::world::World;
 use cas_engine::explain::{differences, nearest};
 use cas_engine::version::FactNode;
 use cas_store::Version;
-use planning::World;
 
 /// The facts of every step of a plan, as a store would keep them, and the node of one step.
 fn facts(world: &World, step: &str) -> (HashMap<Version, FactNode>, FactNode) {

@@ -1,9 +1,7 @@
 //! Pipelines into steps: order, matrices, config, selections, and what is wrong, in words.
 
-mod planning;
-
+use crate::world::World;
 use cas_engine::graph::{Graph, StepInput};
-use planning::World;
 
 fn graph(text: &str) -> Graph {
     World::new(text).graph().unwrap_or_else(|errors| panic!("{errors}"))
@@ -122,6 +120,7 @@ fn names_globs_and_elements_select_steps_and_outputs() {
     assert_eq!(steps("split[*]"), steps("split"));
     assert_eq!(steps("train[seed=2,lr=0.1]"), ["train[lr=0.1,seed=2]"]);
     assert_eq!(steps("train@lr=0.1,seed=2"), ["train[lr=0.1,seed=2]"]);
+    assert_eq!(steps("train[lr=\"0.1\",seed=2]"), ["train[lr=0.1,seed=2]"]);
     assert_eq!(steps("train[lr=0.1]"), ["train[lr=0.1,seed=1]", "train[lr=0.1,seed=2]"]);
     assert_eq!(steps(""), ["the name of a step is missing; there is `split`, `train`, `best` or `report`"]);
     assert_eq!(steps("{best,re*}"), ["best[seed=1]", "best[seed=2]", "report"]);

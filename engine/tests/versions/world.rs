@@ -1,7 +1,5 @@
 //! Plans from text, without a file being read: what would be measured is given.
 
-#![expect(dead_code, reason = "each test binary uses its part")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,44 +14,44 @@ use cas_store::{Digest, Version};
 
 /// A project as its pipeline sees it.
 #[derive(Clone, Default)]
-pub struct World {
-    pub text: String,
-    pub run_config: String,
-    pub mode: Option<String>,
+pub(crate) struct World {
+    pub(crate) text: String,
+    pub(crate) run_config: String,
+    pub(crate) mode: Option<String>,
     /// Declared files and `path:` inputs: content, executable.
-    pub files: BTreeMap<String, (String, bool)>,
+    pub(crate) files: BTreeMap<String, (String, bool)>,
     /// Tables.
-    pub tables: BTreeMap<String, String>,
+    pub(crate) tables: BTreeMap<String, String>,
     /// What each probe prints, by its command.
-    pub probes: BTreeMap<String, String>,
-    pub env: BTreeMap<String, String>,
-    pub platform: String,
+    pub(crate) probes: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) platform: String,
 }
 
 impl World {
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self { text: text.to_owned(), platform: "linux/x86_64".to_owned(), ..Self::default() }
     }
 
     #[must_use]
-    pub fn file(mut self, path: &str, content: &str) -> Self {
+    pub(crate) fn file(mut self, path: &str, content: &str) -> Self {
         self.files.insert(path.to_owned(), (content.to_owned(), false));
         self
     }
 
     /// The same with one text in the place of another; each must be there.
     #[must_use]
-    pub fn edited(&self, from: &str, to: &str) -> Self {
+    pub(crate) fn edited(&self, from: &str, to: &str) -> Self {
         assert!(self.text.contains(from), "`{from}` is not in the pipeline");
         Self { text: self.text.replacen(from, to, 1), ..self.clone() }
     }
 
     #[must_use]
-    pub fn with_run_config(&self, text: &str) -> Self {
+    pub(crate) fn with_run_config(&self, text: &str) -> Self {
         Self { run_config: text.to_owned(), ..self.clone() }
     }
 
-    pub fn graph(&self) -> Result<Graph, String> {
+    pub(crate) fn graph(&self) -> Result<Graph, String> {
         let words = |diagnostics: Vec<cas_engine::error::Diagnostic>| {
             let lines = diagnostics.iter().map(|diagnostic| match &diagnostic.hint {
                 Some(hint) => format!("{diagnostic}; {hint}"),
@@ -91,7 +89,7 @@ impl World {
         Some(Arc::new(FileSet { files }))
     }
 
-    pub fn measures(&self, graph: &Graph) -> Measures {
+    pub(crate) fn measures(&self, graph: &Graph) -> Measures {
         let solids = graph.pipeline.invocations.iter().map(|invocation| &invocation.solid);
         let answer = |command: &str| self.probes.get(command).cloned();
         Measures {
@@ -135,7 +133,7 @@ impl World {
         }
     }
 
-    pub fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         let graph = Arc::new(self.graph().unwrap_or_else(|errors| panic!("{errors}\n{}", self.text)));
         let measures = Arc::new(self.measures(&graph));
         let steps = graph.ids().collect();
@@ -143,7 +141,7 @@ impl World {
     }
 
     /// The version of the first step that has this name.
-    pub fn version(&self, step: &str) -> Version {
+    pub(crate) fn version(&self, step: &str) -> Version {
         let plan = self.plan();
         let steps = plan.graph.select(step).unwrap_or_else(|error| panic!("{error}"));
         plan.versions[steps[0].0 as usize].unwrap_or_else(|| panic!("`{step}` has no version"))

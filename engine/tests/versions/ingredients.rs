@@ -1,11 +1,9 @@
 //! What changes a version and what does not: every key of the file, and properties of what is hashed.
 
-mod planning;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::world::World;
 use cas_engine::file::keys::{Hashed, OBJECTS};
-use planning::World;
 use proptest::prelude::*;
 
 /// A pipeline in which every key of the table stands, so that each can be changed alone.
@@ -101,18 +99,18 @@ const EDITS: &[(&str, &str, &str, &str, &str)] = &[
     ("a resource", "env", "TOOL_HOME: home", "TOOL_HOME: away", "target"),
     ("a resource", "config", "default: 4", "default: 5", "target"),
     ("a resource", "resources", "resources: [base]", "resources: [other]", "target"),
-    ("the defaults", "code", "{retries: 0}", "{retries: 0, code: [b.py]}", "target"),
-    ("the defaults", "resources", "{retries: 0}", "{retries: 0, resources: [other]}", "target"),
-    ("the defaults", "env", "{retries: 0}", "{retries: 0, env: [MORE]}", "target"),
-    ("the defaults", "pass_env", "{retries: 0}", "{retries: 0, pass_env: [MORE]}", "target"),
-    ("the defaults", "secrets", "{retries: 0}", "{retries: 0, secrets: [MORE]}", "target"),
-    ("the defaults", "shell", "{retries: 0}", "{retries: 0, shell: bash}", "up"),
-    ("the defaults", "retries", "{retries: 0}", "{retries: 3}", "up"),
-    ("the defaults", "timeout", "{retries: 0}", "{retries: 0, timeout: 1m}", "up"),
-    ("the defaults", "cpus", "{retries: 0}", "{retries: 0, cpus: 3}", "up"),
-    ("the defaults", "memory", "{retries: 0}", "{retries: 0, memory: 1G}", "up"),
-    ("the defaults", "limits", "{retries: 0}", "{retries: 0, limits: {gpu: 1}}", "up"),
-    ("the defaults", "platform", "{retries: 0}", "{platform: any}", "target"),
+    ("`defaults`", "code", "{retries: 0}", "{retries: 0, code: [b.py]}", "target"),
+    ("`defaults`", "resources", "{retries: 0}", "{retries: 0, resources: [other]}", "target"),
+    ("`defaults`", "env", "{retries: 0}", "{retries: 0, env: [MORE]}", "target"),
+    ("`defaults`", "pass_env", "{retries: 0}", "{retries: 0, pass_env: [MORE]}", "target"),
+    ("`defaults`", "secrets", "{retries: 0}", "{retries: 0, secrets: [MORE]}", "target"),
+    ("`defaults`", "shell", "{retries: 0}", "{retries: 0, shell: bash}", "up"),
+    ("`defaults`", "retries", "{retries: 0}", "{retries: 3}", "up"),
+    ("`defaults`", "timeout", "{retries: 0}", "{retries: 0, timeout: 1m}", "up"),
+    ("`defaults`", "cpus", "{retries: 0}", "{retries: 0, cpus: 3}", "up"),
+    ("`defaults`", "memory", "{retries: 0}", "{retries: 0, memory: 1G}", "up"),
+    ("`defaults`", "limits", "{retries: 0}", "{retries: 0, limits: {gpu: 1}}", "up"),
+    ("`defaults`", "platform", "{retries: 0}", "{platform: any}", "target"),
     ("a solid", "description", "makes it", "makes something", "target"),
     ("a solid", "solid", "again: {solid: up}", "again: {solid: same_as_up}", "again"),
     ("a solid", "version", "hand-1", "hand-2", "target"),
@@ -203,7 +201,8 @@ fn same(before: &str, after: &str) -> bool {
 fn what_is_measured_counts() {
     let world = every_key();
     let before = world.version("target");
-    let changes: &[(&str, &dyn Fn(&mut World))] = &[
+    type Change<'c> = (&'c str, &'c dyn Fn(&mut World));
+    let changes: &[Change<'_>] = &[
         ("the content of code", &|world| {
             world.files.get_mut("a.py").unwrap_or_else(|| unreachable!()).0.push('#')
         }),
@@ -506,4 +505,49 @@ proptest! {
         let version = |x: &str, y: &str| World::new(&text(x, y)).version("target");
         prop_assert_eq!(version(&a, &b) == version(&c, &d), (&a, &b) == (&c, &d));
     }
+}
+
+/// The version of `target` if its solid were a Rust function with a version by hand.
+fn of_function(text: &str) -> cas_store::Version {
+    use std::sync::Arc;
+
+    use cas_engine::config::RunConfig;
+    use cas_engine::execute::{Call, Function, Produced};
+    use cas_engine::graph::Graph;
+    use cas_engine::plan::Plan;
+    use cas_engine::solid::{Body, Declared};
+
+    #[derive(Debug)]
+    struct Nothing;
+    impl Function for Nothing {
+        fn call(&self, _call: &Call<'_>) -> Result<Vec<Produced>, Box<dyn std::error::Error + Send + Sync>> {
+            Ok(Vec::new())
+        }
+    }
+
+    let world = World::new(text);
+    let graph = world.graph().unwrap_or_else(|errors| panic!("{errors}"));
+    let mut pipeline = (*graph.pipeline).clone();
+    for invocation in pipeline.invocations.iter_mut().filter(|invocation| invocation.name == "target") {
+        let mut solid = (*invocation.solid).clone();
+        solid.body = Body::Function(Arc::new(Nothing));
+        solid.version = Some(Declared::Text("by hand".to_owned()));
+        invocation.solid = Arc::new(solid);
+    }
+    let graph = Graph::new(Arc::new(pipeline), None, &RunConfig::default());
+    let graph = Arc::new(graph.unwrap_or_else(|errors| panic!("{errors:?}")));
+    let measures = Arc::new(world.measures(&graph));
+    let steps = graph.ids().collect();
+    let target = graph.select("target").unwrap_or_else(|error| panic!("{error}"))[0];
+    let plan = Plan::new(graph, measures, steps);
+    plan.versions[target.0 as usize].unwrap_or_else(|| panic!("no version"))
+}
+
+#[test]
+fn a_function_is_given_inputs_and_gives_outputs_in_order_so_the_order_counts() {
+    let outputs = TWO.replace("  target:", "  target:\n    outputs: [result, other]");
+    let version = of_function(&outputs);
+    assert_ne!(version, of_function(&outputs.replace("{x: a, y: b}", "{y: b, x: a}")));
+    assert_ne!(version, of_function(&outputs.replace("[result, other]", "[other, result]")));
+    assert_eq!(version, of_function(&outputs.replace("cat ", "tac ")), "a function has no command");
 }

@@ -223,7 +223,12 @@ impl World {
         create: Create,
     ) -> Result<Option<Store>, Failure> {
         match self.with_open(which, create, |open| Store::open(&choice.dir, open)) {
-            Ok(store) => Ok(Some(store)),
+            Ok(store) => {
+                for warning in store.warnings() {
+                    self.warn(warning);
+                }
+                Ok(Some(store))
+            }
             Err(StoreError::Absent { .. }) if create == Create::Never => Ok(None),
             Err(error) => Err(Failure::from(error).because(format!("the store was chosen by {}", choice.by))),
         }

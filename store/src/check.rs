@@ -5,15 +5,18 @@
 //! is no finding, and neither are bytes that are known to be gone.
 
 use std::fmt;
+use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 
 use crate::apply;
 use crate::blob::Presence;
+use crate::damage;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::host::{Core, count};
 use crate::index::Family;
+use crate::journal::Journal;
 use crate::record::{BlobRecord, HashKind};
 use crate::tables::{self, refs};
 use crate::wire::{CheckCursor, Response};
@@ -74,6 +77,11 @@ pub enum Finding {
         /// What it names.
         trace: Trace,
     },
+    /// Something of the journal is lost, or was; it was mended as far as that was possible.
+    Journal {
+        /// What and where.
+        what: String,
+    },
     /// The index contradicts itself.
     Index {
         /// How.
@@ -89,6 +97,7 @@ impl fmt::Display for Finding {
             Self::Row { version, trace } => {
                 write!(f, "row `{version}` names `{}`, which has no result", trace.short())
             }
+            Self::Journal { what } => f.write_str(what),
             Self::Index { what } => write!(f, "the index contradicts itself: {what}"),
         }
     }
@@ -260,6 +269,40 @@ impl Core {
             _ => None,
         };
         Ok(Response::Checked { findings, checked: page.len() as u64, next })
+    }
+
+    /// Reads the journal whole, if asked to, and tells what of it was ever found lost. What cannot be read
+    /// is mended: the index has it, and the journal is written anew.
+    pub(crate) fn check_journal(&self, read: bool) -> Result<Response, StoreError> {
+        // A collection that compacts the journal would take segments away under the reader.
+        let _alone = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = 0;
+        if read {
+            let end = self.journal().end();
+            let (root, dir) = (self.root(), self.layout.journal());
+            let unreadable = Journal::replay(root, &dir, &self.store_id, None, Some(end), &mut |_, _| {
+                checked += 1;
+                Ok(())
+            })?;
+            for part in &unreadable {
+                damage::note(
+                    &self.layout,
+                    &format!(
+                        "`{}` could not be read at byte {} ({}); the index had what stood there, and the \
+                         journal was written anew from it",
+                        part.path.display(),
+                        part.offset,
+                        part.what
+                    ),
+                )?;
+            }
+            if !unreadable.is_empty() {
+                self.snapshot()?;
+            }
+        }
+        let notes = damage::notes(&self.layout)?;
+        let findings = notes.into_iter().map(|what| Finding::Journal { what }).collect();
+        Ok(Response::Checked { findings, checked, next: None })
     }
 
     fn check_row(&self, key: &[u8], value: &[u8]) -> Result<Option<Finding>, StoreError> {

@@ -29,7 +29,7 @@ pub enum Sharing {
     /// Its owner.
     #[default]
     Private,
-    /// The users of its folder's group.
+    /// The users of its folder's group. This version refuses it by name.
     Group,
 }
 
@@ -38,7 +38,7 @@ pub enum Sharing {
 pub struct Config {
     /// `durability = "batch"` or `"strict"`.
     pub durability: Durability,
-    /// `sharing = "private"` or `"group"`.
+    /// `sharing = "private"`.
     pub sharing: Sharing,
     /// `inline_limit = "4K"`: values up to this size live in the index.
     pub inline_limit_bytes: u64,
@@ -129,8 +129,13 @@ impl Config {
                     )?;
                 }
                 "sharing" => {
-                    config.sharing =
-                        one_of(key, item, line, &[("private", Sharing::Private), ("group", Sharing::Group)])?;
+                    let known = [("private", Sharing::Private), ("group", Sharing::Group)];
+                    config.sharing = one_of(key, item, line, &known)?;
+                    if config.sharing == Sharing::Group {
+                        // Taken without a word, it would be a promise that nobody keeps.
+                        let what = "`sharing` can only be \"private\" in this version".to_owned();
+                        return Err(Wrong { line, what });
+                    }
                 }
                 "inline_limit" => {
                     let bytes = size_of(key, item, line)?;

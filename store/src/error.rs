@@ -55,7 +55,7 @@ pub enum StoreError {
         what: String,
     },
     /// The index or the journal holds something that cannot be read back.
-    #[error("the index of the store at `{}` is damaged ({what}); `cas verify --rebuild` makes it anew", dir.display())]
+    #[error("the index of the store at `{}` is damaged: {what}", dir.display())]
     IndexDamaged {
         /// The store.
         dir: PathBuf,

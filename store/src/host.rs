@@ -21,6 +21,7 @@ use crate::claims::{Attempt, Claims};
 use crate::collect::Session;
 use crate::config::{Config, Durability};
 use crate::crash;
+use crate::damage;
 use crate::digest::{Digest, Trace, Version};
 use crate::durable::{self, Durable, Next};
 use crate::error::StoreError;
@@ -29,6 +30,7 @@ use crate::journal::{self, Journal};
 use crate::layout::{BlobName, Layout};
 use crate::lock::HostLock;
 use crate::record::{Found, HashKind, Moment, Place, Replacement, ResultRecord};
+use crate::reserve;
 use crate::stage::StagedBlob;
 use crate::store::{Put, Run};
 use crate::tables::{self, refs};
@@ -58,6 +60,8 @@ pub(crate) struct Core {
     last_connection: AtomicU64,
     claims: Claims,
     pub(crate) session: Mutex<Option<Session>>,
+    /// What was found lost when the store was opened, in words.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What a connection holds on to.
@@ -81,7 +85,8 @@ const FILES_PER_THREAD: usize = 2048;
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 impl Host {
-    /// Opens index and journal under a lock that is held already.
+    /// Opens index and journal under a lock that is held already, waiting no longer than `until` for what
+    /// another process may still be letting go of.
     ///
     /// # Errors
     ///
@@ -91,16 +96,23 @@ impl Host {
         store_id: &str,
         lock: HostLock,
         expect: Expect,
+        until: Instant,
     ) -> Result<Self, StoreError> {
         let config = Config::read(&layout.config())?;
         let files = Files::new(layout.clone(), config.inline_limit_bytes);
-        let index = Index::open(layout.root(), &layout.index(), expect)?;
+        let index = open_index(&layout, expect, until)?;
         let applied = index.position()?;
         check_store(&index, store_id)?;
         crash::point("host.index-opened");
         let mut unflushed = applied.map_or(0, |position| position.offset);
-        let opened =
-            Journal::open(layout.root(), &layout.journal(), store_id, applied, &mut |change, position| {
+        let closed_at = damage::journal_end(&layout.journal_end());
+        let opened = Journal::open(
+            layout.root(),
+            &layout.journal(),
+            store_id,
+            applied,
+            closed_at,
+            &mut |change, position| {
                 apply::apply(&index, change, position)?;
                 crash::point("host.change-replayed");
                 if position.offset.saturating_sub(unflushed) > durable::FLUSH_BYTES {
@@ -108,7 +120,19 @@ impl Host {
                     unflushed = position.offset;
                 }
                 Ok(())
-            })?;
+            },
+        )?;
+        for what in &opened.lost {
+            damage::note(&layout, what)?;
+        }
+        if applied.is_none() && index.position()?.is_none() {
+            // From here on an index without a journal is one whose journal was lost, not a new one.
+            let mut batch = index.batch();
+            batch.put(Family::Meta, tables::meta::POSITION, &opened.journal.end().to_bytes());
+            index.write(batch)?;
+            index.flush()?;
+            damage::set_journal_end(&layout.journal_end(), opened.journal.end());
+        }
         files.sweep_staging()?;
         let core = Arc::new(Core {
             layout,
@@ -123,10 +147,12 @@ impl Host {
             last_connection: AtomicU64::new(0),
             claims: Claims::default(),
             session: Mutex::new(None),
+            warnings: opened.lost,
         });
         if opened.incomplete {
             core.snapshot()?;
         }
+        reserve::keep(&core.layout.reserve(), core.free_bytes()?);
         let in_thread = Arc::clone(&core);
         let thread = std::thread::Builder::new()
             .name("cas-store-sync".to_owned())
@@ -160,7 +186,26 @@ impl Drop for Host {
         if self.core.durable.unflushed_bytes() > durable::FLUSH_AT_CLOSE_BYTES {
             let _ = self.core.index.flush();
         }
+        damage::set_journal_end(&self.core.layout.journal_end(), self.core.journal().end());
         self.core.files.save_marks();
+    }
+}
+
+/// Opens the index. A process that is ending gives our lock up before RocksDB's, as the kernel closes its
+/// files one by one, so that one is waited for too. On a full disk the reserve makes room.
+fn open_index(layout: &Layout, expect: Expect, until: Instant) -> Result<Index, StoreError> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match Index::open(layout.root(), &layout.index(), expect) {
+            Err(StoreError::InUse { .. }) if Instant::now() < until => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            Err(StoreError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::StorageFull
+                    && reserve::release(&layout.reserve()) => {}
+            other => return other,
+        }
     }
 }
 
@@ -287,6 +332,7 @@ impl Core {
             Request::CollectNext { session, limit } => self.collect_next(session, limit)?,
             Request::BlobPage { after, limit } => Response::BlobPage(self.blob_page(after, limit)?),
             Request::CheckPage { after, limit } => self.check_page(after, limit)?,
+            Request::CheckJournal { read } => self.check_journal(read)?,
             Request::Unnamed => Response::Number(self.unnamed_files()?),
             Request::Compact => {
                 self.snapshot()?;

@@ -39,6 +39,9 @@ impl Drop for Hosted {
     }
 }
 
+/// How long a process that has given our lock up may take to end.
+const LETTING_GO: Duration = Duration::from_secs(10);
+
 /// How to get at a host.
 pub(crate) struct Wanted<'a> {
     pub(crate) wait: Duration,
@@ -53,8 +56,9 @@ pub(crate) fn open(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<Arc<Hoste
     if let Some(hosted) = slot.enter(layout, wanted.wait)? {
         return Ok(hosted);
     }
+    let until = Instant::now() + wanted.wait.max(LETTING_GO);
     let opened = lock(layout, wanted)
-        .and_then(|lock| Host::open(layout.clone(), &folder.id, lock, expectation(layout)));
+        .and_then(|lock| Host::open(layout.clone(), &folder.id, lock, expectation(layout), until));
     match opened {
         Ok(host) => {
             let core = Arc::clone(host.core());
@@ -80,7 +84,9 @@ pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<Rebuil
     let result = (|| {
         let lock = lock(layout, wanted)?;
         let mut report = rebuild::rebuild(layout, &folder.id)?;
-        let host = Host::open(layout.clone(), &folder.id, lock, Expect::Index)?;
+        let until = Instant::now() + LETTING_GO;
+        let host = Host::open(layout.clone(), &folder.id, lock, Expect::Index, until)?;
+        report.unreadable.extend(host.core().warnings.iter().cloned());
         host.core().match_files(&mut report)?;
         Ok(report)
     })();

@@ -76,11 +76,14 @@ pub(crate) struct Journal {
 pub(crate) struct Opened {
     /// The journal.
     pub(crate) journal: Journal,
-    /// Whether the journal does not hold all that the index holds: a snapshot would mend that.
+    /// Whether the journal cannot be read whole, or does not hold all that the index holds: a snapshot
+    /// mends that.
     pub(crate) incomplete: bool,
+    /// Where changes are lost, in words.
+    pub(crate) lost: Vec<String>,
 }
 
-/// Records that could not be read during a rebuild.
+/// A part of the journal that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unreadable {
     /// The segment.
@@ -94,17 +97,20 @@ pub(crate) struct Unreadable {
 }
 
 impl Journal {
-    /// Opens the journal of a store, hands every change behind `applied` (all of them, if `None`) to
-    /// `apply` and cuts a torn end off.
+    /// Opens the journal of a store and hands every change behind `applied` (all of them, if `None`) to
+    /// `apply`. A torn end is cut off without a word. What else cannot be read is passed over, kept in
+    /// quarantine and reported; what comes behind it is not lost. `closed_at` is where the journal ended when
+    /// the store was last closed.
     ///
     /// # Errors
     ///
-    /// [`StoreError::IndexDamaged`] when changes that the index lacks are missing in the middle.
+    /// [`StoreError::IndexDamaged`] when a whole segment that the index lacks is missing or none of ours.
     pub(crate) fn open(
         root: &Path,
         dir: &Path,
         store: &str,
         applied: Option<Position>,
+        closed_at: Option<Position>,
         apply: &mut dyn FnMut(&Change, Position) -> Result<(), StoreError>,
     ) -> Result<Opened, StoreError> {
         fs::create_dir_all(dir).at("make", dir)?;
@@ -113,16 +119,25 @@ impl Journal {
         let segments = Segment::list(root, dir, store)?;
         let base = segments.iter().rposition(|segment| segment.header.is_snapshot());
         let segments = &segments[base.unwrap_or(0)..];
+        let holds = |position: Position| applied.is_some_and(|applied| applied >= position);
         let Some(last) = segments.last() else {
-            // No journal: a new store, or one whose journal was lost and whose index was not.
-            let number = applied.map_or(1, |position| position.segment + 1);
+            // A new store, or one whose journal is gone.
+            let mut lost = Vec::new();
+            if closed_at.is_some_and(|end| !holds(end)) {
+                lost.push(format!(
+                    "`{}` holds no journal any more: what was not in the index yet is lost",
+                    dir.display()
+                ));
+            }
+            let number = applied.max(closed_at).map_or(1, |position| position.segment + 1);
             let journal = Self::begin(root, dir, store, number, 0)?;
-            return Ok(Opened { journal, incomplete: applied.is_some() });
+            return Ok(Opened { journal, incomplete: applied.is_some(), lost });
         };
 
         let mut end = None;
         let mut previous: Option<&Segment> = None;
         let mut behind = false;
+        let mut lost = Vec::new();
         for segment in segments {
             let number = segment.header.number;
             let is_last = number == last.header.number;
@@ -151,31 +166,56 @@ impl Journal {
                 continue;
             }
             let mut reader = Records::open(segment, from)?;
-            let stop = loop {
+            let mut holes = Vec::new();
+            loop {
                 match reader.next()? {
                     Next::Change(change, offset) => {
                         apply(&change, Position { segment: number, offset })?;
                     }
-                    Next::End => break None,
-                    Next::Unreadable { offset, what } => break Some((offset, what)),
+                    Next::End => {
+                        end = Some(Position { segment: number, offset: reader.offset });
+                        break;
+                    }
+                    Next::Unreadable { offset, what, torn } => {
+                        let goes_on = reader.resume(offset + 1)?;
+                        if goes_on || !torn || !is_last {
+                            holes.push((offset, what));
+                        }
+                        if !goes_on {
+                            end = Some(Position { segment: number, offset });
+                            break;
+                        }
+                    }
                 }
-            };
-            match stop {
-                Some((offset, _)) if is_last => {
-                    cut(root, segment, offset)?;
-                    end = Some(Position { segment: number, offset });
+            }
+            if !holes.is_empty() {
+                let kept = segment.keep(root)?;
+                for (offset, what) in holes {
+                    lost.push(format!(
+                        "`{}` cannot be read at byte {offset} ({what}): the change that stood there is lost, \
+                         what follows it is not; a copy is `{}`",
+                        segment.path.display(),
+                        kept.display()
+                    ));
                 }
-                Some((offset, what)) => {
-                    return Err(damaged(format!(
-                        "`{}` cannot be read at byte {offset}: {what}",
-                        segment.path.display()
-                    )));
-                }
-                None => end = Some(Position { segment: number, offset: reader.offset }),
+            }
+            if let Some(end) = end.filter(|end| is_last && end.offset < segment.len) {
+                let file = File::options().write(true).open(&segment.path).at("open", &segment.path)?;
+                file.set_len(end.offset).at("cut", &segment.path)?;
             }
         }
 
         behind |= applied.is_some_and(|applied| applied.segment > last.header.number);
+        let reached = end.max(applied);
+        if let Some(closed_at) = closed_at.filter(|closed_at| reached < Some(*closed_at)) {
+            lost.push(format!(
+                "`{}` ends before byte {} of segment {}, where it ended when the store was last closed: what \
+                 stood behind its end is lost",
+                dir.display(),
+                closed_at.offset,
+                closed_at.segment
+            ));
+        }
         let journal = match end {
             Some(end) if !behind && !last.header.is_snapshot() => {
                 let file = File::options().read(true).write(true).open(&last.path).at("open", &last.path)?;
@@ -192,15 +232,18 @@ impl Journal {
                 fs::remove_file(&path).at("remove", &path)?;
             }
         }
-        Ok(Opened { journal, incomplete: behind })
+        Ok(Opened { journal, incomplete: behind || !lost.is_empty(), lost })
     }
 
     /// Reads the whole journal, whatever its state, for an index that is made anew. What cannot be read is
-    /// passed over and reported; what comes behind it is not lost.
+    /// passed over and reported; what comes behind it is not lost. Changes up to `after` are left out, and
+    /// nothing behind `until` is looked at.
     pub(crate) fn replay(
         root: &Path,
         dir: &Path,
         store: &str,
+        after: Option<Position>,
+        until: Option<Position>,
         apply: &mut dyn FnMut(&Change, Position) -> Result<(), StoreError>,
     ) -> Result<Vec<Unreadable>, StoreError> {
         let mut unreadable = Vec::new();
@@ -235,16 +278,27 @@ impl Journal {
                 });
             }
             previous = Some(segment);
+            if until.is_some_and(|until| until.segment < number) {
+                break;
+            }
             let mut reader = Records::open(segment, HEADER_BYTES as u64)?;
+            if let Some(until) = until.filter(|until| until.segment == number) {
+                reader.len = until.offset;
+            }
             loop {
                 match reader.next()? {
-                    Next::Change(change, offset) => apply(&change, Position { segment: number, offset })?,
+                    Next::Change(change, offset) => {
+                        let position = Position { segment: number, offset };
+                        if after.is_none_or(|after| position > after) {
+                            apply(&change, position)?;
+                        }
+                    }
                     Next::End => break,
-                    Next::Unreadable { offset, what } => {
+                    Next::Unreadable { offset, what, torn } => {
                         let goes_on = reader.resume(offset + 1)?;
                         // What a killed process leaves at the very end is no loss.
                         let is_last = segments.last().is_some_and(|last| last.header.number == number);
-                        if goes_on || !is_last {
+                        if goes_on || !torn || !is_last || until.is_some() {
                             unreadable.push(Unreadable {
                                 path: segment.path.clone(),
                                 offset,
@@ -443,23 +497,6 @@ pub(crate) fn sync_folder(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|folder| folder.sync_all()).at("sync", dir)
 }
 
-/// Cuts a torn end off. Where more than a torn record is behind the cut, a copy of it is kept: it is no
-/// crash's work, and somebody may want to look at it.
-fn cut(root: &Path, segment: &Segment, offset: u64) -> Result<(), StoreError> {
-    let mut reader = Records::open(segment, offset)?;
-    if reader.resume(offset + 1)? {
-        let dir = root.join("quarantine");
-        fs::create_dir_all(&dir).at("make", &dir)?;
-        let kept = dir.join(format!("journal-{:016}-from-{offset}", segment.header.number));
-        let mut from = File::open(&segment.path).at("open", &segment.path)?;
-        from.seek(SeekFrom::Start(offset)).at("read", &segment.path)?;
-        let mut to = File::create(&kept).at("make", &kept)?;
-        io::copy(&mut from, &mut to).at("write", &kept)?;
-    }
-    let file = File::options().write(true).open(&segment.path).at("open", &segment.path)?;
-    file.set_len(offset).at("cut", &segment.path)
-}
-
 fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016}.log"))
 }
@@ -580,6 +617,20 @@ impl Segment {
         Ok(segments)
     }
 
+    /// Keeps a copy of the segment in quarantine, once, for whoever wants to look at it.
+    fn keep(&self, root: &Path) -> Result<PathBuf, StoreError> {
+        let dir = root.join("quarantine");
+        fs::create_dir_all(&dir).at("make", &dir)?;
+        let mut kept = dir.join(format!("journal-{:016}.log", self.header.number));
+        let mut number = 1;
+        while kept.exists() {
+            kept = dir.join(format!("journal-{:016}.{number}.log", self.header.number));
+            number += 1;
+        }
+        fs::copy(&self.path, &kept).at("copy", &self.path)?;
+        Ok(kept)
+    }
+
     fn open(path: &Path, number: u64, store: &str) -> Result<Self, Broken> {
         let mut file = File::open(path).map_err(Broken::Io)?;
         let len = file.metadata().map_err(Broken::Io)?.len();
@@ -612,9 +663,11 @@ enum Next {
     /// A change, and the offset behind it.
     Change(Box<Change>, u64),
     End,
+    /// `torn`: it is what a write that was interrupted leaves, if nothing follows.
     Unreadable {
         offset: u64,
         what: String,
+        torn: bool,
     },
 }
 
@@ -631,18 +684,20 @@ impl Records {
         if left == 0 {
             return Ok(Next::End);
         }
-        let unreadable = |offset, what: &str| Ok(Next::Unreadable { offset, what: what.to_owned() });
+        let offset = self.offset;
+        let unreadable = |what: &str, torn| Ok(Next::Unreadable { offset, what: what.to_owned(), torn });
         if left < codec::HEADER_BYTES as u64 {
-            return unreadable(self.offset, "it is cut off");
+            return unreadable("it is cut off", true);
         }
         let mut bytes = vec![0; codec::HEADER_BYTES];
         self.reader.read_exact(&mut bytes).at("read", &self.path)?;
         let whole = match codec::record_bytes(&bytes) {
             Ok(whole) => whole,
-            Err(error) => return unreadable(self.offset, &error.to_string()),
+            // A file that grew and was never filled, because power was lost.
+            Err(error) => return unreadable(&error.to_string(), bytes.iter().all(|byte| *byte == 0)),
         };
         if whole as u64 > left {
-            return unreadable(self.offset, "it is cut off");
+            return unreadable("it is cut off", true);
         }
         bytes.resize(whole, 0);
         self.reader.read_exact(&mut bytes[codec::HEADER_BYTES..]).at("read", &self.path)?;
@@ -651,7 +706,7 @@ impl Records {
                 self.offset += whole as u64;
                 Ok(Next::Change(Box::new(change), self.offset))
             }
-            Err(error) => unreadable(self.offset, &error.to_string()),
+            Err(error) => unreadable(&error.to_string(), false),
         }
     }
 

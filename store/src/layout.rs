@@ -94,6 +94,16 @@ impl Layout {
         self.root.join("journal")
     }
 
+    /// Where the journal ended when the store was last closed.
+    pub(crate) fn journal_end(&self) -> PathBuf {
+        self.root.join("journal.end")
+    }
+
+    /// Room that is given up to open the store on a full disk.
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
     /// The folder of the blob files' fan-out folders.
     pub(crate) fn blobs(&self) -> PathBuf {
         self.root.join("blobs")

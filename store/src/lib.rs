@@ -19,6 +19,7 @@ pub mod config;
 pub mod crash;
 #[cfg(not(feature = "crash-points"))]
 mod crash;
+mod damage;
 pub mod digest;
 mod durable;
 pub mod error;
@@ -34,6 +35,7 @@ mod pipe;
 mod place;
 mod rebuild;
 pub mod record;
+mod reserve;
 mod stage;
 pub mod store;
 mod stream;

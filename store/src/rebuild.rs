@@ -4,6 +4,7 @@
 //! index is there or none, and then it is done again.
 
 use std::fs;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,14 +12,18 @@ use crate::apply;
 use crate::change::{Change, NewBlobs};
 use crate::check::Finding;
 use crate::crash;
+use crate::damage;
 use crate::digest::Digest;
 use crate::durable::FLUSH_BYTES;
 use crate::error::{At, StoreError};
 use crate::host::{self, Core};
-use crate::index::{Expect, Index};
-use crate::journal::Journal;
+use crate::index::{Expect, Family, Index};
+use crate::journal::{Journal, Unreadable};
 use crate::layout::{BlobName, Layout};
 use crate::record::HashKind;
+
+/// An index is copied in parts of this size.
+const COPY_BYTES: usize = 8 * 1024 * 1024;
 
 /// What a rebuild brought back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,43 +48,41 @@ pub(crate) fn rebuild(layout: &Layout, store_id: &str) -> Result<RebuildReport, 
         remove_folder(folder)?;
     }
     crash::point("rebuild.begin");
+    let dir = layout.journal();
+    fs::create_dir_all(&dir).at("make", &dir)?;
+    let mut unreadable = from_journal(layout, store_id, &new, None, &mut report.changes)?;
+    if !unreadable.is_empty()
+        && let Ok(index) = Index::open(layout.root(), &old, Expect::Index)
     {
-        let index = Index::open(layout.root(), &new, Expect::Nothing)?;
-        host::check_store(&index, store_id)?;
-        let mut unflushed = 0;
-        let dir = layout.journal();
-        fs::create_dir_all(&dir).at("make", &dir)?;
-        let mut last = 0;
-        let unreadable = Journal::replay(layout.root(), &dir, store_id, &mut |change, position| {
-            apply::apply(&index, change, position)?;
-            report.changes += 1;
-            unflushed += position.offset.saturating_sub(last);
-            last = position.offset;
-            if unflushed > FLUSH_BYTES {
-                index.flush()?;
-                unflushed = 0;
-            }
-            Ok(())
-        })?;
-        for part in unreadable {
-            report.unreadable.push(format!(
-                "`{}` at byte {}: {}",
-                part.path.display(),
-                part.offset,
-                part.what
-            ));
-            if part.is_whole_segment {
-                // It would be in the way of every start. It is kept: somebody may know what to do with it.
-                let quarantine = layout.quarantine();
-                fs::create_dir_all(&quarantine).at("make", &quarantine)?;
-                let name = part.path.file_name().unwrap_or_default();
-                let to = quarantine.join(format!("journal-{}", name.to_string_lossy()));
-                fs::rename(&part.path, &to).at("move", &part.path)?;
+        // The journal has holes and the index can be opened: what it has is taken from it.
+        remove_folder(&new)?;
+        let mut changes = 0;
+        match from_journal(layout, store_id, &new, Some(&index), &mut changes) {
+            Ok(_) => report.changes = changes,
+            Err(_) => {
+                // It could be opened and not be read: the journal alone, then.
+                drop(index);
+                remove_folder(&new)?;
+                report.changes = 0;
+                unreadable = from_journal(layout, store_id, &new, None, &mut report.changes)?;
             }
         }
-        crash::point("rebuild.replayed");
-        index.flush()?;
     }
+    for part in unreadable {
+        let what =
+            format!("`{}` could not be read at byte {}: {}", part.path.display(), part.offset, part.what);
+        damage::note(layout, &what)?;
+        report.unreadable.push(what);
+        if part.is_whole_segment {
+            // It would be in the way of every start. It is kept: somebody may know what to do with it.
+            let quarantine = layout.quarantine();
+            fs::create_dir_all(&quarantine).at("make", &quarantine)?;
+            let name = part.path.file_name().unwrap_or_default();
+            let to = quarantine.join(format!("journal-{}", name.to_string_lossy()));
+            fs::rename(&part.path, &to).at("move", &part.path)?;
+        }
+    }
+    crash::point("rebuild.replayed");
     crash::point("rebuild.flushed");
     if old.exists() {
         fs::rename(&old, &aside).at("rename", &old)?;
@@ -89,6 +92,51 @@ pub(crate) fn rebuild(layout: &Layout, store_id: &str) -> Result<RebuildReport, 
     crash::point("rebuild.new-named");
     remove_folder(&aside)?;
     Ok(report)
+}
+
+/// Fills a new index in `new`: with all that `index` has, if it is given, and with what the journal has
+/// beyond that. Gives what cannot be read of the journal.
+fn from_journal(
+    layout: &Layout,
+    store_id: &str,
+    new: &Path,
+    index: Option<&Index>,
+    changes: &mut u64,
+) -> Result<Vec<Unreadable>, StoreError> {
+    let made = Index::open(layout.root(), new, Expect::Nothing)?;
+    host::check_store(&made, store_id)?;
+    let mut after = None;
+    if let Some(index) = index {
+        let view = index.view();
+        for family in Family::ALL {
+            let mut batch = made.batch();
+            view.scan(family, &mut |key, value| {
+                batch.put(family, key, value);
+                if batch.size() > COPY_BYTES {
+                    made.write(std::mem::replace(&mut batch, made.batch()))?;
+                    made.flush()?;
+                }
+                Ok(true)
+            })?;
+            made.write(batch)?;
+        }
+        after = index.position()?;
+    }
+    let (mut unflushed, mut last) = (0, 0);
+    let unreadable =
+        Journal::replay(layout.root(), &layout.journal(), store_id, after, None, &mut |change, position| {
+            apply::apply(&made, change, position)?;
+            *changes += 1;
+            unflushed += position.offset.saturating_sub(last);
+            last = position.offset;
+            if unflushed > FLUSH_BYTES {
+                made.flush()?;
+                unflushed = 0;
+            }
+            Ok(())
+        })?;
+    made.flush()?;
+    Ok(unreadable)
 }
 
 impl Core {

@@ -290,6 +290,11 @@ impl Store {
         &self.core().store_id
     }
 
+    /// What was found lost when the store was opened, in words for a person: to be shown once.
+    pub fn warnings(&self) -> &[String] {
+        &self.core().warnings
+    }
+
     /// The store's settings, as they were when it was opened.
     pub fn config(&self) -> &Config {
         &self.core().config
@@ -697,6 +702,14 @@ impl Store {
                 other => return Err(self.unexpected(&other)),
             }
         }
+        match self.ask(Request::CheckJournal { read: depth != Depth::Quick })? {
+            Response::Checked { findings, checked, .. } => {
+                report.entries += checked;
+                report.findings += findings.len() as u64;
+                findings.into_iter().for_each(&mut *each);
+            }
+            other => return Err(self.unexpected(&other)),
+        }
         match self.ask(Request::Unnamed)? {
             Response::Number(unnamed) => report.unnamed = unnamed,
             other => return Err(self.unexpected(&other)),
@@ -746,7 +759,7 @@ impl Store {
             match &finding {
                 Finding::Damaged { digest, what } => self.quarantine(digest, what)?,
                 Finding::Missing { digest } => self.quarantine(digest, "its file is missing")?,
-                Finding::Row { .. } | Finding::Index { .. } => {}
+                Finding::Row { .. } | Finding::Journal { .. } | Finding::Index { .. } => {}
             }
             report.findings += 1;
             each(finding);

@@ -51,6 +51,7 @@ pub(crate) enum Request {
     CollectNext { session: u64, limit: u64 },
     BlobPage { after: Option<Digest>, limit: u64 },
     CheckPage { after: Option<CheckCursor>, limit: u64 },
+    CheckJournal { read: bool },
     Unnamed,
     Compact,
     Sync,

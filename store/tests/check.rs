@@ -52,7 +52,6 @@ fn a_lost_index_is_named_and_brought_back_whole() {
     fs::remove_dir_all(kit.dir().join("index")).expect("remove");
     let error = open(&kit.dir()).expect_err("its index is gone");
     assert!(matches!(error, StoreError::IndexDamaged { .. }), "{error}");
-    assert!(error.to_string().contains("`cas verify --rebuild`"), "{error}");
     let report = rebuild(&kit);
     assert_eq!((report.missing, report.unreadable.len()), (0, 0));
     let store = kit.open();
@@ -104,28 +103,131 @@ fn a_torn_end_of_the_journal_is_cut_off_and_no_error() {
     }
 }
 
+/// Spoils the first change of the journal: far from its header, far from its end.
+fn flip_a_bit(kit: &Kit) {
+    let segment = last_segment(kit);
+    let mut bytes = fs::read(&segment).expect("read");
+    bytes[64 + 40] ^= 1;
+    fs::write(&segment, bytes).expect("write");
+}
+
+fn losses(store: &Store) -> usize {
+    let findings = verify(store);
+    assert!(findings.iter().all(|finding| matches!(finding, Finding::Journal { .. })), "{findings:?}");
+    findings.len()
+}
+
+/// The index of a young store is on disk only as far as it was flushed: all else is in the journal. A bit
+/// that was flipped in its middle once cut off everything behind it, without a word.
 #[test]
 fn a_flipped_bit_in_the_journal_costs_what_it_hits_and_is_told() {
     let kit = filled();
-    let segment = last_segment(&kit);
-    let mut bytes = fs::read(&segment).expect("read");
-    // In the middle of the first change, far from its header.
-    bytes[64 + 40] ^= 1;
-    fs::write(&segment, bytes).expect("write");
-    fs::remove_dir_all(kit.dir().join("index")).expect("remove");
-    let report = rebuild(&kit);
-    assert_eq!(report.unreadable.len(), 1, "{report:?}");
+    flip_a_bit(&kit);
     let store = kit.open();
+    assert_eq!(store.warnings().len(), 1, "{:?}", store.warnings());
+    assert!(store.warnings()[0].contains("cannot be read at byte 64"), "{:?}", store.warnings());
     assert_eq!(get(&store, 0), None, "its change is lost");
     for number in [1, 2, 4, 19] {
         assert!(get(&store, number).is_some(), "{number}");
     }
-    assert_eq!(verify(&store), []);
+    assert_eq!(losses(&store), 1);
     drop(store);
-    // The journal was written anew, so the next rebuild reads all of it.
+    // It is told once, and verify tells it until somebody takes the note away.
+    let store = kit.open();
+    assert_eq!(store.warnings(), [] as [String; 0]);
+    assert_eq!(losses(&store), 1);
+    for (path, _) in files_below(&kit.dir().join("quarantine")) {
+        fs::remove_file(path).expect("remove");
+    }
+    assert_eq!(verify(&store), []);
+    put(&store, 0, &noise(0, 100));
+    drop(store);
+    // The journal was written anew: it brings everything back.
     fs::remove_dir_all(kit.dir().join("index")).expect("remove");
     assert_eq!(rebuild(&kit).unreadable, Vec::<String>::new());
-    assert!(get(&kit.open(), 19).is_some());
+    assert!(get(&kit.open(), 0).is_some() && get(&kit.open(), 19).is_some());
+}
+
+#[test]
+fn a_flipped_bit_in_the_last_change_is_told_too() {
+    let kit = filled();
+    let segment = last_segment(&kit);
+    let mut bytes = fs::read(&segment).expect("read");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&segment, bytes).expect("write");
+    let store = kit.open();
+    assert!(!store.warnings().is_empty());
+    assert!(losses(&store) > 0);
+    assert!(get(&store, 19).is_some());
+}
+
+#[test]
+fn a_journal_that_is_gone_emptied_or_cut_is_told() {
+    let damages: [(&str, fn(&Kit)); 5] = [
+        ("gone", |kit| fs::remove_dir_all(kit.dir().join("journal")).expect("remove")),
+        ("emptied folder", |kit| fs::remove_file(last_segment(kit)).expect("remove")),
+        ("emptied file", |kit| fs::write(last_segment(kit), b"").expect("write")),
+        ("cut", |kit| {
+            let file = fs::File::options().write(true).open(last_segment(kit)).expect("open");
+            file.set_len(1000).expect("cut");
+        }),
+        ("gone with the index", |kit| {
+            fs::remove_dir_all(kit.dir().join("journal")).expect("remove");
+            fs::remove_dir_all(kit.dir().join("index")).expect("remove");
+        }),
+    ];
+    for (name, damage) in damages {
+        let kit = filled();
+        damage(&kit);
+        let store = kit.open();
+        assert_eq!(store.warnings().len(), 1, "{name}: {:?}", store.warnings());
+        assert_eq!(losses(&store), 1, "{name}");
+        drop(store);
+        let store = kit.open();
+        assert_eq!(store.warnings(), [] as [String; 0], "{name}");
+        put(&store, 0, &noise(0, 100));
+        drop(store);
+        assert!(get(&kit.open(), 0).is_some(), "{name}");
+    }
+}
+
+/// A store whose index holds everything by itself, as after a long life.
+fn flushed() -> Kit {
+    let kit = filled();
+    drop(kit.open());
+    fs::remove_dir_all(kit.dir().join("index")).expect("remove");
+    rebuild(&kit);
+    kit
+}
+
+#[test]
+fn verification_reads_the_journal_and_mends_it_from_the_index() {
+    let kit = flushed();
+    let before = contents(&kit.open());
+    flip_a_bit(&kit);
+    let store = kit.open();
+    assert_eq!(store.warnings(), [] as [String; 0], "the index has it all");
+    assert_eq!(losses(&store), 1);
+    drop(store);
+    fs::remove_dir_all(kit.dir().join("index")).expect("remove");
+    assert_eq!(rebuild(&kit).unreadable, Vec::<String>::new());
+    assert_eq!(contents(&kit.open()), before);
+}
+
+#[test]
+fn a_rebuild_takes_from_a_readable_index_what_the_journal_lacks() {
+    let kit = flushed();
+    let store = kit.open();
+    put(&store, 50, b"in the journal alone");
+    let before = contents(&store);
+    drop(store);
+    flip_a_bit(&kit);
+    let report = rebuild(&kit);
+    assert_eq!(report.unreadable.len(), 1, "{report:?}");
+    let store = kit.open();
+    assert_eq!(contents(&store), before);
+    assert_eq!(get(&store, 50).as_deref(), Some(b"in the journal alone".as_slice()));
 }
 
 #[test]

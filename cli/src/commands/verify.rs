@@ -131,6 +131,7 @@ fn row(finding: &Finding) -> Row {
         Finding::Damaged { digest, .. } => ("damaged", Some(digest.to_string())),
         Finding::Missing { digest } => ("missing", Some(digest.to_string())),
         Finding::Row { version, .. } => ("row", Some(version.to_string())),
+        Finding::Journal { .. } => ("journal", None),
         Finding::Index { .. } => ("index", None),
     };
     Row { what, id, text: finding.to_string() }

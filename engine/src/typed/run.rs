@@ -152,6 +152,9 @@ pub fn run(
             },
         },
     )?;
+    for warning in store.warnings() {
+        tell(&Event::Warning { text: warning.clone() });
+    }
     let how = Measure {
         environment: &options.environment,
         store: Some(store.dir().to_owned()),

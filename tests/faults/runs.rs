@@ -1,5 +1,7 @@
 //! Faults of runs: what was memoized could not be run, or left no trace.
 
+use std::collections::BTreeSet;
+
 use crate::kit::Folder;
 
 const CHAIN: &str = "
@@ -59,7 +61,8 @@ solids:
     folder.write("broken", "");
     let _ = folder.cas("run --force b c").code(1);
     std::fs::remove_file(&broken).expect("removed");
-    let again = folder.cas("run -j 1").ok();
-    assert_eq!(again.steps(), ["c", "other"]);
+    let again = folder.cas("run").ok();
+    let steps: BTreeSet<&str> = again.steps().into_iter().collect(); // At once, so in any order.
+    assert_eq!(steps, BTreeSet::from(["c", "other"]));
     assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 4 reused");
 }

@@ -52,7 +52,6 @@ impl<T> Fits<T> for New {}
 impl<T> Fits<T> for Same<T> {}
 
 /// A mode that is being defined.
-#[must_use = "a mode without resources of its own needs no more than this"]
 pub struct ModeBuilder<'p> {
     builder: &'p mut Builder,
     name: String,

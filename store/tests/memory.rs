@@ -34,9 +34,9 @@ impl Write for Count {
 
 /// The most memory that this process has had.
 fn peak_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+    let status = std::fs::read_to_string("/proc/self/status").expect("the kernel tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it has the line");
+    line.trim().strip_suffix(" kB").expect("its unit").trim().parse::<u64>().expect("a number") * 1024
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn bytes_of_any_size_come_back_inline_raw_or_compressed() {
         };
         assert_eq!(found, place, "{} bytes", bytes.len());
         assert!(space.get(&artifact).unwrap() == bytes);
-        assert!(&space.files.bytes(&artifact.digest, record).unwrap()[..] == &bytes[..]);
+        assert!(space.files.bytes(&artifact.digest, record).unwrap()[..] == bytes[..]);
         assert!(space.files.present(&artifact.digest, record));
         if place != "inline" {
             let metadata = fs::metadata(space.blob_path(&artifact)).unwrap();

@@ -473,12 +473,15 @@ fn choose(pass: &Pass, index: usize, count: usize) -> usize {
     pass.ends.get(&index).copied().or_else(|| (0..count).find(|variant| !open.contains(variant))).unwrap_or(0)
 }
 
+/// What the fields of a struct were, by name.
+type Fields = Vec<(&'static str, Node)>;
+
 /// Reads the fields of a struct or of a variant, in order or by name.
 fn read_fields<'de, V: Visitor<'de>>(
     pass: &mut Pass,
     fields: &'static [&'static str],
     visitor: V,
-) -> Result<(V::Value, Vec<(&'static str, Node)>), Refused> {
+) -> Result<(V::Value, Fields), Refused> {
     match pass.form {
         Form::Compact => {
             let mut items = Items::new(pass, fields.len(), false);

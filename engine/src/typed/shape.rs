@@ -301,7 +301,7 @@ mod tests {
 
         fn try_from(text: String) -> Result<Self, String> {
             let number: u32 = text.parse().map_err(|_| "no number".to_owned())?;
-            if number % 2 == 0 { Ok(Self(number)) } else { Err("odd".to_owned()) }
+            if number.is_multiple_of(2) { Ok(Self(number)) } else { Err("odd".to_owned()) }
         }
     }
 

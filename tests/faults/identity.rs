@@ -67,7 +67,7 @@ solids:
     let one = "--set two.first=ab --set two.second=c";
     let other = "--set two.first=a --set two.second=bc";
     assert_ne!(version(&folder, "two.result", one), version(&folder, "two.result", other));
-    folder.cas(&format!("run {one}")).ok();
+    let _ = folder.cas(&format!("run {one}")).ok();
     assert_eq!(folder.cas(&format!("run {other}")).ok().steps(), ["two"]);
     assert_eq!(folder.cas(&format!("cat two {other}")).ok().stdout, "a bc\n");
     assert_eq!(folder.cas(&format!("cat two {one}")).ok().stdout, "ab c\n");
@@ -96,7 +96,7 @@ solids:
     assert_eq!(versions.len(), values.len());
     // What is the same is found again: the order of a map's keys says nothing, that of a list does.
     folder.write("c.yaml", "solids: {show: {config: {value: {a: 1, b: [1, 2]}}}}\n");
-    folder.cas("run -c c.yaml").ok();
+    let _ = folder.cas("run -c c.yaml").ok();
     folder.write("c.yaml", "solids: {show: {config: {value: {b: [1, 2], a: 1}}}}\n");
     assert_eq!(folder.cas("run -c c.yaml").ok().counts(), "nothing to run: 1 reused");
     folder.write("c.yaml", "solids: {show: {config: {value: {b: [2, 1], a: 1}}}}\n");
@@ -145,7 +145,7 @@ solids:
         )
     };
     let folder = Folder::with(&[("pipeline.yaml", &pipeline("5"))]);
-    folder.cas("run").ok();
+    let _ = folder.cas("run").ok();
     assert_eq!(folder.cas("cat show").ok().stdout, "5");
     folder.write("pipeline.yaml", pipeline("6"));
     assert_eq!(folder.cas("run").ok().steps(), ["show"]);

@@ -263,9 +263,7 @@ proptest! {
                 continue;
             }
             let step = running.remove(0);
-            if matches!(turn, Turn::Fail) {
-                schedule.end(step);
-            } else if schedule.hopeless(step) {
+            if matches!(turn, Turn::Fail) || schedule.hopeless(step) {
                 schedule.end(step);
             } else if schedule.inputs_settled(step) {
                 schedule.settle(step);

@@ -331,7 +331,7 @@ fn a_mode_replaces_a_resource_and_so_the_versions_of_those_that_need_it() {
         let mut p = Builder::new("p").folder(place.project());
         let number = p.resource("number").version("real").open(|| 1_u8);
         p.mode("test").replace(&number).version("fake").open(|| 2_u8);
-        p.mode("default");
+        let _ = p.mode("default");
         let out = p.solid("out", "1").resource(&number).run(|number: Arc<u8>| *number);
         (p, out)
     };

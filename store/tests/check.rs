@@ -162,9 +162,11 @@ fn a_flipped_bit_in_the_last_change_is_told_too() {
     assert!(get(&store, 19).is_some());
 }
 
+type Damage = fn(&Kit);
+
 #[test]
 fn a_journal_that_is_gone_emptied_or_cut_is_told() {
-    let damages: [(&str, fn(&Kit)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("gone", |kit| fs::remove_dir_all(kit.dir().join("journal")).expect("remove")),
         ("emptied folder", |kit| fs::remove_file(last_segment(kit)).expect("remove")),
         ("emptied file", |kit| fs::write(last_segment(kit), b"").expect("write")),

@@ -1,5 +1,7 @@
 //! Content through the whole store: in, named by a commit, out again, and what harm to its files comes to.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test, and says where")]
+
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

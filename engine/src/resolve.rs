@@ -1,10 +1,10 @@
 //! What of a plan is on record, and what has to run for what is wanted. Pure: the rows were looked up before,
 //! and results are asked for through a function that is given.
 //!
-//! Two walks. [`settle`] goes forwards: a step is settled when the content of everything that it consumes is
+//! Two walks. `settle` goes forwards: a step is settled when the content of everything that it consumes is
 //! on record (bytes are not needed for that), so that its trace is known, and a result stands under that
 //! trace. A row under its version is a short cut: it counts only if the trace that it names is that very
-//! trace. [`walk_back`] goes backwards from what is wanted and stops wherever it meets content whose bytes are
+//! trace. `walk_back` goes backwards from what is wanted and stops wherever it meets content whose bytes are
 //! there.
 //!
 //! Invariant: nothing is called settled on the strength of a row alone. In doubt, it is a miss.

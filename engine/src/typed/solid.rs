@@ -349,7 +349,7 @@ impl<'p, A: Arguments, O> SolidBuilder<'p, A, O> {
         self.declare()
     }
 
-    /// An output that is a file: the body returns a [`File`] that it has written.
+    /// An output that is a file: the body returns a `File` that it has written.
     pub fn file(mut self, name: &str) -> SolidBuilder<'p, A, O::Declared>
     where
         O: Declare<Made<AsFile>>,
@@ -358,7 +358,7 @@ impl<'p, A: Arguments, O> SolidBuilder<'p, A, O> {
         self.declare()
     }
 
-    /// An output that is a folder: the body returns a [`Directory`] that it has filled.
+    /// An output that is a folder: the body returns a `Directory` that it has filled.
     pub fn directory(mut self, name: &str) -> SolidBuilder<'p, A, O::Declared>
     where
         O: Declare<Made<AsDirectory>>,

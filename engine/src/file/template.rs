@@ -23,7 +23,7 @@ pub(crate) struct Fault {
 pub enum Filled {
     /// One text.
     One(String),
-    /// Several: a fan-in or a gather, one path each.
+    /// Several: a fan-in, one path each. (A gather is one: its folder.)
     Many(Vec<String>),
 }
 

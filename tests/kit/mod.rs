@@ -192,12 +192,29 @@ impl Ran {
     pub(crate) fn shows(self, expected: &str) {
         let found = self.transcript();
         let expected = expected.trim_start_matches('\n');
-        assert!(
-            found == expected,
-            "expected:\n{expected}\nfound:\n{found}\n{}",
-            first_difference(expected, &found)
-        );
+        // How long a time is decides how wide its column is, and with it the line of headings above.
+        let timed = found.contains("[time]");
+        let same = if timed { narrow(&found) == narrow(expected) } else { found == expected };
+        assert!(same, "expected:\n{expected}\nfound:\n{found}\n{}", first_difference(expected, &found));
     }
+}
+
+/// The text with two blanks wherever two words of a line are further apart.
+fn narrow(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let words = line.trim_start();
+        out.push_str(&line[..line.len() - words.len()]);
+        let mut blanks = 0;
+        for c in words.chars() {
+            blanks = if c == ' ' { blanks + 1 } else { 0 };
+            if blanks <= 2 {
+                out.push(c);
+            }
+        }
+        out.push('\n');
+    }
+    out
 }
 
 fn first_difference(expected: &str, found: &str) -> String {
@@ -317,6 +334,11 @@ fn what_differs_from_run_to_run_is_redacted_and_nothing_else() {
     check("a1b2c3d4e5f6 face", "[hex]        face");
     check("12 reused, 3 ran, 0.8 s", "12 reused, 3 ran, [time]");
     check("8 ms    cas run", "[time]  cas run");
+}
+
+#[test]
+fn columns_are_as_wide_as_they_like_and_no_word_is_lost() {
+    assert_eq!(narrow("  a    b  c d\ne   f"), "  a  b  c d\ne  f\n");
 }
 
 #[test]

@@ -181,11 +181,19 @@ impl From<EngineError> for Failure {
     }
 }
 
+/// Whether no more files could be opened. (RocksDB hands on the words only.)
+fn is_descriptor_limit(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24)) || error.to_string().contains("Too many open files")
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let (code, hint) = match &error {
             StoreError::Absent { .. } => (Code::Store, Some("`cas run` or `cas init` makes one")),
             StoreError::NotAStore { .. } => (Code::Store, Some("give another folder with --store DIR")),
+            StoreError::FormatLost { .. } => {
+                (Code::Store, Some("`cas verify --rebuild` writes its `format` file again"))
+            }
             StoreError::Format { found, known, .. } if found > known => (
                 Code::Store,
                 Some("it was made by a newer cas: use that one, or another store with --store DIR"),
@@ -210,7 +218,17 @@ impl From<StoreError> for Failure {
             }
             StoreError::Config { .. } => (Code::Store, Some("correct that line")),
             StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                (Code::Store, Some("the disk is full: `cas gc --max-size SIZE` makes room in the store"))
+                (Code::Store, Some("the disk is full: `cas clean` or `cas gc --max-size SIZE` makes room"))
+            }
+            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                (Code::Store, Some("it can only be read there: use another store with --store DIR"))
+            }
+            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => (
+                Code::Store,
+                Some("another user made it, perhaps: ask that user, or use your own store with --store DIR"),
+            ),
+            StoreError::Io { source, .. } if is_descriptor_limit(source) => {
+                (Code::Store, Some("raise the limit: `ulimit -n 1024`"))
             }
             StoreError::Io { .. } => (Code::Store, None),
             StoreError::Index { .. } => (Code::Store, None),

@@ -20,6 +20,7 @@ use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
 use crate::execute::blot;
 use crate::execute::line::{Facts, InputFact, InputForm};
+use crate::execute::produced::bytes_in_words;
 use crate::execute::{
     Attempt, Cancel, Cause, Content, Encoded, Execute, Failure, Given, GivenFile, GivenResource, GivenWhat,
     Produced, Stop, folder,
@@ -46,6 +47,9 @@ const PRINTED_BYTES: u64 = 1024 * 1024;
 
 /// How many folders of failed attempts are kept in a store: the newest.
 const KEPT_FOLDERS: usize = 5;
+
+/// A step that fails where less than this is left is told to have failed for want of room.
+const NO_ROOM_BYTES: u64 = 1024 * 1024;
 
 /// The wait before the second attempt; it doubles with each further one, up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_millis(200);
@@ -335,7 +339,7 @@ impl<'a> Bench<'a> {
                 Some(failure) => Err(failure),
                 None => outcome,
             };
-            let failure = match outcome {
+            let mut failure = match outcome {
                 Ok(produced) => {
                     let provenance = self.provenance(task, solid, &laid, at_ms, elapsed_ms, attempt);
                     let made = Made {
@@ -364,12 +368,27 @@ impl<'a> Bench<'a> {
                             return Ok(End::Made { found, outcome: Outcome::Ran, differs });
                         }
                         Err(NotKept::Bad(failure)) => failure,
-                        Err(NotKept::Store(error)) => return Err(error),
+                        Err(NotKept::Store(error)) => {
+                            // Nobody will look at it, and it may be what fills the disk.
+                            self.discard(folder, elapsed);
+                            return Err(error);
+                        }
                     }
                 }
                 Err(failure) => failure,
             };
-            let staged = self.memo.stage_log(&log, Take::Copy)?;
+            let no_room = room_left(&folder).filter(|left| *left < NO_ROOM_BYTES);
+            if let Some(left) = no_room {
+                // What it wrote may be all that fills the disk, and even its log needs room to be kept.
+                remove_all_but(&folder, log_name);
+                failure.message =
+                    format!("{}; the disk is full ({} left)", failure.message, bytes_in_words(left));
+                failure.hint = Some("make room on the disk that holds the store, and run again".to_owned());
+            }
+            let staged = match self.memo.stage_log(&log, Take::Copy) {
+                Err(EngineError::Store(StoreError::Io { .. })) if no_room.is_some() => None,
+                staged => staged?,
+            };
             let digest = staged.as_ref().map(Staged::digest);
             done.logs.extend(staged);
             let mut ended =
@@ -389,7 +408,12 @@ impl<'a> Bench<'a> {
                 continue;
             }
             let log_tail = tail(&log);
-            let kept = keep_folder(&folder, self.run, &task.name);
+            let kept = if no_room.is_some() {
+                self.discard(folder, elapsed);
+                None
+            } else {
+                keep_folder(&folder, self.run, &task.name)
+            };
             ended.folder = kept.as_ref().map(|folder| folder.to_string_lossy().into_owned());
             done.attempts.push(ended);
             return Ok(End::Failed(FailureReport { failure, log_tail, folder: kept, attempts: attempt }));
@@ -925,6 +949,23 @@ fn make_folder(path: &Path) -> Result<(), EngineError> {
 /// Removes the folder of an attempt. One that cannot be removed is left to `cas clean`.
 pub(crate) fn discard(folder: &Path) {
     let _ = fs::remove_dir_all(folder);
+}
+
+/// How many bytes can still be written where a folder is: none where it may hold no more files.
+fn room_left(folder: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(folder).ok()?;
+    let no_files = stat.f_files > 0 && stat.f_favail == 0;
+    Some(if no_files { 0 } else { stat.f_bavail.saturating_mul(stat.f_frsize) })
+}
+
+/// Empties the folder of an attempt.
+fn remove_all_but(folder: &Path, name: &str) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name() != name) {
+        if fs::remove_dir_all(entry.path()).is_err() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn back_off(attempt: u32) -> Duration {

@@ -22,7 +22,7 @@ use crate::config::{age_text, size_text};
 use crate::crash;
 use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
-use crate::host::{Core, count};
+use crate::host::{Core, count, is_full};
 use crate::index::Family;
 use crate::layout::BlobName;
 use crate::record::{Evicted, ResultRecord};
@@ -995,10 +995,6 @@ fn score(cost_ms: u64, bytes: u64, unused: Duration) -> u128 {
     let worth = (u128::from(cost_ms) + 1).min(1 << 44) << 80;
     let weight = (u128::from(bytes) + 1).saturating_mul(u128::from(unused.as_secs()) + 1);
     worth / weight
-}
-
-fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

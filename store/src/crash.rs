@@ -12,6 +12,7 @@ pub const POINTS: &[&str] = &[
     "folder.made",
     "folder.filled",
     "folder.format-written",
+    "folder.format-rewritten",
     // A blob is staged.
     "stage.created",
     "stage.written",

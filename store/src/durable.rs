@@ -55,6 +55,12 @@ pub(crate) enum Next {
 }
 
 impl Durable {
+    /// Refuses every write from the beginning: `why`.
+    pub(crate) fn frozen(why: &str) -> Self {
+        let state = State { poison: Some(why.to_owned()), ..State::default() };
+        Self { state: Mutex::new(state), ..Self::default() }
+    }
+
     /// Refuses where an earlier sync failed.
     pub(crate) fn check(&self, root: &Path) -> Result<(), StoreError> {
         match &self.state().poison {

@@ -22,6 +22,14 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// A store whose format file was lost or garbled.
+    #[error("`{}` was a store: {what}", dir.display())]
+    FormatLost {
+        /// The folder.
+        dir: PathBuf,
+        /// What was found.
+        what: String,
+    },
     /// The store was written in a format that this program does not read.
     #[error("the store at `{}` has format {found}; this program reads format {known}", dir.display())]
     Format {

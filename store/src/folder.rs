@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 
 use crate::crash;
 use crate::error::{At, StoreError};
+use crate::index::{Family, Index};
+use crate::journal;
 use crate::layout::{CACHEDIR_TAG, FORMAT, GITIGNORE, Layout};
 use crate::place;
 use crate::store::Create;
+use crate::tables;
 
 /// What may lie in a folder in which a store was begun and never finished.
 const BEGUN: [&str; 9] = [
@@ -64,12 +67,39 @@ impl Folder {
                 return Ok(folder);
             }
             let what = format!("it has no `format` file, but `{}`", other.display());
-            return Err(StoreError::NotAStore { dir: dir.to_owned(), what });
+            return Err(not_a_store(&layout, what));
         }
         match create {
             Create::Never => Err(StoreError::Absent { dir: dir.to_owned() }),
             Create::IfAbsent => Self::make(&layout),
         }
+    }
+
+    /// Finds the store in a folder, and writes its format file again if that was lost or garbled.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Folder::open`].
+    pub(crate) fn mend(dir: &Path) -> Result<Self, StoreError> {
+        match Self::open(dir, Create::Never) {
+            Err(StoreError::FormatLost { .. }) => {}
+            opened => return opened,
+        }
+        let layout = Layout::new(fs::canonicalize(dir).at("find", dir)?);
+        // What is left must be known as its own: the index has the whole name, the journal most of it.
+        let of_index = || {
+            let index = Index::open_frozen(layout.root(), &layout.index()).ok()?;
+            String::from_utf8(index.get(Family::Meta, tables::meta::STORE).ok()??).ok()
+        };
+        let of_journal = || Some(format!("{:0<32}", journal::store_of(&layout.journal())?));
+        let known = of_index().or_else(of_journal).filter(|id| is_id(id));
+        let text = print_format(&known.unwrap_or_else(|| new_id(&layout)));
+        let (path, begun) = (layout.format(), layout.root().join("format.new"));
+        let mut file = File::create(&begun).at("create", &begun)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).at("write", &begun)?;
+        crash::point("folder.format-rewritten");
+        fs::rename(&begun, &path).at("rename", &begun)?;
+        Self::open(dir, Create::Never)
     }
 
     fn find(layout: &Layout) -> Result<Option<Self>, StoreError> {
@@ -90,7 +120,7 @@ impl Folder {
             }
             None => {
                 let what = "its `format` file is not one that any cas wrote".to_owned();
-                Err(StoreError::NotAStore { dir: layout.root().to_owned(), what })
+                Err(not_a_store(layout, what))
             }
         }
     }
@@ -121,6 +151,20 @@ impl Folder {
         }
         File::open(layout.root()).and_then(|folder| folder.sync_all()).at("sync", layout.root())?;
         Self::find(layout)?.ok_or_else(|| StoreError::Absent { dir: layout.root().to_owned() })
+    }
+}
+
+/// A folder that has no good format file: one of ours, by what else is in it, or none.
+fn not_a_store(layout: &Layout, what: String) -> StoreError {
+    let dir = layout.root().to_owned();
+    let is_tagged = fs::read(layout.cachedir_tag()).is_ok_and(|tag| tag == CACHEDIR_TAG.as_bytes());
+    let has_content = layout.journal().is_dir()
+        || layout.index().is_dir()
+        || fs::read_dir(layout.blobs()).is_ok_and(|mut entries| entries.next().is_some());
+    if is_tagged && has_content {
+        StoreError::FormatLost { dir, what }
+    } else {
+        StoreError::NotAStore { dir, what }
     }
 }
 
@@ -170,8 +214,12 @@ fn parse_format(text: &[u8]) -> Option<Format> {
         return Some(Format { number, id: String::new() });
     }
     let id = lines.next()?.strip_prefix("id ")?;
-    let hex = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (hex && lines.next().is_none()).then(|| Format { number, id: id.to_owned() })
+    (is_id(id) && lines.next().is_none()).then(|| Format { number, id: id.to_owned() })
+}
+
+/// Whether this can be what a store is called.
+fn is_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Something that no other store is called.
@@ -255,6 +303,27 @@ mod tests {
         fs::remove_file(made.layout.format()).unwrap();
         let error = Folder::open(dir.path(), Create::IfAbsent).unwrap_err();
         assert!(error.to_string().contains("no `format` file, but `blobs/00`"), "{error}");
+        assert!(matches!(error, StoreError::FormatLost { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_lost_format_file_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Folder::open(dir.path(), Create::IfAbsent).unwrap();
+        fs::create_dir(made.layout.journal()).unwrap();
+        for garbage in [None, Some(""), Some("cas stor\0")] {
+            match garbage {
+                None => fs::remove_file(made.layout.format()).unwrap(),
+                Some(text) => fs::write(made.layout.format(), text).unwrap(),
+            }
+            let error = Folder::open(dir.path(), Create::IfAbsent).unwrap_err();
+            assert!(matches!(error, StoreError::FormatLost { .. }), "{garbage:?}: {error}");
+            let mended = Folder::mend(dir.path()).unwrap();
+            assert_eq!(Folder::open(dir.path(), Create::Never).unwrap().id, mended.id);
+        }
+        // A newer store is not garbage.
+        fs::write(made.layout.format(), "cas store\nformat 2\n").unwrap();
+        assert!(matches!(Folder::mend(dir.path()), Err(StoreError::Format { .. })));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::damage;
 use crate::digest::{Digest, Trace, Version};
 use crate::durable::{self, Durable, Next};
 use crate::error::StoreError;
+use crate::frozen;
 use crate::index::{Expect, Family, Index};
 use crate::journal::{self, Journal};
 use crate::layout::{BlobName, Layout};
@@ -40,8 +41,8 @@ use crate::wire::{CommitMessage, Failure, Opaque, RelinkMessage, Request, Respon
 pub(crate) struct Host {
     core: Arc<Core>,
     thread: Option<JoinHandle<()>>,
-    /// Last: the lock goes after everything that it guards.
-    _lock: HostLock,
+    /// Last: the lock goes after everything that it guards. A store that is only read has none.
+    lock: Option<HostLock>,
 }
 
 /// What the host's threads share.
@@ -98,9 +99,42 @@ impl Host {
         expect: Expect,
         until: Instant,
     ) -> Result<Self, StoreError> {
+        let core = match Self::open_core(&layout, store_id, expect, until) {
+            // Not even its journal can be opened: it can still be read.
+            Err(StoreError::Io { source, .. }) if is_full(&source) => {
+                frozen::open(&layout, store_id, "its disk is full")?
+            }
+            opened => opened?,
+        };
+        let core = Arc::new(core);
+        let in_thread = Arc::clone(&core);
+        let thread = std::thread::Builder::new()
+            .name("cas-store-sync".to_owned())
+            .spawn(move || in_thread.keep_durable())
+            .map_err(|source| StoreError::Io {
+                action: "begin a thread for",
+                path: core.layout.root().to_owned(),
+                source,
+            })?;
+        Ok(Self { core, thread: Some(thread), lock: Some(lock) })
+    }
+
+    /// Opens a store that cannot be written, for the reason `why`, to be read.
+    pub(crate) fn open_frozen(layout: &Layout, store_id: &str, why: &str) -> Result<Self, StoreError> {
+        Ok(Self { core: Arc::new(frozen::open(layout, store_id, why)?), thread: None, lock: None })
+    }
+
+    fn open_core(
+        layout: &Layout,
+        store_id: &str,
+        expect: Expect,
+        until: Instant,
+    ) -> Result<Core, StoreError> {
         let config = Config::read(&layout.config())?;
         let files = Files::new(layout.clone(), config.inline_limit_bytes);
-        let index = open_index(&layout, expect, until)?;
+        // First, because it makes room.
+        files.sweep_staging()?;
+        let index = open_index(layout, expect, until)?;
         let applied = index.position()?;
         check_store(&index, store_id)?;
         crash::point("host.index-opened");
@@ -123,7 +157,7 @@ impl Host {
             },
         )?;
         for what in &opened.lost {
-            damage::note(&layout, what)?;
+            damage::note(layout, what)?;
         }
         if applied.is_none() && index.position()?.is_none() {
             // From here on an index without a journal is one whose journal was lost, not a new one.
@@ -133,36 +167,18 @@ impl Host {
             index.flush()?;
             damage::set_journal_end(&layout.journal_end(), opened.journal.end());
         }
-        files.sweep_staging()?;
-        let core = Arc::new(Core {
-            layout,
-            files,
-            index,
-            config,
-            store_id: store_id.to_owned(),
-            journal: Mutex::new(opened.journal),
-            durable: Durable::default(),
-            gate: RwLock::new(()),
-            connections: Mutex::default(),
-            last_connection: AtomicU64::new(0),
-            claims: Claims::default(),
-            session: Mutex::new(None),
-            warnings: opened.lost,
-        });
+        let mut warnings = opened.lost;
+        if index.is_frozen() {
+            let root = layout.root().display();
+            warnings.push(format!("the disk of `{root}` is full: `cas gc` or `cas clean` makes room"));
+        }
+        let core =
+            Core::new(layout, files, index, config, store_id, opened.journal, Durable::default(), warnings);
         if opened.incomplete {
             core.snapshot()?;
         }
         reserve::keep(&core.layout.reserve(), core.free_bytes()?);
-        let in_thread = Arc::clone(&core);
-        let thread = std::thread::Builder::new()
-            .name("cas-store-sync".to_owned())
-            .spawn(move || in_thread.keep_durable())
-            .map_err(|source| StoreError::Io {
-                action: "begin a thread for",
-                path: core.layout.root().to_owned(),
-                source,
-            })?;
-        Ok(Self { core, thread: Some(thread), _lock: lock })
+        Ok(core)
     }
 
     /// What the connections share.
@@ -186,6 +202,9 @@ impl Drop for Host {
         if self.core.durable.unflushed_bytes() > durable::FLUSH_AT_CLOSE_BYTES {
             let _ = self.core.index.flush();
         }
+        if self.lock.is_none() {
+            return;
+        }
         damage::set_journal_end(&self.core.layout.journal_end(), self.core.journal().end());
         self.core.files.save_marks();
     }
@@ -201,12 +220,20 @@ fn open_index(layout: &Layout, expect: Expect, until: Instant) -> Result<Index, 
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(50));
             }
-            Err(StoreError::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::StorageFull
-                    && reserve::release(&layout.reserve()) => {}
+            Err(StoreError::Io { source, .. }) if is_full(&source) && reserve::release(&layout.reserve()) => {
+            }
+            // The journal needs less room than the index, and what it takes can be kept in memory.
+            Err(StoreError::Io { source, .. }) if is_full(&source) => {
+                return Index::open_frozen(layout.root(), &layout.index());
+            }
             other => return other,
         }
     }
+}
+
+/// Whether there is no room, on the disk or in what this user may take of it.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 /// An index that belongs to another store (a folder that was copied together) answers nothing.
@@ -223,6 +250,34 @@ pub(crate) fn check_store(index: &Index, store_id: &str) -> Result<(), StoreErro
 }
 
 impl Core {
+    #[expect(clippy::too_many_arguments, reason = "they are its parts, named at the two calls")]
+    pub(crate) fn new(
+        layout: &Layout,
+        files: Files,
+        index: Index,
+        config: Config,
+        store_id: &str,
+        journal: Journal,
+        durable: Durable,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self {
+            layout: layout.clone(),
+            files,
+            index,
+            config,
+            store_id: store_id.to_owned(),
+            journal: Mutex::new(journal),
+            durable,
+            gate: RwLock::new(()),
+            connections: Mutex::default(),
+            last_connection: AtomicU64::new(0),
+            claims: Claims::default(),
+            session: Mutex::new(None),
+            warnings,
+        }
+    }
+
     /// Answers a request of a connection.
     pub(crate) fn serve(&self, connection: u64, request: Request) -> Response {
         self.answer(connection, request).unwrap_or_else(|error| Response::Failed(Failure::of(&error)))
@@ -926,6 +981,10 @@ impl Core {
 
     /// Writes the index into the journal as a snapshot and gives up the segments before it.
     pub(crate) fn snapshot(&self) -> Result<(), StoreError> {
+        if self.index.is_frozen() {
+            // It is not on disk, so nothing that the journal has can be given up.
+            return Ok(());
+        }
         let (number, view) = {
             let mut journal = self.journal();
             journal.rotate(1)?;

@@ -9,13 +9,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use crate::blob::Files;
 use crate::error::StoreError;
 use crate::folder::Folder;
-use crate::host::{Core, Host};
+use crate::frozen;
+use crate::host::{self, Core, Host};
 use crate::index::Expect;
 use crate::layout::Layout;
 use crate::lock::HostLock;
 use crate::rebuild::{self, RebuildReport};
+use crate::reserve;
+use crate::work::{self, WorkFolder};
 
 /// A host that is shared by all stores of this process that have its folder open.
 pub(crate) struct Hosted {
@@ -47,6 +51,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) wait: Duration,
     pub(crate) owner: &'a str,
     pub(crate) on_wait: &'a mut dyn FnMut(&str),
+    /// Whether a store that cannot be written is opened to be read.
+    pub(crate) to_read: bool,
 }
 
 /// The host of a store: the one that this process has, or a new one.
@@ -57,8 +63,13 @@ pub(crate) fn open(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<Arc<Hoste
         return Ok(hosted);
     }
     let until = Instant::now() + wanted.wait.max(LETTING_GO);
-    let opened = lock(layout, wanted)
-        .and_then(|lock| Host::open(layout.clone(), &folder.id, lock, expectation(layout), until));
+    let opened = match lock(layout, wanted) {
+        Ok(lock) => Host::open(layout.clone(), &folder.id, lock, expectation(layout), until),
+        Err(error) => match frozen::reason(&error).filter(|_| wanted.to_read) {
+            Some(why) => Host::open_frozen(layout, &folder.id, why),
+            None => Err(error),
+        },
+    };
     match opened {
         Ok(host) => {
             let core = Arc::clone(host.core());
@@ -83,7 +94,14 @@ pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<Rebuil
     }
     let result = (|| {
         let lock = lock(layout, wanted)?;
-        let mut report = rebuild::rebuild(layout, &folder.id)?;
+        let mut report = match rebuild::rebuild(layout, &folder.id) {
+            Err(StoreError::Io { source, .. })
+                if host::is_full(&source) && reserve::release(&layout.reserve()) =>
+            {
+                rebuild::rebuild(layout, &folder.id)?
+            }
+            rebuilt => rebuilt?,
+        };
         let until = Instant::now() + LETTING_GO;
         let host = Host::open(layout.clone(), &folder.id, lock, Expect::Index, until)?;
         report.unreadable.extend(host.core().warnings.iter().cloned());
@@ -92,6 +110,19 @@ pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<Rebuil
     })();
     slot.set(State::Closed);
     result
+}
+
+/// The work folders of a store, of which none is in use then; needs no index.
+pub(crate) fn clean(
+    folder: &Folder,
+    wanted: &mut Wanted<'_>,
+    each: &mut dyn FnMut(WorkFolder) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let layout = &folder.layout;
+    let _lock = lock(layout, wanted)?;
+    // What a killed process was staging is nobody's either.
+    Files::new(layout.clone(), 0).sweep_staging()?;
+    work::list(layout, "/")?.into_iter().try_for_each(each)
 }
 
 fn lock(layout: &Layout, wanted: &mut Wanted<'_>) -> Result<HostLock, StoreError> {

@@ -9,6 +9,7 @@
 //! `docs/format.md` argues why that loses nothing.
 
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use rocksdb::{
@@ -18,6 +19,7 @@ use rocksdb::{
 };
 
 use crate::error::StoreError;
+use crate::overlay::{self, Overlay};
 
 /// The families of the index. Their keys and values are described in `tables.rs` and `docs/format.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +154,8 @@ pub(crate) type Read<'a, T> = &'a mut dyn FnMut(usize, &[u8]) -> Result<T, Store
 /// The open index.
 pub(crate) struct Index {
     db: DB,
+    /// Takes what is written where the files cannot be written.
+    overlay: Option<Overlay>,
     /// The store's folder, for messages.
     root: PathBuf,
 }
@@ -178,22 +182,31 @@ impl Index {
         if expect == Expect::Index && !dir.join("CURRENT").exists() {
             return Err(damaged("its file `CURRENT` is missing".to_owned()));
         }
-        let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-        let families = Family::ALL
-            .into_iter()
-            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
         let options = options(expect).map_err(|error| failure(root, &error))?;
-        let db = DB::open_cf_descriptors(&options, dir, families).map_err(|error| {
-            let text = error.as_ref();
-            if text.contains("lock file") || text.contains("No locks available") {
-                StoreError::InUse { dir: root.to_owned(), owner: "a program that is not cas".to_owned() }
-            } else if is_full(text) || text.contains("Permission denied") || text.contains("Too many open") {
-                failure(root, &error)
-            } else {
-                damaged(text.to_owned())
-            }
-        })?;
-        Ok(Self { db, root: root.to_owned() })
+        let db =
+            DB::open_cf_descriptors(&options, dir, families()).map_err(|error| not_opened(root, &error))?;
+        Ok(Self { db, overlay: None, root: root.to_owned() })
+    }
+
+    /// Opens the index without writing to its files: what is written stays in memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Index::open`].
+    pub(crate) fn open_frozen(root: &Path, dir: &Path) -> Result<Self, StoreError> {
+        if !dir.join("CURRENT").exists() {
+            let what = "its file `CURRENT` is missing".to_owned();
+            return Err(StoreError::IndexDamaged { dir: root.to_owned(), what });
+        }
+        let options = options(Expect::Index).map_err(|error| failure(root, &error))?;
+        let db = DB::open_cf_descriptors_read_only(&options, dir, families(), false)
+            .map_err(|error| not_opened(root, &error))?;
+        Ok(Self { db, overlay: Some(Overlay::default()), root: root.to_owned() })
+    }
+
+    /// Whether what is written stays in memory.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.overlay.is_some()
     }
 
     /// The store's folder, for messages.
@@ -203,6 +216,9 @@ impl Index {
 
     /// The value under a key.
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(changed) = self.changed(family, key) {
+            return Ok(changed);
+        }
         self.db.get_cf(self.handle(family), key).map_err(|error| failure(&self.root, &error))
     }
 
@@ -235,8 +251,14 @@ impl Index {
             let sorted = part.iter().map(|at| keys[*at].as_ref());
             let found = self.db.batched_multi_get_cf(self.handle(family), sorted, true);
             for (at, value) in part.iter().zip(found) {
-                if let Some(bytes) = value.map_err(|error| failure(&self.root, &error))? {
-                    values[*at] = Some(read(*at, &bytes)?);
+                match self.changed(family, keys[*at].as_ref()) {
+                    Some(Some(bytes)) => values[*at] = Some(read(*at, &bytes)?),
+                    Some(None) => {}
+                    None => {
+                        if let Some(bytes) = value.map_err(|error| failure(&self.root, &error))? {
+                            values[*at] = Some(read(*at, &bytes)?);
+                        }
+                    }
                 }
             }
         }
@@ -271,16 +293,43 @@ impl Index {
             Some(key) => IteratorMode::From(key, Direction::Reverse),
             None => IteratorMode::End,
         };
-        for item in self.db.iterator_cf_opt(self.handle(family), ReadOptions::default(), mode) {
-            let (key, value) = item.map_err(|error| failure(&self.root, &error))?;
-            if before.is_some_and(|before| &*key >= before) {
-                continue;
-            }
-            if !each(&key, &value)? {
-                break;
+        let walk = self.db.iterator_cf_opt(self.handle(family), ReadOptions::default(), mode);
+        let mut walk =
+            walk.map(|item| item.map_err(|error| failure(&self.root, &error))).skip_while(|item| {
+                item.as_ref().is_ok_and(|(key, _)| before.is_some_and(|before| **key >= *before))
+            });
+        let mut bound = before.map(<[u8]>::to_vec);
+        let mut held = walk.next().transpose()?;
+        loop {
+            let changed = match &self.overlay {
+                Some(overlay) => overlay.last(family.number(), bound.as_deref()),
+                None => None,
+            };
+            match (held.take(), changed) {
+                (None, None) => return Ok(()),
+                (Some((key, value)), changed)
+                    if changed.as_ref().is_none_or(|(changed, _)| **changed < *key) =>
+                {
+                    if !each(&key, &value)? {
+                        return Ok(());
+                    }
+                    held = walk.next().transpose()?;
+                }
+                (old, Some((key, value))) => {
+                    held = match old {
+                        Some((old, _)) if *old == *key => walk.next().transpose()?,
+                        old => old,
+                    };
+                    if let Some(value) = value
+                        && !each(&key, &value)?
+                    {
+                        return Ok(());
+                    }
+                    bound = Some(key);
+                }
+                (Some(_), None) => return Ok(()),
             }
         }
-        Ok(())
     }
 
     /// Everything in the index as it is now, scratch aside, while writing goes on.
@@ -290,11 +339,15 @@ impl Index {
 
     /// A batch to fill.
     pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch { index: self, writes: WriteBatch::default() }
+        Batch { index: self, writes: WriteBatch::default(), changes: Vec::new(), changed_bytes: 0 }
     }
 
     /// Applies a batch, whole or not at all. It is visible at once, and on disk after [`Index::flush`].
     pub(crate) fn write(&self, batch: Batch<'_>) -> Result<(), StoreError> {
+        if let Some(overlay) = &self.overlay {
+            overlay.write(batch.changes);
+            return Ok(());
+        }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.db.write_opt(batch.writes, &options).map_err(|error| failure(&self.root, &error))
@@ -302,6 +355,9 @@ impl Index {
 
     /// Puts everything that was written so far on disk, as one.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        if self.is_frozen() {
+            return Ok(());
+        }
         let handles: Vec<&ColumnFamily> = Family::ALL.into_iter().map(|family| self.handle(family)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
@@ -312,6 +368,10 @@ impl Index {
 
     /// Empties a family. Not journaled: for [`Family::Scratch`] alone.
     pub(crate) fn clear_scratch(&self) -> Result<(), StoreError> {
+        if let Some(overlay) = &self.overlay {
+            overlay.clear(Family::Scratch.number());
+            return Ok(());
+        }
         let handle = self.handle(Family::Scratch);
         let (from, to) = ([0u8; 1].as_slice(), [0xffu8; 64]);
         self.db
@@ -336,13 +396,44 @@ impl Index {
             options,
             IteratorMode::From(from, Direction::Forward),
         );
-        for item in walk {
-            let (key, value) = item.map_err(|error| failure(&self.root, &error))?;
-            if !each(&key, &value)? {
-                break;
+        let mut walk = walk.map(|item| item.map_err(|error| failure(&self.root, &error)));
+        let mut held = walk.next().transpose()?;
+        let mut bound = Bound::Included(from.to_vec());
+        loop {
+            let changed = match &self.overlay {
+                Some(overlay) => overlay.first(family.number(), bound.as_ref().map(Vec::as_slice)),
+                None => None,
+            };
+            match (held.take(), changed) {
+                (None, None) => return Ok(()),
+                (Some((key, value)), changed)
+                    if changed.as_ref().is_none_or(|(changed, _)| **changed > *key) =>
+                {
+                    if !each(&key, &value)? {
+                        return Ok(());
+                    }
+                    held = walk.next().transpose()?;
+                }
+                (old, Some((key, value))) => {
+                    held = match old {
+                        Some((old, _)) if *old == *key => walk.next().transpose()?,
+                        old => old,
+                    };
+                    if let Some(value) = value
+                        && !each(&key, &value)?
+                    {
+                        return Ok(());
+                    }
+                    bound = Bound::Excluded(key);
+                }
+                (Some(_), None) => return Ok(()),
             }
         }
-        Ok(())
+    }
+
+    /// What a key was changed to in memory; `None` where its files are right.
+    fn changed(&self, family: Family, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        self.overlay.as_ref()?.get(family.number(), key)
     }
 
     fn handle(&self, family: Family) -> &ColumnFamily {
@@ -379,22 +470,36 @@ impl View<'_> {
 pub(crate) struct Batch<'a> {
     index: &'a Index,
     writes: WriteBatch,
+    /// The same, for an index whose files cannot be written.
+    changes: Vec<overlay::Change>,
+    changed_bytes: usize,
 }
 
 impl Batch<'_> {
     /// Puts a value under a key.
     pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        if self.index.is_frozen() {
+            return self.change(family, key, Some(value.to_vec()));
+        }
         self.writes.put_cf(self.index.handle(family), key, value);
     }
 
     /// Takes a key away.
     pub(crate) fn delete(&mut self, family: Family, key: &[u8]) {
+        if self.index.is_frozen() {
+            return self.change(family, key, None);
+        }
         self.writes.delete_cf(self.index.handle(family), key);
     }
 
     /// How many bytes it holds.
     pub(crate) fn size(&self) -> usize {
-        self.writes.size_in_bytes()
+        self.writes.size_in_bytes() + self.changed_bytes
+    }
+
+    fn change(&mut self, family: Family, key: &[u8], value: Option<Vec<u8>>) {
+        self.changed_bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        self.changes.push(overlay::Change { family: family.number(), key: key.to_vec(), value });
     }
 }
 
@@ -404,6 +509,26 @@ const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// How much a family may hold in memory before RocksDB would flush by itself. The host flushes long
 /// before (see `durable.rs`), because only it knows that the journal is on disk.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
+
+/// All families, to be opened.
+fn families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
+    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
+    Family::ALL
+        .into_iter()
+        .map(move |family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)))
+}
+
+/// Why the index could not be opened.
+fn not_opened(root: &Path, error: &rocksdb::Error) -> StoreError {
+    let text = error.as_ref();
+    if text.contains("lock file") || text.contains("No locks available") {
+        StoreError::InUse { dir: root.to_owned(), owner: "a program that is not cas".to_owned() }
+    } else if is_full(text) || text.contains("Permission denied") || text.contains("Too many open") {
+        failure(root, error)
+    } else {
+        StoreError::IndexDamaged { dir: root.to_owned(), what: text.to_owned() }
+    }
+}
 
 /// Options of the whole index, each with its reason.
 fn options(expect: Expect) -> Result<Options, rocksdb::Error> {
@@ -477,11 +602,16 @@ fn failure(root: &Path, error: &rocksdb::Error) -> StoreError {
             path: root.to_owned(),
             source: io::Error::new(io::ErrorKind::StorageFull, what),
         },
-        ErrorKind::IOError => StoreError::Io {
-            action: "use the index in",
-            path: root.to_owned(),
-            source: io::Error::other(what),
-        },
+        ErrorKind::IOError => {
+            // RocksDB hands on the words only; some of them a caller can do something about.
+            let kind = match () {
+                () if what.contains("Permission denied") => io::ErrorKind::PermissionDenied,
+                () if what.contains("Read-only file system") => io::ErrorKind::ReadOnlyFilesystem,
+                () => io::ErrorKind::Other,
+            };
+            let source = io::Error::new(kind, what);
+            StoreError::Io { action: "use the index in", path: root.to_owned(), source }
+        }
         _ => StoreError::Index { dir: root.to_owned(), what },
     }
 }

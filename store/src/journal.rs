@@ -281,17 +281,23 @@ impl Journal {
             if until.is_some_and(|until| until.segment < number) {
                 break;
             }
-            let mut reader = Records::open(segment, HEADER_BYTES as u64)?;
+            let from = match after {
+                Some(after) if after.segment > number => continue,
+                Some(after) if after.segment == number => after.offset,
+                Some(_) if segment.header.is_snapshot() => {
+                    let what = "it is older than the journal's snapshot".to_owned();
+                    return Err(StoreError::IndexDamaged { dir: root.to_owned(), what });
+                }
+                _ => HEADER_BYTES as u64,
+            };
+            let mut reader = Records::open(segment, from)?;
             if let Some(until) = until.filter(|until| until.segment == number) {
                 reader.len = until.offset;
             }
             loop {
                 match reader.next()? {
                     Next::Change(change, offset) => {
-                        let position = Position { segment: number, offset };
-                        if after.is_none_or(|after| position > after) {
-                            apply(&change, position)?;
-                        }
+                        apply(&change, Position { segment: number, offset })?;
                     }
                     Next::End => break,
                     Next::Unreadable { offset, what, torn } => {
@@ -314,6 +320,21 @@ impl Journal {
             }
         }
         Ok(unreadable)
+    }
+
+    /// A journal of a store that is only read: it ends at `end` and takes nothing.
+    pub(crate) fn frozen(
+        root: &Path,
+        dir: &Path,
+        store: &str,
+        end: Position,
+        why: &str,
+    ) -> Result<Self, StoreError> {
+        // Any file would do: what is broken is neither written nor synced.
+        let file = File::open(root).at("open", root)?;
+        let mut journal = Self::at(root, dir, store, file, end);
+        journal.broken = Some(why.to_owned());
+        Ok(journal)
     }
 
     /// Where the journal ends.
@@ -495,6 +516,17 @@ pub(crate) fn write_snapshot(
 /// Makes the names in the journal's folder durable.
 pub(crate) fn sync_folder(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|folder| folder.sync_all()).at("sync", dir)
+}
+
+/// What the journal's segments call their store: the first digits of its id.
+pub(crate) fn store_of(dir: &Path) -> Option<String> {
+    let numbers = Segment::numbers(dir).ok()?;
+    numbers.iter().rev().find_map(|number| {
+        let mut bytes = [0; HEADER_BYTES];
+        File::open(segment_path(dir, *number)).ok()?.read_exact(&mut bytes).ok()?;
+        let id = std::str::from_utf8(&bytes[36..60]).ok()?;
+        Header::from_bytes(&bytes, id).ok().map(|_| id.to_owned())
+    })
 }
 
 fn segment_path(dir: &Path, number: u64) -> PathBuf {

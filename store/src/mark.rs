@@ -86,6 +86,8 @@ impl Marks {
         // Losing marks costs time, never truth: so nothing here is worth an error.
         if fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).is_ok() {
             held.unsaved = false;
+        } else {
+            let _ = fs::remove_file(&new);
         }
     }
 

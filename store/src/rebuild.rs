@@ -48,23 +48,46 @@ pub(crate) fn rebuild(layout: &Layout, store_id: &str) -> Result<RebuildReport, 
         remove_folder(folder)?;
     }
     crash::point("rebuild.begin");
+    match fill(layout, store_id, &new, &mut report) {
+        Ok(()) => {}
+        Err(error) => {
+            // What was begun is worth nothing, and on a full disk it is in the way.
+            let _ = fs::remove_dir_all(&new);
+            return Err(error);
+        }
+    }
+    crash::point("rebuild.replayed");
+    crash::point("rebuild.flushed");
+    if old.exists() {
+        fs::rename(&old, &aside).at("rename", &old)?;
+    }
+    crash::point("rebuild.old-aside");
+    fs::rename(&new, &old).at("rename", &new)?;
+    crash::point("rebuild.new-named");
+    remove_folder(&aside)?;
+    Ok(report)
+}
+
+/// Makes the new index, in a folder of its own.
+fn fill(layout: &Layout, store_id: &str, new: &Path, report: &mut RebuildReport) -> Result<(), StoreError> {
+    let old = layout.index();
     let dir = layout.journal();
     fs::create_dir_all(&dir).at("make", &dir)?;
-    let mut unreadable = from_journal(layout, store_id, &new, None, &mut report.changes)?;
+    let mut unreadable = from_journal(layout, store_id, new, None, &mut report.changes)?;
     if !unreadable.is_empty()
         && let Ok(index) = Index::open(layout.root(), &old, Expect::Index)
     {
         // The journal has holes and the index can be opened: what it has is taken from it.
-        remove_folder(&new)?;
+        remove_folder(new)?;
         let mut changes = 0;
-        match from_journal(layout, store_id, &new, Some(&index), &mut changes) {
+        match from_journal(layout, store_id, new, Some(&index), &mut changes) {
             Ok(_) => report.changes = changes,
             Err(_) => {
                 // It could be opened and not be read: the journal alone, then.
                 drop(index);
-                remove_folder(&new)?;
+                remove_folder(new)?;
                 report.changes = 0;
-                unreadable = from_journal(layout, store_id, &new, None, &mut report.changes)?;
+                unreadable = from_journal(layout, store_id, new, None, &mut report.changes)?;
             }
         }
     }
@@ -82,16 +105,7 @@ pub(crate) fn rebuild(layout: &Layout, store_id: &str) -> Result<RebuildReport, 
             fs::rename(&part.path, &to).at("move", &part.path)?;
         }
     }
-    crash::point("rebuild.replayed");
-    crash::point("rebuild.flushed");
-    if old.exists() {
-        fs::rename(&old, &aside).at("rename", &old)?;
-    }
-    crash::point("rebuild.old-aside");
-    fs::rename(&new, &old).at("rename", &new)?;
-    crash::point("rebuild.new-named");
-    remove_folder(&aside)?;
-    Ok(report)
+    Ok(())
 }
 
 /// Fills a new index in `new`: with all that `index` has, if it is given, and with what the journal has

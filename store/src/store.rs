@@ -255,7 +255,8 @@ impl Store {
     /// [`StoreError::Config`], and [`StoreError::IndexDamaged`], which [`Store::rebuild`] mends.
     pub fn open(dir: &Path, open: Open<'_>) -> Result<Self, StoreError> {
         let folder = Folder::open(dir, open.create)?;
-        let mut wanted = Wanted { wait: open.wait, owner: &open.owner, on_wait: open.on_wait };
+        let to_read = open.create == Create::Never;
+        let mut wanted = Wanted { wait: open.wait, owner: &open.owner, on_wait: open.on_wait, to_read };
         let hosted = hosts::open(&folder, &mut wanted)?;
         let connection = hosted.core().connect(&open.owner);
         let first = blake3::hash(crate::blob::token().as_bytes());
@@ -270,9 +271,27 @@ impl Store {
     ///
     /// As for [`Store::open`].
     pub fn rebuild(dir: &Path, open: Open<'_>) -> Result<RebuildReport, StoreError> {
-        let folder = Folder::open(dir, Create::Never)?;
-        let mut wanted = Wanted { wait: open.wait, owner: &open.owner, on_wait: open.on_wait };
+        let folder = Folder::mend(dir)?;
+        let mut wanted =
+            Wanted { wait: open.wait, owner: &open.owner, on_wait: open.on_wait, to_read: false };
         hosts::rebuild(&folder, &mut wanted)
+    }
+
+    /// Hands over every work folder of a store that nobody has open. It needs no index: a store whose disk is
+    /// full, or whose index is damaged, has work folders too.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::open`], and what `each` gives.
+    pub fn clean(
+        dir: &Path,
+        open: Open<'_>,
+        each: &mut dyn FnMut(WorkFolder) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let folder = Folder::open(dir, Create::Never)?;
+        let mut wanted =
+            Wanted { wait: open.wait, owner: &open.owner, on_wait: open.on_wait, to_read: false };
+        hosts::clean(&folder, &mut wanted, each)
     }
 
     /// Whether a folder holds a store, of whatever format; opens nothing.
@@ -336,6 +355,15 @@ impl Store {
     /// When it is in use or is none of the store's.
     pub fn remove_work_folder(&self, folder: &WorkFolder) -> Result<u64, StoreError> {
         work::remove(&self.core().layout, folder)
+    }
+
+    /// As [`Store::remove_work_folder`], for a folder that [`Store::clean`] handed over.
+    ///
+    /// # Errors
+    ///
+    /// When it is none of the store's.
+    pub fn remove_work_folder_of(dir: &Path, folder: &WorkFolder) -> Result<u64, StoreError> {
+        work::remove(&Folder::open(dir, Create::Never)?.layout, folder)
     }
 
     // Bytes in.
@@ -857,7 +885,11 @@ impl Store {
     /// Passes a result on; a blob that turned out to be wrong goes to quarantine.
     fn checked<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(StoreError::Damaged { digest, what }) = &result {
-            self.quarantine(digest, what)?;
+            match self.quarantine(digest, what) {
+                // It is as wrong in a store that cannot be written.
+                Ok(()) | Err(StoreError::ReadOnly { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         result
     }

@@ -166,6 +166,7 @@ impl Failure {
             // Opening, and writing for people, happen where they are asked for and are never answers.
             StoreError::Absent { .. }
             | StoreError::NotAStore { .. }
+            | StoreError::FormatLost { .. }
             | StoreError::Format { .. }
             | StoreError::InUse { .. }
             | StoreError::Exists { .. } => Self::Index(error.to_string()),

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use cas_store::{Create, Store, WorkFolder};
 use serde::Serialize;
 
 use super::{done, out};
@@ -35,15 +36,40 @@ struct Row {
 }
 
 pub(crate) fn clean(world: &mut World, args: &CleanArgs) -> Result<Code, Failure> {
-    let (_, store) = world.store_to_read(&args.which)?;
+    let (choice, definition) = world.store_choice(&args.which)?;
     let mut rows = Vec::new();
-    if let Some(store) = store {
-        for folder in store.work_folders()?.into_iter().filter(|folder| !folder.in_use) {
-            let bytes = if args.dry_run { None } else { Some(store.remove_work_folder(&folder)?) };
-            let path = crate::session::shown(&folder.path).display().to_string();
-            rows.push(Row { path, modified_at: words::moment_utc(folder.modified_ms), bytes });
+    let mut row = |folder: &WorkFolder, bytes| {
+        let path = crate::session::shown(&folder.path).display().to_string();
+        rows.push(Row { path, modified_at: words::moment_utc(folder.modified_ms), bytes });
+    };
+    match world.open_to_read(&choice, &args.which, definition.as_ref()) {
+        Ok(store) => {
+            let Some(store) = store else { return finish(world, args, rows) };
+            for folder in store.work_folders()?.into_iter().filter(|folder| !folder.in_use) {
+                let bytes = if args.dry_run { None } else { Some(store.remove_work_folder(&folder)?) };
+                row(&folder, bytes);
+            }
+        }
+        // An index that cannot be opened is no reason to keep rubbish: on a full disk that is what is to go.
+        Err(failure) => {
+            let dir = &choice.dir;
+            let cleaned = world.with_open(&args.which, Create::Never, |open| {
+                Store::clean(dir, open, &mut |folder| {
+                    let bytes =
+                        if args.dry_run { None } else { Some(Store::remove_work_folder_of(dir, &folder)?) };
+                    row(&folder, bytes);
+                    Ok(())
+                })
+            });
+            if cleaned.is_err() {
+                return Err(failure);
+            }
         }
     }
+    finish(world, args, rows)
+}
+
+fn finish(world: &World, args: &CleanArgs, rows: Vec<Row>) -> Result<Code, Failure> {
     let mut out = out();
     if world.json() {
         json::document(&mut out, "clean", rows)?;

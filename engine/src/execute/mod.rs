@@ -22,7 +22,7 @@ pub mod folder;
 pub mod function;
 pub mod line;
 pub(crate) mod process;
-mod produced;
+pub(crate) mod produced;
 mod repeat;
 
 pub use blot::{HIDDEN, blotted};

@@ -362,7 +362,10 @@ impl Scan<'_> {
     fn backslash(&mut self) {
         match self.items.get(self.at + 1) {
             // A line that goes on: as if nothing stood here.
-            Some(Item::Char('\n')) => self.at += 2,
+            Some(Item::Char('\n')) => {
+                self.joined();
+                self.at += 2;
+            }
             Some(Item::Char(_)) | None => {
                 self.pass(None);
                 self.at += 1;
@@ -372,6 +375,14 @@ impl Scan<'_> {
                 self.pass(None);
                 self.at += 1;
             }
+        }
+    }
+
+    /// At a backslash before a line break, which vanish: what stands on both sides becomes one token.
+    fn joined(&mut self) {
+        let before = self.at.checked_sub(1).and_then(|before| self.items.get(before));
+        if let Some(Item::Char('$' | '<' | '>' | '(' | ')')) = before {
+            self.lost = Some("a `\\` and a line break inside of an operator");
         }
     }
 
@@ -443,6 +454,14 @@ impl Scan<'_> {
         match self.items.get(self.at + 1).copied() {
             Some(Item::Char('(')) => self.open(Frame::Substitution { parens: 0, cases: Vec::new() }, 2),
             Some(Item::Char('{')) => self.open(Frame::Braces { in_double }, 2),
+            // A parameter, whatever follows; not all shells read on from its end everywhere.
+            Some(Item::Char('$')) => {
+                if matches!(self.peek(2), Some('\'' | '(' | '{')) {
+                    self.lost = Some("a `$$` before a quote or a bracket");
+                }
+                self.pass(None);
+                self.at += 1;
+            }
             Some(Item::Char('\'')) if in_command => self.escaped_single(),
             Some(Item::Hole(hole)) if in_command => {
                 self.refuse(hole, Reason::Dollar);
@@ -473,7 +492,10 @@ impl Scan<'_> {
                 self.at += 1;
             }
             Some(Item::Char('\\')) if !matches!(self.items.get(self.at + 1), Some(Item::Hole(_))) => {
-                self.at += 2
+                if self.peek(1) == Some('\n') {
+                    self.joined();
+                }
+                self.at += 2;
             }
             Some(Item::Char('`')) => self.backquotes(),
             Some(Item::Char('$')) => self.dollar(),
@@ -492,7 +514,10 @@ impl Scan<'_> {
                 self.at += 1;
             }
             Some(Item::Char('\\')) if !matches!(self.items.get(self.at + 1), Some(Item::Hole(_))) => {
-                self.at += 2
+                if self.peek(1) == Some('\n') {
+                    self.joined();
+                }
+                self.at += 2;
             }
             Some(Item::Char('"')) => {
                 self.at += 1;
@@ -555,7 +580,14 @@ impl Scan<'_> {
             {
                 self.lost = Some("`#` inside of `((…))`");
             }
-            Some(Item::Char('\\')) => self.at += usize::from(self.peek(1).is_some()),
+            Some(Item::Char('\\')) => {
+                let broken = self.peek(1) == Some('\n');
+                let skipped = usize::from(self.peek(1).is_some());
+                if broken {
+                    self.joined();
+                }
+                self.at += skipped;
+            }
             Some(Item::Char('\'')) => return self.single(),
             Some(Item::Char('"')) => {
                 self.at += 1;

@@ -56,6 +56,8 @@ fn a_word_is_fine_anywhere_outside() {
         "echo ${x:-'}'} {{ config.x }}",
         "echo \"${x%'.txt'}\" {{ config.x }}",
         "echo $((1 + (2 * 3))) $# $$ {{ config.x }}",
+        "echo $${{ config.x }} \"$$\" {{ config.x }}",
+        "echo a \\\n b {{ config.x }}",
         "echo $((1 << 2)) {{ config.x }}",
         "echo $((16#ff)) {{ config.x }}",
         "echo a#b {{ config.x }}",
@@ -256,12 +258,26 @@ fn nested() -> impl Strategy<Value = String> {
             ("(echo ", ")"),
             ("\\", ""),
             ("$", ""),
+            ("$$", ""),
+            ("$\\\n", ""),
         ]);
         prop_oneof![
             2 => (around, inner.clone()).prop_map(|((open, close), inner)| format!("{open}{inner}{close}")),
             1 => prop::collection::vec(inner, 1..4).prop_map(|pieces| pieces.concat()),
         ]
     })
+}
+
+// Each was found by the property below: the shells read these otherwise than they look.
+#[test]
+fn two_dollars_are_a_parameter_and_a_line_may_go_on_inside_of_an_operator() {
+    let dollars = "after a `$$` before a quote or a bracket";
+    check("echo $$'\\'' {{ config.x }} '", "inside quotes");
+    check("echo $$'a' {{ config.x }}", dollars);
+    check("echo \"$$(\" {{ config.x }}", dollars);
+    let broken = "after a `\\` and a line break inside of an operator";
+    check("echo $\\\n'a' {{ config.x }}", broken);
+    check("cat <\\\n<E\na\nE\necho {{ config.x }}", broken);
 }
 
 proptest! {

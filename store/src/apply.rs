@@ -4,6 +4,8 @@
 //! after a crash or years later in a rebuild, a change does the same. Keeps the references between results,
 //! trees, blobs, rows and facts in step, in the same batch as what makes them.
 
+mod judge;
+
 use std::collections::BTreeSet;
 
 use crate::change::{Change, NewBlobs, NewResult, NewRows, NewRun};
@@ -72,6 +74,9 @@ pub(crate) fn apply(index: &Index, change: &Change, position: Position) -> Resul
             work.count(|counters| counters.reused = counters.reused.saturating_add(*reused))?;
         }
         Change::Noted { trace, replacement } => work.note(trace, replacement)?,
+        Change::Forgotten(new) => work.forgotten(new)?,
+        Change::Accepted(new) => work.accepted(new)?,
+        Change::Revoked { id, saying } => work.revoked(*id, saying)?,
         Change::Entries { family, entries } => {
             let family = Family::numbered(*family).ok_or_else(|| {
                 index.damaged("a snapshot in the journal", "it names a family that is not known")
@@ -131,6 +136,7 @@ impl Work<'_> {
         self.rows(trace, &new.rows)?;
         self.facts(trace, &new.facts)?;
         self.history(trace, new.record.made_ms, new.history.as_ref());
+        self.mark_anew(trace, &new.parents)?;
         self.count(|counters| counters.made = counters.made.saturating_add(1))
     }
 
@@ -240,6 +246,7 @@ impl Work<'_> {
         for line in lines {
             self.batch.delete(Family::Ledger, &line);
         }
+        self.unmark(trace)?;
         for row in self.index.referred_hashes(key, refs::ROW)? {
             self.unlink(refs::key(key, refs::ROW, &row));
             self.batch.delete(Family::Rows, &row);

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, Trace, Version};
+use crate::judge::{Judgement, Saying};
 use crate::record::{BlobRecord, Evicted, Pin, Replacement, ResultRecord};
 
 /// One change, applied whole or not at all.
@@ -79,7 +80,33 @@ pub(crate) enum Change {
     },
     /// Blobs whose files were found again.
     Blobs(NewBlobs),
-    // What comes after (forgetting and accepting by hand, with a reason) is added here.
+    /// Results count as absent from now on.
+    Forgotten(Box<NewForgotten>),
+    /// A result answers for another trace too.
+    Accepted(Box<NewAccepted>),
+    /// A judgement is taken back.
+    Revoked {
+        /// Which.
+        id: u64,
+        /// Who, when, why.
+        saying: Saying,
+    },
+}
+
+/// A judgement that a result was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NewForgotten {
+    pub(crate) judgement: Judgement,
+    /// The result and all that was made from it.
+    pub(crate) traces: Vec<Trace>,
+}
+
+/// A judgement that a result answers for another trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NewAccepted {
+    pub(crate) judgement: Judgement,
+    /// The copy that answers.
+    pub(crate) result: NewResult,
 }
 
 /// A result with everything that is kept with it.
@@ -132,6 +159,7 @@ pub(crate) struct NewRun {
 mod tests {
     use super::*;
     use crate::codec;
+    use crate::judge::Said;
     use crate::tables::{RECORD_VERSION, kind};
 
     /// A variant's number is on disk: whoever changes one of these changes what old journals mean.
@@ -142,6 +170,18 @@ mod tests {
         let replacement =
             Replacement { at_ms: 0, digests: Vec::new(), made_ms: 0, differs: false, lost_race: false };
         let (rows, facts) = (Vec::new(), Vec::new());
+        let saying = Saying { by: String::new(), at_ms: 0, reason: String::new() };
+        let judgement = Judgement {
+            id: 1,
+            said: Said::Forget,
+            saying: saying.clone(),
+            label: String::new(),
+            trace,
+            from: None,
+            reached: 0,
+            revoked: None,
+            token: 0,
+        };
         let changes = [
             (1, Change::Relink(NewRows { trace, at_ms: 0, rows, facts, history: None })),
             (2, Change::Revived { trace }),
@@ -154,6 +194,8 @@ mod tests {
             (11, Change::Noted { trace, replacement }),
             (12, Change::Entries { family: 0, entries: Vec::new() }),
             (13, Change::Blobs(NewBlobs::default())),
+            (14, Change::Forgotten(Box::new(NewForgotten { judgement, traces: Vec::new() }))),
+            (16, Change::Revoked { id: 1, saying }),
         ];
         for (number, change) in changes {
             let bytes = codec::encode(kind::CHANGE, RECORD_VERSION, &change).expect("it encodes");

@@ -192,7 +192,8 @@ const RESULTS: u8 = 1;
 const BLOBS: u8 = 2;
 const REFS: u8 = 3;
 const HISTORY: u8 = 4;
-const STAGES: [u8; 5] = [ROWS, RESULTS, BLOBS, REFS, HISTORY];
+const MARKS: u8 = 5;
+const STAGES: [u8; 6] = [ROWS, RESULTS, BLOBS, REFS, HISTORY, MARKS];
 
 impl Core {
     /// A page of blobs, in the order of their digests, inline ones with their bytes.
@@ -234,7 +235,8 @@ impl Core {
             RESULTS => Family::Results,
             BLOBS => Family::Blobs,
             REFS => Family::Refs,
-            _ => Family::History,
+            HISTORY => Family::History,
+            _ => Family::Marks,
         };
         let mut page = Vec::new();
         self.index.scan(family, &cursor.key, &mut |key, value| {
@@ -248,7 +250,8 @@ impl Core {
                 RESULTS => self.check_result(key, value),
                 BLOBS => self.check_blob(key, value),
                 REFS => self.check_reference(key),
-                _ => self.index.moment(key, value).map(|_| None),
+                HISTORY => self.index.moment(key, value).map(|_| None),
+                _ => self.check_mark(key, value),
             };
             match found {
                 Ok(finding) => findings.extend(finding),
@@ -383,6 +386,17 @@ impl Core {
             return wrong(&format!("a reference is left of `{digits}…`, which is not there"));
         }
         Ok(None)
+    }
+
+    fn check_mark(&self, key: &[u8], value: &[u8]) -> Result<Option<Finding>, StoreError> {
+        let (trace, id, _) = self.index.mark(key, value)?;
+        let there = self.index.result(&trace)?.is_some() && self.index.judgement(id)?.is_some();
+        // Taken away since the page was read?
+        if there || self.index.get(Family::Marks, key)?.is_none() {
+            return Ok(None);
+        }
+        let what = format!("a mark of judgement {id} is left of `{}`, which is not there", trace.short());
+        Ok(Some(Finding::Index { what }))
     }
 
     fn has_reference(&self, from: &[u8; 32], tag: u8, to: &[u8]) -> Result<bool, StoreError> {

@@ -45,5 +45,5 @@ pub(crate) fn open(layout: &Layout, store_id: &str, why: &str) -> Result<Core, S
     }
     let journal = Journal::frozen(root, &dir, store_id, end, why)?;
     let durable = Durable::frozen(why);
-    Ok(Core::new(layout, files, index, config, store_id, journal, durable, warnings))
+    Core::new(layout, files, index, config, store_id, journal, durable, warnings)
 }

@@ -28,6 +28,7 @@ use crate::error::StoreError;
 use crate::frozen;
 use crate::index::{Expect, Family, Index};
 use crate::journal::{self, Journal};
+use crate::judge::Marks;
 use crate::layout::{BlobName, Layout};
 use crate::lock::HostLock;
 use crate::record::{Found, HashKind, Moment, Place, Replacement, ResultRecord};
@@ -60,6 +61,7 @@ pub(crate) struct Core {
     connections: Mutex<BTreeMap<u64, Connection>>,
     last_connection: AtomicU64,
     claims: Claims,
+    pub(crate) marks: Marks,
     pub(crate) session: Mutex<Option<Session>>,
     /// What was found lost when the store was opened, in words.
     pub(crate) warnings: Vec<String>,
@@ -173,7 +175,7 @@ impl Host {
             warnings.push(format!("the disk of `{root}` is full: `cas gc` or `cas clean` makes room"));
         }
         let core =
-            Core::new(layout, files, index, config, store_id, opened.journal, Durable::default(), warnings);
+            Core::new(layout, files, index, config, store_id, opened.journal, Durable::default(), warnings)?;
         if opened.incomplete {
             core.snapshot()?;
         }
@@ -260,8 +262,9 @@ impl Core {
         journal: Journal,
         durable: Durable,
         warnings: Vec<String>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, StoreError> {
+        let marks = Marks::load(&index)?;
+        Ok(Self {
             layout: layout.clone(),
             files,
             index,
@@ -273,9 +276,10 @@ impl Core {
             connections: Mutex::default(),
             last_connection: AtomicU64::new(0),
             claims: Claims::default(),
+            marks,
             session: Mutex::new(None),
             warnings,
-        }
+        })
     }
 
     /// Answers a request of a connection.
@@ -302,7 +306,7 @@ impl Core {
             Request::Lookup(versions) => Response::Found(self.lookup(connection, &versions)?),
             Request::Row(version) => Response::Row(self.row(connection, &version)?),
             Request::Results(traces) => {
-                let found = self.find(&traces)?;
+                let found = self.standing(&traces)?;
                 self.lease(connection, found.iter().flatten());
                 Response::Found(found)
             }
@@ -397,6 +401,7 @@ impl Core {
                 self.sync(None)?;
                 Response::Done
             }
+            Request::Judge(ask) => Response::Judge(self.judge(ask)?),
         })
     }
 
@@ -407,7 +412,7 @@ impl Core {
         let mut wanted: Vec<Trace> = traces.iter().flatten().copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let mut found = self.find(&wanted)?;
+        let mut found = self.standing(&wanted)?;
         self.lease(connection, found.iter().flatten());
         let place = |trace: &Trace| wanted.binary_search(trace).ok();
         let mut left = vec![0u32; wanted.len()];
@@ -425,12 +430,19 @@ impl Core {
 
     fn row(&self, connection: u64, version: &Version) -> Result<Option<(u16, Found)>, StoreError> {
         let Some((trace, place)) = self.index.row_place(version)? else { return Ok(None) };
-        let found = self.find(&[trace])?.pop().flatten();
+        let found = self.standing(&[trace])?.pop().flatten();
         self.lease(connection, found.iter());
         Ok(found.map(|found| (place, found)))
     }
 
-    /// The present results of traces, with what is there of their bytes.
+    /// The present results of traces, without those that count as absent.
+    fn standing(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
+        let mut found = self.find(traces)?;
+        self.marks.withhold(&mut found);
+        Ok(found)
+    }
+
+    /// The present results of traces, those that count as absent too, with what is there of their bytes.
     pub(crate) fn find(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
         let records = in_parts(traces, |part| self.index.results(part))?;
         let mut digests: Vec<Digest> = records.iter().flatten().flat_map(apply::digests).flatten().collect();
@@ -626,8 +638,9 @@ impl Core {
         // Who wins may change until the writer is ours: then it is decided again.
         loop {
             let present = self.find(&[trace])?.pop().flatten();
-            if let Some(found) = present.clone().filter(|found| message.put == Put::IfAbsent && found.whole())
-            {
+            let forgotten = self.marks.forgotten(&trace);
+            let wins = |found: &Found| message.put == Put::IfAbsent && found.whole() && !forgotten;
+            if let Some(found) = present.clone().filter(wins) {
                 match self.adopt(connection, found, &record, &rows)? {
                     Some(response) => return Ok(response),
                     None => continue,
@@ -661,7 +674,8 @@ impl Core {
             self.acknowledge(end)?;
             return Ok(match present {
                 Some(Found { record: old, .. }) => {
-                    let differs = apply::digests(&old) != apply::digests(&record);
+                    // What was said to be wrong is no other answer to the same question.
+                    let differs = !forgotten && apply::digests(&old) != apply::digests(&record);
                     Response::Replaced { old, differs }
                 }
                 None => Response::New,
@@ -681,7 +695,7 @@ impl Core {
         let trace = found.trace;
         let differs = apply::digests(&found.record) != apply::digests(ours);
         let mut journal = self.journal();
-        if self.index.result(&trace)?.as_ref() != Some(&found.record) {
+        if self.index.result(&trace)?.as_ref() != Some(&found.record) || self.marks.forgotten(&trace) {
             return Ok(None);
         }
         if found.record.evicted.is_some() {
@@ -712,7 +726,8 @@ impl Core {
         let trace = message.trace;
         let Some(found) = self.find(&[trace])?.pop().flatten() else { return Ok(false) };
         let mut journal = self.journal();
-        let Some(record) = self.index.result(&trace)? else { return Ok(false) };
+        let standing = self.index.result(&trace)?.filter(|_| !self.marks.forgotten(&trace));
+        let Some(record) = standing else { return Ok(false) };
         if record.evicted.is_some() && record == found.record && found.whole() {
             self.write(&mut journal, &Change::Revived { trace }, Vec::new())?;
         }
@@ -886,7 +901,7 @@ impl Core {
         loop {
             match self.claims.attempt(connection, &owner, trace, until) {
                 Attempt::Granted(claim) => {
-                    let present = match self.find(&[trace]) {
+                    let present = match self.standing(&[trace]) {
                         Ok(mut found) => found.pop().flatten(),
                         Err(error) => {
                             self.claims.release(&trace, claim, None);
@@ -933,6 +948,7 @@ impl Core {
             }
         };
         crash::point("write.applied");
+        self.marks.follow(&self.index, change)?;
         // That something was used again is no reason to wake a disk.
         let matters = !matches!(change, Change::Touched { .. });
         self.durable.wrote(end, end.offset - before.offset, blobs, matters);

@@ -54,11 +54,15 @@ pub(crate) enum Family {
     Meta,
     /// Room for sorting what does not fit in memory; worth nothing after its use.
     Scratch,
+    /// Number → what somebody said of a result.
+    Judgements,
+    /// Trace and number of a judgement → what it does to the trace.
+    Marks,
 }
 
 impl Family {
     /// All of them.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Rows,
         Self::Results,
         Self::Provenance,
@@ -74,6 +78,8 @@ impl Family {
         Self::Ledger,
         Self::Meta,
         Self::Scratch,
+        Self::Judgements,
+        Self::Marks,
     ];
 
     /// The family's name in RocksDB.
@@ -94,6 +100,8 @@ impl Family {
             Self::Ledger => "ledger",
             Self::Meta => "meta",
             Self::Scratch => "scratch",
+            Self::Judgements => "judgements",
+            Self::Marks => "marks",
         }
     }
 
@@ -115,6 +123,8 @@ impl Family {
             Self::Ledger => 12,
             Self::Meta => 13,
             Self::Scratch => 14,
+            Self::Judgements => 15,
+            Self::Marks => 16,
         }
     }
 
@@ -132,7 +142,8 @@ impl Family {
             | Self::Inline
             | Self::History
             | Self::Pins
-            | Self::Runs => true,
+            | Self::Runs
+            | Self::Judgements => true,
             Self::Rows
             | Self::Blobs
             | Self::Trees
@@ -140,7 +151,8 @@ impl Family {
             | Self::Used
             | Self::Ledger
             | Self::Meta
-            | Self::Scratch => false,
+            | Self::Scratch
+            | Self::Marks => false,
         }
     }
 }

@@ -29,6 +29,7 @@ mod host;
 mod hosts;
 mod index;
 mod journal;
+pub mod judge;
 mod layout;
 mod lock;
 mod mark;
@@ -55,6 +56,7 @@ pub use collect::{CollectReport, Garbage, Going, Mode, Policy, Why};
 pub use config::{Config, Durability, Sharing};
 pub use digest::{Digest, HexError, Trace, Version};
 pub use error::StoreError;
+pub use judge::{Accept, Judged, Judgement, Mark, Said, Saying};
 pub use layout::MTIME_S;
 pub use rebuild::RebuildReport;
 pub use record::{

@@ -600,7 +600,7 @@ impl Store {
 
     /// Takes the next run's number and notes the run.
     pub fn begin_run(&self, at_ms: u64, record: Vec<u8>) -> Result<u64, StoreError> {
-        let token = self.inner.tokens.fetch_add(2, Ordering::Relaxed);
+        let token = self.token();
         match self.ask(Request::BeginRun { at_ms, record: Opaque(record), token })? {
             Response::Number(id) => Ok(id),
             other => Err(self.unexpected(&other)),
@@ -827,7 +827,12 @@ impl Store {
         &self.core().files
     }
 
-    fn ask(&self, request: Request) -> Result<Response, StoreError> {
+    /// A number of this connection's own, for what must not happen twice when a request is repeated.
+    pub(crate) fn token(&self) -> u64 {
+        self.inner.tokens.fetch_add(2, Ordering::Relaxed)
+    }
+
+    pub(crate) fn ask(&self, request: Request) -> Result<Response, StoreError> {
         match self.core().serve(self.inner.connection, request) {
             Response::Failed(failure) => Err(failure.into_error(self.dir())),
             response => Ok(response),
@@ -863,7 +868,7 @@ impl Store {
     }
 
     /// An answer of another kind than its question's.
-    fn unexpected(&self, response: &Response) -> StoreError {
+    pub(crate) fn unexpected(&self, response: &Response) -> StoreError {
         let text = format!("{response:?}");
         let kind = text.split([' ', '(', '{']).next().unwrap_or_default();
         let what = format!("its host gave an answer that does not fit the question: {kind}");

@@ -29,6 +29,7 @@ pub(crate) mod kind {
     pub(crate) const REPLACEMENT: u8 = 9;
     pub(crate) const COUNTERS: u8 = 10;
     pub(crate) const CHANGE: u8 = 11;
+    pub(crate) const JUDGEMENT: u8 = 12;
 }
 
 /// The version of every kind of record so far.

@@ -13,6 +13,7 @@ use crate::codec;
 use crate::collect::{CollectReport, Going, Mode, Policy};
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
+use crate::judge;
 use crate::record::{BlobRecord, Found, Moment, Output, Pin, Replacement, ResultRecord};
 use crate::stage::StagedBlob;
 use crate::store::{Put, Run};
@@ -55,6 +56,7 @@ pub(crate) enum Request {
     Unnamed,
     Compact,
     Sync,
+    Judge(judge::Ask),
 }
 
 /// What the host answers.
@@ -87,6 +89,7 @@ pub(crate) enum Response {
     BlobPage(Vec<(Digest, BlobRecord)>),
     Checked { findings: Vec<Finding>, checked: u64, next: Option<CheckCursor> },
     Failed(Failure),
+    Judge(judge::Told),
 }
 
 /// Bytes that mean nothing to the store.

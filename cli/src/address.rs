@@ -6,7 +6,7 @@ use cas_engine::memo::{Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::now_ms;
 use cas_engine::version::output_version;
-use cas_store::{Artifact, Create, Found, Store, Version};
+use cas_store::{Artifact, Create, Found, Judged, Store, Trace, Version};
 
 use crate::args::Which;
 use crate::failure::Failure;
@@ -24,6 +24,8 @@ pub(crate) struct Item {
     pub(crate) output_name: Option<String>,
     /// The result that it belongs to, if one is on record.
     pub(crate) found: Option<Found>,
+    /// What was said of it, also where it counts as absent because of that.
+    pub(crate) judged: Option<Judged>,
     /// Its content, if it is on record (whether its bytes are there is `present`'s business).
     pub(crate) artifact: Option<Artifact>,
     /// Whether its bytes are in the store.
@@ -114,7 +116,13 @@ impl Ground {
         for name in understood {
             match (name, &plan) {
                 (Name::Outputs(outputs), Some((plan, resolved))) => {
-                    items.extend(outputs.into_iter().map(|output| of_output(plan, resolved, output)));
+                    for output in outputs {
+                        let state = &resolved.states[output.step.0 as usize];
+                        let trace = state.found.as_ref().map(|found| found.trace).or(state.trace);
+                        let mut item = of_output(plan, resolved, output);
+                        item.judged = self.judged(trace)?;
+                        items.push(item);
+                    }
                 }
                 (Name::Rows(versions), _) => {
                     for version in versions {
@@ -125,6 +133,13 @@ impl Ground {
             }
         }
         Ok(Addressed { plan, items })
+    }
+
+    fn judged(&self, trace: Option<Trace>) -> Result<Option<Judged>, Failure> {
+        match (&self.store, trace) {
+            (Some(store), Some(trace)) => Ok(store.judged(&[trace])?.pop()),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -175,6 +190,7 @@ fn of_output(plan: &Plan, resolved: &Resolved, output: OutputId) -> Item {
         output_name: Some(declared.name.clone()),
         artifact: resolved.artifact(output).cloned(),
         present: found.as_ref().zip(index).is_some_and(|(found, index)| found.present[index]),
+        judged: None,
         found,
     }
 }
@@ -186,10 +202,12 @@ fn of_row(store: Option<&Store>, version: Version) -> Result<Item, Failure> {
         output: None,
         output_name: None,
         found: None,
+        judged: None,
         artifact: None,
         present: false,
     };
     let Some(store) = store else { return Ok(item) };
+    item.judged = store.judged_row(&version)?;
     let Some((index, found)) = store.row(&version)? else { return Ok(item) };
     let index = usize::from(index);
     if let Some(output) = found.record.outputs.get(index) {
@@ -210,6 +228,15 @@ impl Item {
         let name = &self.name;
         if let (Some(artifact), true) = (&self.artifact, self.present) {
             return Ok(artifact);
+        }
+        if let (None, Some(judgement)) = (&self.found, self.judged.as_ref().and_then(Judged::forgotten)) {
+            let trace = self.judged.as_ref().and_then(|judged| Some(judged.found.as_ref()?.trace));
+            return Err(Failure::missing(format!("`{name}` counts as absent"))
+                .because(cas_engine::judge::words(judgement, trace.unwrap_or(judgement.trace)))
+                .hint(format!(
+                    "`cas run` makes it again; `cas forget --undo {}` takes that back",
+                    judgement.id
+                )));
         }
         let Some(found) = &self.found else {
             return Err(Failure::missing(format!("`{name}` is not stored")).hint("`cas run` makes it"));

@@ -121,6 +121,8 @@ pub(crate) enum Command {
     #[command(visible_alias = "log")]
     Runs(commands::runs::RunsArgs),
     Logs(commands::logs::LogsArgs),
+    Forget(commands::judgement::ForgetArgs),
+    Accept(commands::judgement::AcceptArgs),
     Stats(commands::stats::StatsArgs),
     Gc(commands::gc::GcArgs),
     Pin(commands::pin::PinArgs),
@@ -136,7 +138,7 @@ pub(crate) enum Command {
 /// The commands by purpose, in the order of the help. Each one of [`Command`] stands in it once.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run", &["run", "status", "versions", "explain", "graph"]),
-    ("Results", &["ls", "show", "cat", "get", "runs", "logs"]),
+    ("Results", &["ls", "show", "cat", "get", "runs", "logs", "forget", "accept"]),
     ("Store", &["stats", "gc", "pin", "unpin", "pins", "clean", "verify"]),
     ("Set up", &["init", "schema", "completions"]),
 ];
@@ -161,6 +163,7 @@ pub(crate) fn command(program: Program, name: &str) -> clap::Command {
         for name in
             ["run", "status", "versions", "explain", "graph", "ls", "show", "cat", "get", "runs", "logs"]
                 .iter()
+                .chain(&["forget", "accept"])
                 .chain(&["stats", "gc", "pin", "unpin", "pins", "clean", "verify"])
         {
             command = command.mut_subcommand(name, |sub| sub.mut_arg("file", |arg| arg.hide(true)));

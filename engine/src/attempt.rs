@@ -25,10 +25,11 @@ use crate::execute::{
     Attempt, Cancel, Cause, Content, Encoded, Execute, Failure, Given, GivenFile, GivenResource, GivenWhat,
     Produced, Stop, folder,
 };
+use crate::given;
 use crate::graph::{OutputId, StepId, StepInput};
 use crate::memo::{self, Made, Memo, Names, NotKept};
 use crate::plan::Plan;
-use crate::record::{self, AttemptRecord, Provenance, ProvenanceInput};
+use crate::record::{self, AttemptRecord, Provenance};
 use crate::resolve::{self, Why};
 use crate::run::now_ms;
 use crate::solid::{Body, EnvVar, Solid};
@@ -835,7 +836,7 @@ impl<'a> Bench<'a> {
             command,
             env: env.map(|(name, value)| (name, blot::hide(&value, &secrets))).collect(),
             config: version::shown_config(&config, &self.key).to_string(),
-            inputs: self.provenance_inputs(task),
+            inputs: given::inputs(self.plan, task.step, &task.consumes),
             host: self.host.to_owned(),
             platform: self.plan.measures.platform.clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -843,52 +844,6 @@ impl<'a> Bench<'a> {
             elapsed_ms,
             attempt,
         }
-    }
-
-    fn provenance_inputs(&self, task: &Task) -> Vec<ProvenanceInput> {
-        let graph = &self.plan.graph;
-        let mut consumes = task.consumes.iter();
-        let mut inputs = Vec::new();
-        let mut stored = |name: String, inputs: &mut Vec<ProvenanceInput>| {
-            let Some(stored) = consumes.next() else { return };
-            let content = stored.artifact.as_ref().map(|artifact| artifact.digest.to_hex());
-            inputs.push(ProvenanceInput {
-                name,
-                from: Some(graph.output_name(stored.output)),
-                trace: stored.trace,
-                content: content.unwrap_or_else(|| "absent".to_owned()),
-            });
-        };
-        let given = |name: &str, content: String| ProvenanceInput {
-            name: name.to_owned(),
-            from: None,
-            trace: None,
-            content,
-        };
-        let declared = &graph.invocation(task.step).inputs;
-        for (input, declared) in graph.steps[task.step.0 as usize].inputs.iter().zip(declared) {
-            let name = &declared.name;
-            match input {
-                StepInput::Output(_) => stored(name.clone(), &mut inputs),
-                StepInput::FanIn(outputs) => {
-                    (0..outputs.len()).for_each(|index| stored(format!("{name}/{index}"), &mut inputs));
-                }
-                StepInput::Gather(elements) => {
-                    elements.iter().for_each(|(label, _)| stored(format!("{name}/{label}"), &mut inputs));
-                }
-                StepInput::Path(path) => {
-                    let measured = self.plan.measures.paths.get(*path as usize).and_then(Option::as_ref);
-                    let digest = measured.map(|measured| measured.digest.to_hex()).unwrap_or_default();
-                    inputs.push(given(name, format!("{} {digest}", graph.paths[*path as usize].path)));
-                }
-                StepInput::Value(value) => inputs.push(given(name, value.to_string())),
-                StepInput::Probe(probe) => {
-                    let printed = self.plan.measures.probes.get(*probe as usize).cloned().flatten();
-                    inputs.push(given(name, Value::Str(printed.unwrap_or_default()).to_string()));
-                }
-            }
-        }
-        inputs
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use cas_store::{Evicted, Found, Moment, Version};
+use cas_store::{Evicted, Found, Judgement, Moment, Trace, Version};
 
 use crate::attempt::Task;
 use crate::error::EngineError;
@@ -32,6 +32,10 @@ pub struct Explanation {
     pub may_be_unchanged: bool,
     /// Its result, if one is on record.
     pub made: Option<Found>,
+    /// The key that its result stands under, where that is known.
+    pub trace: Option<Trace>,
+    /// What was said of the result and stands: that it counts as absent, or was accepted.
+    pub said: Vec<Judgement>,
     /// Where that came from.
     pub provenance: Option<Provenance>,
     /// Why it would run: from this step up to the first cause. Empty where it would not.
@@ -95,7 +99,12 @@ impl Memo {
             Some(found) => self.provenance(&found.trace)?,
             None => None,
         };
+        let trace = made.as_ref().map(|found| found.trace).or(state.trace);
+        let judged = self.judged(trace.as_slice())?.pop();
+        let said = judged.map(|judged| judged.marks.into_iter().map(|(_, judgement)| judgement).collect());
         Ok(Explanation {
+            trace,
+            said: said.unwrap_or_default(),
             step: plan.graph.step_name(step),
             to_run: state.to_run,
             may_be_unchanged: state.may_be_unchanged,
@@ -128,7 +137,12 @@ impl Memo {
             Why::Forced | Why::Volatile | Why::Expired | Why::Bytes => None,
         };
         let evicted = state.found.as_ref().and_then(|found| found.record.evicted.clone());
-        let words = words(plan, states, step, why, compared.as_ref(), evicted.as_ref());
+        let forgotten = match why {
+            Why::New => self.forgotten_in_words(state.trace)?,
+            Why::Forced | Why::Volatile | Why::Expired | Why::Inputs | Why::Bytes => None,
+        };
+        let words =
+            forgotten.unwrap_or_else(|| words(plan, states, step, why, compared.as_ref(), evicted.as_ref()));
         let (compared, differences) = match compared {
             Some(Compared { moment, differences }) => (Some(moment), differences),
             None => (None, Vec::new()),
@@ -203,6 +217,9 @@ impl Memo {
             Why::Expired => return Some(EXPIRED.to_owned()),
             Why::Bytes => return Some(GONE.to_owned()),
             Why::New | Why::Inputs => {}
+        }
+        if let Ok(Some(words)) = self.forgotten_in_words(Some(task.trace)) {
+            return Some(words);
         }
         let moments = self.history(&label, MOMENTS).ok()?;
         let moments: Vec<Moment> =

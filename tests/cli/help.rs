@@ -15,6 +15,8 @@ const COMMANDS: &[&str] = &[
     "get",
     "runs",
     "logs",
+    "forget",
+    "accept",
     "stats",
     "gc",
     "pin",

@@ -5,6 +5,7 @@ mod kit;
 
 mod answers;
 mod help;
+mod judgements;
 mod maintenance;
 mod runs;
 mod stores;

@@ -43,6 +43,7 @@ struct Row {
     run: Option<u64>,
     made_at: Option<String>,
     cost_ms: Option<u64>,
+    judgements: Vec<u64>,
     chain: Vec<Link>,
 }
 
@@ -126,6 +127,15 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
             writeln!(to, "  its bytes were evicted on {} ({})", words::moment(evicted.at_ms), evicted.why)?;
         }
     }
+    for judgement in &explanation.said {
+        writeln!(
+            to,
+            "  {} (on {}, judgement {})",
+            cas_engine::judge::words(judgement, explanation.trace.unwrap_or(judgement.trace)),
+            words::moment(judgement.saying.at_ms),
+            judgement.id
+        )?;
+    }
     for link in chain {
         writeln!(to, "{} would run: {}", link.step, link.words)?;
         if link.differences.len() > 1 {
@@ -151,6 +161,7 @@ fn row(explanation: Explanation, status: Status) -> Row {
         run: explanation.provenance.as_ref().map(|made| made.run),
         made_at: made.and_then(|made| words::moment_utc(made.made_ms)),
         cost_ms: made.map(|made| made.cost_ms),
+        judgements: explanation.said.iter().map(|judgement| judgement.id).collect(),
         chain: explanation.chain.into_iter().map(link).collect(),
         step: explanation.step,
     }

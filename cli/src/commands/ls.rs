@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cas_engine::version::output_version;
-use cas_store::{Found, Kind, Store, Trace};
+use cas_store::{Found, Kind, Said, Store, Trace};
 use serde::Serialize;
 
 use super::{done, out};
@@ -40,6 +40,7 @@ struct Row {
     kind: Option<&'static str>,
     bytes: Option<u64>,
     state: &'static str,
+    accepted: Option<u64>,
     made_at: Option<String>,
     cost_ms: u64,
     #[serde(skip)]
@@ -86,6 +87,7 @@ pub(crate) fn ls(world: &mut World, args: &LsArgs) -> Result<Code, Failure> {
             (None, true) => format!("{}/{}", row.pipeline, row.step),
             (None, false) => format!("{}/{}.{}", row.pipeline, row.step, row.output),
         };
+        let name = if row.accepted.is_some() { format!("{name} (accepted)") } else { name };
         let size = match (row.state, row.bytes) {
             ("stored", Some(bytes)) => words::size(bytes),
             (state, _) => state.to_owned(),
@@ -103,6 +105,10 @@ fn rows(store: &Store, pipeline: Option<&str>) -> Result<Vec<Row>, Failure> {
         true
     })?;
     let mut rows = Vec::new();
+    let any_said = store
+        .judgements()?
+        .iter()
+        .any(|judgement| judgement.revoked.is_none() || judgement.said == Said::Accept);
     for label in labels {
         let Some((of, step)) = label.split_once('/') else { continue };
         if pipeline.is_some_and(|pipeline| pipeline != of) {
@@ -111,11 +117,30 @@ fn rows(store: &Store, pipeline: Option<&str>) -> Result<Vec<Row>, Failure> {
         let moments = store.history(&label, HISTORY)?;
         let traces: Vec<Trace> =
             moments.iter().map(|moment| moment.trace).collect::<BTreeSet<_>>().into_iter().collect();
+        if any_said {
+            for judged in store.judged(&traces)? {
+                if let Some(found) = &judged.found {
+                    let said = Marks {
+                        forgotten: judged.forgotten().is_some(),
+                        accepted: judged.accepted().map(|judgement| judgement.id),
+                    };
+                    push(&mut rows, store, of, step, found, &said)?;
+                }
+            }
+            continue;
+        }
         for found in store.results(&traces)?.into_iter().flatten() {
-            push(&mut rows, store, of, step, &found)?;
+            push(&mut rows, store, of, step, &found, &Marks::default())?;
         }
     }
     Ok(rows)
+}
+
+/// What was said of a result.
+#[derive(Default)]
+struct Marks {
+    forgotten: bool,
+    accepted: Option<u64>,
 }
 
 fn push(
@@ -124,6 +149,7 @@ fn push(
     pipeline: &str,
     step: &str,
     found: &Found,
+    said: &Marks,
 ) -> Result<(), Failure> {
     let provenance = store.provenance(&found.trace)?;
     let version = provenance.as_deref().and_then(cas_engine::memo::provenance).map(|made| made.version);
@@ -141,7 +167,9 @@ fn push(
             Kind::Tree => "folder",
         }),
         bytes: artifact.map(|artifact| artifact.len),
+        accepted: said.accepted,
         state: match (artifact, present, &record.evicted) {
+            _ if said.forgotten => "forgotten",
             (None, ..) if !output.is_empty() => "absent",
             (_, true, _) => "stored",
             (_, false, Some(_)) => "evicted",

@@ -8,6 +8,7 @@ pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod graph;
 pub(crate) mod init;
+pub(crate) mod judgement;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod pin;
@@ -33,6 +34,8 @@ pub(crate) fn command(world: &mut World, command: Command) -> Result<Code, Failu
         Command::Status(args) => status::status(world, &args),
         Command::Versions(args) => versions::versions(world, &args),
         Command::Graph(args) => graph::graph(world, &args),
+        Command::Forget(args) => judgement::forget(world, &args),
+        Command::Accept(args) => judgement::accept(world, &args),
         Command::Cat(args) => cat::cat(world, &args),
         Command::Get(args) => get::get(world, &args),
         Command::Pin(args) => pin::pin(world, &args),

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use cas_engine::memo::{self, Provenance};
-use cas_store::Kind;
+use cas_store::{Judgement, Kind};
 use serde::Serialize;
 
 use super::{done, out};
@@ -45,15 +45,26 @@ struct Shown {
     log: Option<String>,
     evicted_at: Option<String>,
     evicted_why: Option<String>,
+    said: Vec<SaidOf>,
     made_by: Option<Provenance>,
+}
+
+#[derive(Serialize)]
+struct SaidOf {
+    judgement: u64,
+    text: String,
+    at: Option<String>,
+    #[serde(skip)]
+    at_ms: u64,
 }
 
 pub(crate) fn show(world: &mut World, args: &ShowArgs) -> Result<Code, Failure> {
     let ground = Ground::new(world, &args.which)?;
-    let items = ground.find(world, &args.versions)?.items;
+    let mut items = ground.find(world, &args.versions)?.items;
     let store = ground.store()?;
     let mut shown = Vec::new();
-    for item in &items {
+    for item in &mut items {
+        unforget(item);
         let Some(found) = &item.found else {
             // Nothing at all is on record: that is what `stored` says best.
             item.stored()?;
@@ -76,6 +87,24 @@ pub(crate) fn show(world: &mut World, args: &ShowArgs) -> Result<Code, Failure> 
     done(out)
 }
 
+/// What counts as absent is shown like everything that is on record, and said to be that.
+fn unforget(item: &mut Item) {
+    let Some(found) =
+        item.judged.as_ref().filter(|_| item.found.is_none()).and_then(|judged| judged.found.clone())
+    else {
+        return;
+    };
+    let index = match &item.output_name {
+        Some(name) => found.record.outputs.iter().position(|output| output.name == *name),
+        None => (!found.record.outputs.is_empty()).then_some(0),
+    };
+    if let Some(index) = index {
+        item.artifact = found.record.outputs[index].artifact.clone();
+        item.present = found.present.get(index) == Some(&true);
+    }
+    item.found = Some(found);
+}
+
 fn shown_of(item: &Item, made_by: Option<Provenance>) -> Shown {
     let record = item.found.as_ref().map(|found| &found.record);
     let evicted = record.and_then(|record| record.evicted.as_ref());
@@ -83,6 +112,7 @@ fn shown_of(item: &Item, made_by: Option<Provenance>) -> Shown {
         output: item.name.clone(),
         version: item.version.map(|version| version.to_string()),
         state: match (&item.artifact, item.present, evicted) {
+            _ if item.judged.as_ref().is_some_and(|judged| judged.forgotten().is_some()) => "forgotten",
             (None, ..) => "absent",
             (_, true, _) => "stored",
             (_, false, Some(_)) => "evicted",
@@ -102,8 +132,21 @@ fn shown_of(item: &Item, made_by: Option<Provenance>) -> Shown {
         log: record.and_then(|record| record.log).map(|log| log.to_string()),
         evicted_at: evicted.and_then(|evicted| words::moment_utc(evicted.at_ms)),
         evicted_why: evicted.map(|evicted| evicted.why.clone()),
+        said: said_of(item),
         made_by,
     }
+}
+
+fn said_of(item: &Item) -> Vec<SaidOf> {
+    let Some(judged) = &item.judged else { return Vec::new() };
+    let trace = judged.found.as_ref().map(|found| found.trace);
+    let said = |judgement: &Judgement| SaidOf {
+        judgement: judgement.id,
+        text: cas_engine::judge::words(judgement, trace.unwrap_or(judgement.trace)),
+        at: words::moment_utc(judgement.saying.at_ms),
+        at_ms: judgement.saying.at_ms,
+    };
+    judged.marks.iter().map(|(_, judgement)| said(judgement)).collect()
 }
 
 fn write(to: &mut dyn Write, shown: &Shown, made_ms: u64) -> io::Result<()> {
@@ -120,6 +163,12 @@ fn write(to: &mut dyn Write, shown: &Shown, made_ms: u64) -> io::Result<()> {
         }
         (_, Some(why)) => line("content", &format!("evicted ({why})"))?,
         (_, None) => line("content", shown.state)?,
+    }
+    for said in &shown.said {
+        line(
+            "said",
+            &format!("{} (on {}, judgement {})", said.text, words::moment(said.at_ms), said.judgement),
+        )?;
     }
     if let Some(digest) = &shown.digest {
         line("digest", digest)?;

@@ -7,7 +7,7 @@ use cas_engine::plan::Plan;
 use cas_store::Create;
 use serde::Serialize;
 
-use super::{done, out};
+use super::{done, judgement, out};
 use crate::args::Which;
 use crate::failure::{Code, Failure};
 use crate::report::{json, words};
@@ -52,6 +52,9 @@ pub(crate) fn status(world: &mut World, args: &StatusArgs) -> Result<Code, Failu
     let counts = counts(&plan, &resolved);
     write(world, &mut out, "status", &counts, to_run(&session.memo, &plan, &resolved))?;
     done(out)?;
+    for note in judgement::notes(&session.memo, &plan, &resolved)? {
+        world.tell(note);
+    }
     Ok(if args.exit_code && resolved.states.iter().any(|state| state.to_run) {
         Code::Failed
     } else {

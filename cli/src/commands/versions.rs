@@ -1,10 +1,12 @@
 //! `cas versions`: the table of all step outputs, with version and status.
 
+use std::collections::BTreeMap;
+
 use cas_engine::graph::OutputId;
 use cas_store::Create;
 use serde::Serialize;
 
-use super::{done, out};
+use super::{done, judgement, out};
 use crate::args::Which;
 use crate::failure::{Code, Failure};
 use crate::report::table::Table;
@@ -34,6 +36,7 @@ struct Row {
     version: Option<String>,
     status: &'static str,
     may_be_unchanged: bool,
+    accepted: Option<u64>,
     evicted_at: Option<String>,
     rebuild_ms: Option<u64>,
 }
@@ -56,6 +59,9 @@ pub(crate) fn versions(world: &mut World, args: &VersionsArgs) -> Result<Code, F
     };
     let mut out = out();
     if world.json() {
+        let accepted = session.memo.accepted(&plan, &resolved)?;
+        let accepted: BTreeMap<_, _> =
+            accepted.into_iter().map(|(step, judgement)| (step, judgement.id)).collect();
         let rows = outputs.map(|output| {
             let state = &resolved.states[output.step.0 as usize];
             let evicted = evicted(output);
@@ -65,6 +71,7 @@ pub(crate) fn versions(world: &mut World, args: &VersionsArgs) -> Result<Code, F
                 version: plan.output_version(output).map(|version| version.to_string()),
                 status: resolved.status(&plan, output).word(),
                 may_be_unchanged: state.may_be_unchanged,
+                accepted: accepted.get(&output.step).copied(),
                 evicted_at: evicted.and_then(|(evicted, _)| words::moment_utc(evicted.at_ms)),
                 rebuild_ms: evicted.map(|(_, cost)| cost),
             }
@@ -87,6 +94,7 @@ pub(crate) fn versions(world: &mut World, args: &VersionsArgs) -> Result<Code, F
             plan.output_version(output).map_or_else(|| "-".to_owned(), |version| version.to_string());
         table.row([name, version, resolved.status(&plan, output).word().to_owned()]);
     }
+    notes.extend(judgement::notes(&session.memo, &plan, &resolved)?);
     table.write_ruled(&mut out)?;
     let code = done(out)?;
     for note in notes {

@@ -79,6 +79,8 @@ pub(crate) struct Task {
     pub(crate) private: bool,
     /// Whether a result that is there by now is as good as one of its own.
     pub(crate) reusable: bool,
+    /// What stands under its trace is no result of this solid: a damaged record, which is replaced.
+    pub(crate) misfit: bool,
 }
 
 /// An output that a step consumes.
@@ -261,6 +263,8 @@ impl<'a> Bench<'a> {
                 }
                 Claim::Failed(_) => continue,
             };
+            let solid = self.plan.graph.solid(task.step);
+            task.misfit = guard.present().is_some_and(|found| !resolve::fits(solid, found));
             if let Some(found) = guard.present().cloned()
                 && let Some(end) = self.joined(task, &found)?
             {
@@ -353,7 +357,7 @@ impl<'a> Bench<'a> {
                         provenance: &provenance,
                         made_ms: now_ms(),
                         cost_ms: elapsed_ms,
-                        put: if task.why == Why::New { Put::IfAbsent } else { Put::Replace },
+                        put: if task.why == Why::New && !task.misfit { Put::IfAbsent } else { Put::Replace },
                     };
                     match self.memo.keep(made) {
                         Ok(kept) => {

@@ -259,6 +259,12 @@ impl Memo {
         Ok(match committed {
             Committed::New => Kept { found: new, differs: false },
             Committed::Replaced { differs, .. } => Kept { found: new, differs },
+            // What reads a record reads it by position: another solid's would be believed for ever.
+            Committed::Adopted { found, .. } if !resolve::fits(made.solid, &found) => {
+                let dir = store.dir().to_owned();
+                let what = format!("the result under `{}` has other outputs than its step", found.trace);
+                return Err(StoreError::IndexDamaged { dir, what }.into());
+            }
             Committed::Adopted { found, differs } => Kept { found, differs },
         })
     }

@@ -63,11 +63,11 @@ impl Plan {
     }
 
     /// The trace of a step of this plan, from the content of its inputs. Allocates nothing per input. `None` where
-    /// something that it is made of was not measured.
+    /// something that it is made of was not measured, or what an input holds is not known.
     pub fn trace<'a>(
         &self,
         step: StepId,
-        content: &mut dyn FnMut(OutputId) -> InputContent<'a>,
+        content: &mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
     ) -> Option<Trace> {
         self.base.trace(&self.graph, step, content)
     }

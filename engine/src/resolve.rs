@@ -193,9 +193,9 @@ pub(crate) fn content(states: &[StepState], output: OutputId) -> Option<InputCon
     })
 }
 
-/// The trace of a step whose inputs are all settled; `None` where something of it was not measured.
+/// The trace of a step; `None` where an input of it is not settled, or something of it was not measured.
 pub(crate) fn trace_of(plan: &Plan, states: &[StepState], step: StepId) -> Option<Trace> {
-    plan.trace(step, &mut |output| content(states, output).unwrap_or(InputContent::Absent))
+    plan.trace(step, &mut |output| content(states, output))
 }
 
 /// The version of a step whose inputs are all settled: the plan's, or else the one by content.

@@ -818,6 +818,7 @@ impl Coordinator<'_> {
             why,
             private: note.private,
             reusable: note.reusable && matches!(why, Why::New | Why::Bytes),
+            misfit: false,
         }
     }
 

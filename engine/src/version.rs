@@ -119,13 +119,13 @@ impl Kind {
     /// The context string of BLAKE3's `derive_key` mode. The number at its end is the scheme's.
     fn context(self) -> &'static str {
         match self {
-            Self::Solid => "cas 2026 solid 1",
+            Self::Solid => "cas 2026 solid 2",
             Self::Resource => "cas 2026 resource 1",
             Self::Config => "cas 2026 config 1",
-            Self::Input => "cas 2026 input 1",
-            Self::Step => "cas 2026 step 1",
+            Self::Input => "cas 2026 input 2",
+            Self::Step => "cas 2026 step 2",
             Self::Output => "cas 2026 output 1",
-            Self::Trace => "cas 2026 trace 1",
+            Self::Trace => "cas 2026 trace 2",
             Self::Secret => "cas 2026 secret 1",
         }
     }
@@ -455,10 +455,10 @@ impl Base {
         &self,
         graph: &Graph,
         step: StepId,
-        content: &mut dyn FnMut(OutputId) -> InputContent<'a>,
+        content: &mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
     ) -> Option<Trace> {
         let mut buffers = Buffers::default();
-        let mut known = |output| Some(Entering::Content(content(output)));
+        let mut known = |output| content(output).map(Entering::Content);
         self.step(graph, step, &mut buffers.input, &mut known, &mut buffers.step)?;
         Some(Trace::from_bytes(*Kind::Trace.hash(&buffers.step.bytes).as_bytes()))
     }

@@ -20,7 +20,7 @@ use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{RunOptions, RunReport, now_ms, run_with};
 use cas_engine::source::{Environment, Measure, measure};
-use cas_store::{Create, Open, Store};
+use cas_store::{Commit, Create, Open, Output, Put, Store};
 
 /// Executes steps by writing what they are and what they were given; everything else is as told.
 #[derive(Default)]
@@ -930,4 +930,53 @@ fn a_run_is_noted_with_what_it_did_and_what_it_reused() {
     assert_eq!(reused, ["a"]);
     assert_eq!(record.command_line, ["cas", "run"]);
     assert!(record.ended_ms.is_some());
+}
+
+/// The order of declared outputs was no part of a command's version, and records are read by position: what had
+/// listed `[train, test]` and then `[test, train]` gave each reader the other one's bytes, in every run.
+#[test]
+fn listing_the_outputs_of_a_step_in_another_order_gives_no_reader_the_wrong_one() {
+    let mut kit = Kit::new(SPLIT);
+    kit.says("split.train", "even");
+    kit.says("split.test", "odd");
+    assert_eq!(kit.ran(), ["split", "fit", "score"]);
+    let score = kit.bytes("score");
+    assert_eq!(score.as_deref(), Some("score(fit(even)[],odd)[]"));
+
+    kit.replace("[train, test]", "[test, train]");
+    assert_eq!(kit.ran(), ["split"], "what it made is what its readers had");
+    assert_eq!(kit.bytes("split.train").as_deref(), Some("even"));
+    assert_eq!(kit.bytes("split.test").as_deref(), Some("odd"));
+    assert_eq!(kit.bytes("score"), score);
+    assert_eq!(kit.ran(), NOTHING);
+    assert_eq!(kit.warnings(), NOTHING, "that is no other content");
+}
+
+/// A record with other outputs than its step's was adopted, and what read it read by position.
+#[test]
+fn a_record_that_is_not_of_this_step_is_replaced_and_never_adopted() {
+    let mut kit = Kit::new(CHAIN);
+    let (plan, _, _) = kit.plan();
+    let trace = plan.trace(StepId(0), &mut |_| None).unwrap();
+    let store = kit.store();
+    let staged = store.stage_bytes(b"of something else").unwrap();
+    store
+        .commit(Commit {
+            trace,
+            facts: Vec::new(),
+            rows: Vec::new(),
+            outputs: vec![Output { name: "other".to_owned(), artifact: Some(staged.artifact("file")) }],
+            staged: vec![staged],
+            log: None,
+            made_ms: 1,
+            cost_ms: 1,
+            provenance: Vec::new(),
+            parents: Vec::new(),
+            history: None,
+            put: Put::IfAbsent,
+        })
+        .unwrap();
+    assert_eq!(kit.ran(), ["a", "b", "c"]);
+    assert_eq!(kit.bytes("c").as_deref(), Some("c(b(a()[])[])[]"));
+    assert_eq!(kit.ran(), NOTHING);
 }

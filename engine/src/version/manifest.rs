@@ -104,8 +104,8 @@ pub(super) enum Term<'a> {
     Node(&'a Version),
     /// An output by its version; its step's version and its name are for people.
     Output { version: &'a Version, step: &'a Version, name: &'a str },
-    /// An output by its content.
-    Content(&'a Artifact),
+    /// An output by its content, with the declared shape of what it holds: equal bytes may be another value.
+    Content { artifact: &'a Artifact, shape: Option<&'a str> },
     /// An output that was recorded as not produced.
     Absent,
     /// A declared file.
@@ -126,14 +126,14 @@ pub(super) enum Term<'a> {
     Bash,
     /// A Rust function: its code is in the declared version.
     Function,
-    /// What a solid says of one output. `position` counts for functions only, which give outputs in order.
+    /// What a solid says of one output. Its position counts, because a record is read by position.
     Declaration {
         optional: bool,
         at: &'a str,
         codec: &'a str,
         stdout: bool,
         shape: Option<&'a str>,
-        position: Option<usize>,
+        position: usize,
     },
 }
 
@@ -235,7 +235,7 @@ impl Encoder {
                 self.byte(0x47);
                 self.bytes.extend_from_slice(version.as_bytes());
             }
-            Term::Content(artifact) => {
+            Term::Content { artifact, shape } => {
                 self.byte(0x48);
                 self.byte(match artifact.kind {
                     Kind::File { executable: false } => 0,
@@ -244,6 +244,7 @@ impl Encoder {
                 });
                 self.text(&artifact.codec);
                 self.bytes.extend_from_slice(artifact.digest.as_bytes());
+                self.term(shape.map_or(Term::None, Term::Text));
             }
             Term::Absent => self.byte(0x49),
             Term::File { digest, executable } => {
@@ -273,13 +274,8 @@ impl Encoder {
                 self.text(codec);
                 self.byte(u8::from(stdout));
                 self.term(shape.map_or(Term::None, Term::Text));
-                match position {
-                    None => self.byte(0x40),
-                    Some(position) => {
-                        self.byte(0x54);
-                        self.number(position);
-                    }
-                }
+                self.byte(0x54);
+                self.number(position);
             }
         }
     }
@@ -355,13 +351,15 @@ fn shown(label: &str, term: Term<'_>) -> Option<FactValue> {
         Term::Secret(value, key) => Some(FactValue::Digest(super::secret_digest(key, label, value))),
         Term::Node(version) => Some(FactValue::Node(*version)),
         Term::Output { step, name, .. } => Some(FactValue::Output { step: *step, name: name.to_owned() }),
-        Term::Content(artifact) => match artifact.kind {
-            Kind::File { executable: false } => digest(&format!("{} file", artifact.codec), &artifact.digest),
-            Kind::File { executable: true } => {
-                digest(&format!("{} executable file", artifact.codec), &artifact.digest)
-            }
-            Kind::Tree => digest(&format!("{} folder", artifact.codec), &artifact.digest),
-        },
+        Term::Content { artifact, shape } => {
+            let what = match artifact.kind {
+                Kind::File { executable: false } => "file",
+                Kind::File { executable: true } => "executable file",
+                Kind::Tree => "folder",
+            };
+            let of = shape.map_or_else(String::new, |shape| format!(" of {shape}"));
+            digest(&format!("{} {what}{of}", artifact.codec), &artifact.digest)
+        }
         Term::Absent => text("absent"),
         Term::File { digest: of, executable: false } => digest("file", of),
         Term::File { digest: of, executable: true } => digest("executable file", of),
@@ -386,7 +384,7 @@ fn shown(label: &str, term: Term<'_>) -> Option<FactValue> {
             words.extend(optional.then(|| "optional".to_owned()));
             words.extend(stdout.then(|| "standard output".to_owned()));
             words.extend(shape.map(|shape| format!("of {shape}")));
-            words.extend(position.map(|position| format!("place {position}")));
+            words.push(format!("place {position}"));
             Some(FactValue::Text(words.join(", ")))
         }
     }

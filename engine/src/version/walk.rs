@@ -61,7 +61,6 @@ pub(super) fn solid_facts(
             stdout.as_deref()
         }
     };
-    let ordered = matches!(solid.body, Body::Function(_));
     let mut outputs = solid.outputs.iter().enumerate().collect::<Vec<_>>();
     outputs.sort_by_key(|(_, output)| &output.name);
     to.section(Label::Outputs, outputs.len());
@@ -72,7 +71,7 @@ pub(super) fn solid_facts(
             codec: &output.codec,
             stdout: stdout == Some(output.name.as_str()),
             shape: output.shape.as_deref(),
-            position: ordered.then_some(position),
+            position,
         };
         to.entry(&output.name, declaration);
     }
@@ -196,7 +195,10 @@ pub(super) fn enter(graph: &Graph, output: OutputId, entering: &Entering<'_>, te
             let name = &graph.solid(output.step).outputs[output.output as usize].name;
             tell(Term::Output { version, step, name });
         }
-        Entering::Content(InputContent::Artifact(artifact)) => tell(Term::Content(artifact)),
+        Entering::Content(InputContent::Artifact(artifact)) => {
+            let shape = graph.solid(output.step).outputs[output.output as usize].shape.as_deref();
+            tell(Term::Content { artifact, shape });
+        }
         Entering::Content(InputContent::Absent) => tell(Term::Absent),
     }
 }

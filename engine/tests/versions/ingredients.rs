@@ -1,8 +1,10 @@
 //! What changes a version and what does not: every key of the file, and properties of what is hashed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::world::World;
+use cas_engine::config::RunConfig;
 use cas_engine::file::keys::{Hashed, OBJECTS};
 use proptest::prelude::*;
 
@@ -374,9 +376,11 @@ solids:
 }
 
 #[test]
-fn the_order_of_declared_outputs_does_not_count_for_a_command() {
+fn the_order_of_declared_outputs_counts_because_a_record_is_read_by_position() {
+    // It once did not count for a command: after `outputs: [a, b]` became `[b, a]`, a reader of `b` was given
+    // what `a` held.
     let text = "solids: {target: {command: 'echo', outputs: [a, b], stdout: a}}";
-    assert!(same(text, &text.replace("[a, b]", "[b, a]")));
+    assert!(!same(text, &text.replace("[a, b]", "[b, a]")));
     assert!(!same(text, &text.replace("stdout: a", "stdout: b")));
 }
 
@@ -425,7 +429,8 @@ fn a_trace_holds_content_and_no_version() {
     let trace = |text: &str, artifact: &Artifact| {
         let plan = World::new(text).plan();
         let target = plan.graph.select("target").unwrap_or_else(|error| panic!("{error}"))[0];
-        plan.trace(target, &mut |_| InputContent::Artifact(artifact)).unwrap_or_else(|| panic!("no trace"))
+        plan.trace(target, &mut |_| Some(InputContent::Artifact(artifact)))
+            .unwrap_or_else(|| panic!("no trace"))
     };
     let artifact = file("same", false, "file");
     let recolored = TWO.replace("echo a", "printf a");
@@ -438,8 +443,40 @@ fn a_trace_holds_content_and_no_version() {
     assert_ne!(trace(TWO, &artifact), trace(TWO, &tree));
     let plan = World::new(TWO).plan();
     let target = plan.graph.select("target").unwrap_or_else(|error| panic!("{error}"))[0];
-    let absent = plan.trace(target, &mut |_| InputContent::Absent);
+    let absent = plan.trace(target, &mut |_| Some(InputContent::Absent));
     assert_ne!(absent, Some(trace(TWO, &artifact)));
+}
+
+/// Equal bytes may be another value: the shape of the type that was declared for them counts beside the codec.
+#[test]
+fn content_counts_with_the_shape_of_its_type() {
+    use cas_engine::graph::Graph;
+    use cas_engine::plan::Plan;
+    use cas_engine::version::InputContent;
+    use cas_store::{Artifact, Digest, Kind};
+    let artifact = Artifact {
+        kind: Kind::File { executable: false },
+        codec: "file".to_owned(),
+        digest: Digest::of(b"same"),
+        len: 4,
+    };
+    let trace = |shape: Option<&str>| {
+        let world = World::new(TWO);
+        let mut pipeline = Arc::unwrap_or_clone(world.plan().graph.pipeline.clone());
+        let mut solid = Arc::unwrap_or_clone(Arc::clone(&pipeline.invocations[0].solid));
+        solid.outputs[0].shape = shape.map(str::to_owned);
+        pipeline.invocations[0].solid = Arc::new(solid);
+        let graph =
+            Graph::new(Arc::new(pipeline), None, &RunConfig::default()).unwrap_or_else(|e| panic!("{e:?}"));
+        let measures = world.measures(&graph);
+        let steps = graph.ids().collect();
+        let plan = Plan::new(Arc::new(graph), Arc::new(measures), steps);
+        let target = plan.graph.select("target").unwrap_or_else(|error| panic!("{error}"))[0];
+        plan.trace(target, &mut |_| Some(InputContent::Artifact(&artifact)))
+    };
+    assert!(trace(None).is_some());
+    assert_ne!(trace(None), trace(Some("u32")));
+    assert_ne!(trace(Some("i32")), trace(Some("u32")));
 }
 
 /// A chain of so many steps, each reading the three before it.

@@ -106,8 +106,10 @@ impl Ground {
             // Only what was named is measured: a version given in hex needs no pipeline that holds.
             Some(session) if !steps.is_empty() => {
                 let plan = session.plan(world, session.graph.closure(&steps))?;
-                let resolved =
-                    session.memo.resolve(&plan, &Wanted { steps, at_ms: now_ms(), ..Wanted::default() })?;
+                let resolved = session.memo.resolve(
+                    &plan,
+                    &Wanted { steps, at_ms: now_ms(), frozen: session.frozen, ..Wanted::default() },
+                )?;
                 Some((plan, resolved))
             }
             Some(_) | None => None,
@@ -158,7 +160,7 @@ fn understand(session: Option<&Session>, store: Option<&Store>, name: &str) -> R
     let versions = store.with_prefix(&name.to_ascii_lowercase(), 3)?;
     match versions.as_slice() {
         [] => Err(if session.is_some() {
-            unknown
+            unknown.because(format!("and no version that is stored begins with `{name}`"))
         } else {
             Failure::missing(format!("nothing is stored under a version that begins with `{name}`"))
         }),

@@ -1,6 +1,7 @@
 //! The command line as it was typed: flags and their help. What they mean is settled in `session.rs` and in the
 //! commands; no file, environment variable or terminal is looked at here.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,6 +100,13 @@ pub(crate) struct Which {
     /// beside the pipeline file.
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<PathBuf>,
+    /// Ask nothing anew that is good for a while: take the last answer and result
+    ///
+    /// Inputs with a `probe:` keep the answer that it gave last, steps with `version: volatile` or
+    /// `version: {every: …}` the result they left last, however old that is. What there is none of is asked for, or
+    /// runs.
+    #[arg(long)]
+    pub(crate) frozen: bool,
     /// Wait this long while another process has the store [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = cas_store::config::parse_age)]
     pub(crate) wait: Option<Duration>,
@@ -185,6 +193,7 @@ pub(crate) fn command(program: Program, name: &str) -> clap::Command {
     }
     command.help_template(format!(
         "{{about-with-newline}}\nUsage: {name} COMMAND [ARGUMENT]...\n\n{list}Common:\n{{options}}\n\n\
+         -f, -c, --set, --mode, --store, --wait, --frozen may stand before COMMAND too.\n\
          `{name} COMMAND --help` tells all about one of them.\n"
     ))
 }
@@ -201,6 +210,68 @@ pub(crate) fn parse(
     let mut command = command(program, name);
     let matches = command.try_get_matches_from_mut(words)?;
     CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// The options with a value that may stand before the command as well as after it: short and long names.
+const ANYWHERE: &[(&str, &str)] = &[
+    ("-C", "--directory"),
+    ("", "--format"),
+    ("", "--color"),
+    ("-f", "--file"),
+    ("-c", "--config"),
+    ("", "--set"),
+    ("", "--mode"),
+    ("", "--store"),
+    ("", "--wait"),
+];
+
+/// The same for those without a value.
+const ANYWHERE_ALONE: &[&str] = &["--frozen"];
+
+/// The words of a command line with the options that stood before the command right behind it: they mean the same
+/// in both places, and what is wrong with them is told in the same words.
+pub(crate) fn in_order(words: Vec<OsString>) -> Vec<OsString> {
+    let mut words = words.into_iter();
+    let mut stay: Vec<OsString> = words.next().into_iter().collect();
+    let mut moved = Vec::new();
+    let mut rest = Vec::new();
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy().into_owned();
+        let takes = ANYWHERE.iter().find(|(short, long)| {
+            let joined = text.strip_prefix(long).is_some_and(|rest| rest.starts_with('='));
+            text == *long || joined || (!short.is_empty() && text.starts_with(short))
+        });
+        match takes {
+            _ if !text.starts_with('-') || text == "--" => {
+                rest.push(word);
+                break;
+            }
+            Some((short, long)) => {
+                let alone = text == *long || text == *short;
+                moved.push(word);
+                if alone {
+                    moved.extend(words.next());
+                }
+            }
+            None if ANYWHERE_ALONE.contains(&text.as_str()) => moved.push(word),
+            None => stay.push(word),
+        }
+    }
+    if rest.is_empty() {
+        // There is no command: what is wrong is told of the line as it was typed.
+        stay.extend(moved);
+        return stay;
+    }
+    stay.extend(rest);
+    stay.extend(moved);
+    stay.extend(words);
+    stay
+}
+
+/// Whether JSON is asked for, for what is said before the line is understood.
+pub(crate) fn wants_json(words: &[OsString]) -> bool {
+    words.iter().any(|word| word == "--format=json")
+        || words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json")
 }
 
 /// A part of a whole as it is typed: `1%`, `0.5%`, `0.01`.
@@ -259,6 +330,24 @@ mod tests {
                 assert!(help.len() <= 79, "{help}");
             }
         }
+    }
+
+    #[test]
+    fn options_before_the_command_mean_what_they_mean_behind_it() {
+        let check = |line: &str, expected: &str| {
+            let words = line.split(' ').map(OsString::from).collect();
+            let found: Vec<String> =
+                in_order(words).into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            assert_eq!(found.join(" "), expected);
+        };
+        check("cas --store s status", "cas status --store s");
+        check("cas -q -f p.yaml --set=a=1 run x -j 2", "cas -q run -f p.yaml --set=a=1 x -j 2");
+        check("cas -C dir run", "cas run -C dir");
+        check("cas -cx.yaml run -c y.yaml", "cas run -cx.yaml -c y.yaml");
+        check("cas --frozen versions", "cas versions --frozen");
+        check("cas run --store s", "cas run --store s");
+        check("cas --store", "cas --store");
+        check("cas --help", "cas --help");
     }
 
     #[test]

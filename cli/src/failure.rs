@@ -6,8 +6,11 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use cas_engine::error::{Diagnostic, EngineError};
+use cas_engine::error::{Diagnostic, EngineError, Place};
 use cas_store::StoreError;
+use serde::Serialize;
+
+use crate::report::json;
 
 /// What an exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,13 +30,13 @@ pub(crate) const CODES: &[(Code, u8, &str)] = &[
     (
         Code::Failed,
         1,
-        "a step failed, something known is not stored, damage or a difference was found, or `--exit-code` asked for it",
+        "a step failed, something known is not stored, damage or a difference was found, the answer could not be written, or `--exit-code` asked for it",
     ),
     (Code::Usage, 2, "wrong usage, pipeline, config or unknown name"),
     (Code::Store, 3, "the store cannot be used"),
     (Code::Ours, 4, "a fault of ours"),
     (Code::Interrupted, 130, "interrupted (Ctrl-C)"),
-    (Code::Terminated, 143, "terminated"),
+    (Code::Terminated, 143, "terminated, or its terminal was closed"),
 ];
 
 impl Code {
@@ -68,6 +71,19 @@ pub(crate) struct Problem {
     pub(crate) causes: Vec<String>,
     /// What to try.
     pub(crate) hint: Option<String>,
+    /// Where, in a file.
+    pub(crate) place: Option<Place>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    code: u8,
+    message: &'a str,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    column: Option<u32>,
+    causes: &'a [String],
+    hint: Option<&'a str>,
 }
 
 impl Failure {
@@ -94,6 +110,14 @@ impl Failure {
         self
     }
 
+    /// Adds a remark to the first line.
+    pub(crate) fn note(mut self, remark: impl fmt::Display) -> Self {
+        if let Some(problem) = self.problems.last_mut() {
+            problem.message.push_str(&format!(" ({remark})"));
+        }
+        self
+    }
+
     /// Adds a cause.
     pub(crate) fn because(mut self, cause: impl fmt::Display) -> Self {
         if let Some(problem) = self.problems.last_mut() {
@@ -105,6 +129,20 @@ impl Failure {
     /// Whoever read stdout has gone: nothing to tell, and no failure.
     fn nobody_listens() -> Self {
         Self { code: Code::Done, problems: Vec::new() }
+    }
+
+    /// Writes it for a program: one document, `{"cas":1,"errors":[…]}`.
+    pub(crate) fn write_json(&self, to: &mut dyn Write) -> io::Result<()> {
+        let rows = self.problems.iter().map(|problem| Row {
+            code: self.code.number(),
+            message: &problem.message,
+            file: problem.place.as_ref().map(|place| &*place.file),
+            line: problem.place.as_ref().map(|place| place.line),
+            column: problem.place.as_ref().map(|place| place.column),
+            causes: &problem.causes,
+            hint: problem.hint.as_deref(),
+        });
+        json::document(to, "errors", rows)
     }
 
     /// Writes it for a person.
@@ -141,14 +179,15 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::nobody_listens();
         }
-        Self::new(Code::Store, "cannot write the answer").because(error)
+        Self::new(Code::Failed, "cannot write the answer").because(error)
     }
 }
 
 impl From<Diagnostic> for Problem {
     fn from(diagnostic: Diagnostic) -> Self {
         let message = diagnostic.to_string();
-        Self { message, excerpt: diagnostic.excerpt, causes: Vec::new(), hint: diagnostic.hint }
+        let Diagnostic { place, excerpt, hint, .. } = diagnostic;
+        Self { message, excerpt, causes: Vec::new(), hint, place }
     }
 }
 

@@ -19,6 +19,7 @@
 
 mod address;
 mod args;
+mod closed;
 mod commands;
 mod failure;
 mod fault;
@@ -87,26 +88,47 @@ fn command(compiled: Option<Definition>, words: Vec<OsString>) -> Code {
         None => (Program::Files, "cas".to_owned()),
         Some(_) => (Program::Compiled, own_name(&words)),
     };
+    let words = args::in_order(words);
     let line = match args::parse(program, &name, words.clone()) {
         Ok(line) => line,
         Err(error) => {
-            let code = if error.use_stderr() { Code::Usage } else { Code::Done };
             // A reader that has gone needs no help.
             let _ = error.print();
-            return code;
+            if !error.use_stderr() {
+                return Code::Done;
+            }
+            if args::wants_json(&words) {
+                let text = error.to_string();
+                let (message, hint) = text.split_once("\n\n").unwrap_or((&text, ""));
+                let message = message.trim().trim_start_matches("error: ").to_owned();
+                let hint = Some(hint.trim().to_owned()).filter(|hint| !hint.is_empty());
+                let mut failure = Failure::usage(message);
+                failure.problems[0].hint = hint;
+                let _ = failure.write_json(&mut std::io::stdout().lock());
+            }
+            return Code::Usage;
         }
     };
+    if closed::stdout() {
+        let failure = Failure::new(Code::Failed, "cannot write the answer").because("stdout is closed");
+        let _ = failure.write(&mut anstream::stderr().lock());
+        return failure.code;
+    }
     match line.common.color {
         args::Color::Auto => {}
         args::Color::Always => anstream::ColorChoice::Always.write_global(),
         args::Color::Never => anstream::ColorChoice::Never.write_global(),
     }
+    let json = line.common.format == args::Format::Json;
     let done = World::new(program, name, compiled.map(|definition| definition.0), line.common, words)
         .and_then(|mut world| commands::command(&mut world, line.command));
     match done {
         Ok(code) => code,
         Err(failure) => {
             let _ = failure.write(&mut anstream::stderr().lock());
+            if json && !failure.problems.is_empty() {
+                let _ = failure.write_json(&mut std::io::stdout().lock());
+            }
             failure.code
         }
     }

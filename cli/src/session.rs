@@ -15,6 +15,7 @@ use cas_engine::graph::{Graph, StepId};
 use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::pipeline::Pipeline;
 use cas_engine::plan::Plan;
+use cas_engine::publish;
 use cas_engine::run::now_ms;
 use cas_engine::source::{self, Environment, Measure};
 use cas_store::{Create, Open, Store, StoreError};
@@ -106,6 +107,8 @@ pub(crate) struct Session {
     pub(crate) graph: Arc<Graph>,
     pub(crate) choice: Choice,
     pub(crate) memo: Memo,
+    /// Whether what is good for a while only is taken as it was left last.
+    pub(crate) frozen: bool,
     texts: Texts,
 }
 
@@ -230,7 +233,7 @@ impl World {
                 Ok(Some(store))
             }
             Err(StoreError::Absent { .. }) if create == Create::Never => Ok(None),
-            Err(error) => Err(Failure::from(error).because(format!("the store was chosen by {}", choice.by))),
+            Err(error) => Err(Failure::from(error).note(format!("the store was chosen by {}", choice.by))),
         }
     }
 
@@ -323,7 +326,7 @@ impl World {
             Create::Never => self.open_to_read(&choice, which, Some(&definition))?,
         };
         let memo = store.map_or_else(Memo::empty, Memo::new);
-        Ok(Session { graph: Arc::new(graph), choice, memo, texts: definition.texts })
+        Ok(Session { graph: Arc::new(graph), choice, memo, frozen: which.frozen, texts: definition.texts })
     }
 
     /// The home folder of whoever runs this.
@@ -339,18 +342,32 @@ impl Session {
             environment: &world.environment,
             store: Some(self.choice.dir.clone()),
             cache: self.memo.store().map(|store| store.dir().join(STAT_CACHE)),
+            memo: Some(&self.memo),
+            at_ms: now_ms(),
+            frozen: self.frozen,
         };
         let measures =
             source::measure(&self.graph, &steps, &how).map_err(|error| self.texts.explain(error))?;
-        Ok(Plan::new(Arc::clone(&self.graph), Arc::new(measures), steps))
+        let plan = Plan::new(Arc::clone(&self.graph), Arc::new(measures), steps);
+        publish::check(&plan, Some(&self.choice.dir))
+            .map_err(|wrong| self.texts.explain(EngineError::Definition(wrong)))?;
+        Ok(plan)
     }
 
     /// The plan of the whole pipeline, held against the store as `run` would without a name.
     pub(crate) fn whole(&self, world: &World) -> Result<(Plan, Resolved), Failure> {
         let steps = cas_engine::select::Selection::default().of(&self.graph)?.plan;
         let plan = self.plan(world, steps)?;
-        let resolved = self.memo.resolve(&plan, &Wanted { at_ms: now_ms(), ..Wanted::default() })?;
+        let resolved = self
+            .memo
+            .resolve(&plan, &Wanted { at_ms: now_ms(), frozen: self.frozen, ..Wanted::default() })?;
         Ok((plan, resolved))
+    }
+
+    /// Makes the store that is not there yet.
+    pub(crate) fn create(&mut self, world: &World, which: &Which) -> Result<(), Failure> {
+        self.memo = world.open(&self.choice, which, Create::IfAbsent)?.map_or_else(Memo::empty, Memo::new);
+        Ok(())
     }
 
     /// The store, where there is one.
@@ -387,10 +404,22 @@ fn read_pipeline(path: &Path, texts: &mut Texts) -> Result<Pipeline, Failure> {
 
 /// Reads a file that has to be text.
 fn read_text(path: &Path) -> io::Result<String> {
-    std::fs::read_to_string(path)
+    String::from_utf8(std::fs::read(path)?).map_err(|error| {
+        let bytes = error.as_bytes();
+        let good = &bytes[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let what = match bytes {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16, and should be saved as UTF-8".to_owned(),
+            _ => format!(
+                "line {line} holds bytes that are no UTF-8 text (byte {} of the file)",
+                good.len() + 1
+            ),
+        };
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
 }
 
-fn no_pipeline() -> Failure {
+pub(crate) fn no_pipeline() -> Failure {
     Failure::usage(format!("there is no {PIPELINE_FILE} here or in a folder above"))
         .hint("`cas init` writes one, -f FILE names one")
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use cas_store::{Artifact, Claim, Found, Link, Put, Staged, StoreError, Take, Trace, Version};
 
+use crate::cause::Failed;
 use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
 use crate::execute::blot;
@@ -75,6 +76,8 @@ pub(crate) struct Task {
     pub(crate) names: Names,
     /// Why it runs.
     pub(crate) why: Why,
+    /// How it failed last, if it has not had a result since.
+    pub(crate) failed: Option<Failed>,
     /// Whether it is to be given copies only, because a link was spoilt before.
     pub(crate) private: bool,
     /// Whether a result that is there by now is as good as one of its own.
@@ -584,19 +587,9 @@ impl<'a> Bench<'a> {
         let invocation = graph.steps[step.0 as usize].invocation;
         let variables = env.iter().filter(|(name, _)| secret_env.contains(name));
         let mut secrets: Vec<String> = variables.map(|(_, value)| value.clone()).collect();
-        let config = graph.config(step);
         let resources = graph.resources_of(invocation);
-        let configs = resources.iter().map(|resource| &graph.resources[*resource].config);
-        for config in configs.chain([&config]) {
-            for name in &config.secret {
-                match config.values.get(name) {
-                    Some(Value::Str(text)) => secrets.push(text.clone()),
-                    Some(value @ (Value::Int(_) | Value::Float(_))) => secrets.push(value.to_string()),
-                    // Blotting out every `true` or `null` would hide nothing and spoil everything.
-                    Some(Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_)) | None => {}
-                }
-            }
-        }
+        secrets.extend(graph.config(step).secrets());
+        secrets.extend(resources.iter().flat_map(|resource| graph.resources[*resource].config.secrets()));
         secrets.retain(|secret| !secret.is_empty());
         secrets
     }

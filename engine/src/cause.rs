@@ -6,20 +6,24 @@
 
 use std::collections::HashMap;
 
-use cas_store::{Evicted, Found, Judgement, Moment, Trace, Version};
+use cas_store::{Digest, Evicted, Found, Judgement, Moment, Trace, Version};
 
 use crate::attempt::Task;
 use crate::error::EngineError;
+use crate::event::Outcome;
 use crate::explain::{self, Difference};
-use crate::graph::{StepId, StepInput};
+use crate::graph::{OutputId, StepId, StepInput};
 use crate::memo::{self, Memo};
 use crate::plan::Plan;
-use crate::record::Provenance;
+use crate::record::{Provenance, ProvenanceInput};
 use crate::resolve::{self, Resolved, StepState, Why};
 use crate::version::FactNode;
 
 /// How many earlier versions of a step are compared.
 const MOMENTS: usize = 8;
+
+/// How many of the last runs are asked whether a step failed in them.
+const RUNS: usize = 16;
 
 /// Why a step would run, or what its result was made by.
 #[derive(Debug, Clone)]
@@ -57,29 +61,99 @@ pub struct Because {
     pub differences: Vec<Difference>,
     /// Its bytes were given up on purpose.
     pub evicted: Option<Evicted>,
+    /// Whether it ever had a result.
+    pub ran_before: bool,
 }
 
-/// What differs from the nearest earlier version of a step.
-struct Compared {
-    moment: Moment,
-    differences: Vec<Difference>,
+/// Why a step would run, in a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// The first cause, in words.
+    pub words: String,
+    /// It would run only because something above it does, and may turn out unchanged: it ran before.
+    pub may_be_unchanged: bool,
+}
+
+/// Which steps failed when they were run last.
+#[derive(Debug, Clone, Default)]
+pub struct Failures(HashMap<String, (u64, Option<Version>)>);
+
+impl Failures {
+    /// In which run a step failed; `None` for one that has had a result since.
+    pub(crate) fn of(&self, step: &str, version: Option<Version>) -> Option<Failed> {
+        let (run, of) = self.0.get(step)?;
+        Some(Failed { run: *run, same: of.is_some() && version == *of })
+    }
+}
+
+/// How a step failed last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failed {
+    run: u64,
+    /// Whether it had the very version that it has now.
+    same: bool,
+}
+
+/// What an earlier version of a step tells.
+enum Compared {
+    /// There is none: it never had a result.
+    Never,
+    /// It had a result under this very version, made from other content.
+    Content {
+        /// What that was.
+        words: String,
+    },
+    /// The nearest one, and what differs from it.
+    Nearest { moment: Moment, differences: Vec<Difference> },
+    /// There are some, and what they were made of is not on record.
+    Unknown,
 }
 
 impl Memo {
-    /// The first cause why a step would run, in words; `None` for one that would not.
+    /// Which steps of a pipeline failed when they were run last, as far as the last runs tell.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn why(&self, plan: &Plan, resolved: &Resolved, step: StepId) -> Result<Option<String>, EngineError> {
-        if !resolved.states[step.0 as usize].to_run {
+    pub fn failures(&self, pipeline: &str) -> Result<Failures, EngineError> {
+        let mut last: HashMap<String, Option<(u64, Option<Version>)>> = HashMap::new();
+        for (run, record) in self.runs(None, RUNS)? {
+            for step in record.steps.into_iter().filter(|_| record.pipeline == pipeline) {
+                let failed = match step.outcome {
+                    Outcome::Failed => Some((run, step.version)),
+                    Outcome::Ran | Outcome::Joined | Outcome::Unchanged | Outcome::Reused => None,
+                    // It was not its turn.
+                    Outcome::Skipped | Outcome::Cancelled => continue,
+                };
+                last.entry(step.step).or_insert(failed);
+            }
+        }
+        Ok(Failures(last.into_iter().filter_map(|(step, failed)| Some((step, failed?))).collect()))
+    }
+
+    /// The first cause why a step would run; `None` for one that would not.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn why(
+        &self,
+        plan: &Plan,
+        resolved: &Resolved,
+        failures: &Failures,
+        step: StepId,
+    ) -> Result<Option<Cause>, EngineError> {
+        let state = &resolved.states[step.0 as usize];
+        if !state.to_run {
             return Ok(None);
         }
-        Ok(self.chain(plan, resolved, step)?.pop().map(|last| {
-            if last.step == plan.graph.step_name(step) {
+        let chain = self.chain(plan, resolved, failures, step)?;
+        let may_be_unchanged = state.may_be_unchanged && chain.first().is_some_and(|link| link.ran_before);
+        Ok(chain.into_iter().next_back().map(|last| {
+            let words = if last.step == plan.graph.step_name(step) {
                 last.words
             } else {
                 format!("`{}`: {}", last.step, last.words)
-            }
+            };
+            Cause { words, may_be_unchanged }
         }))
     }
 
@@ -91,6 +165,7 @@ impl Memo {
         &self,
         plan: &Plan,
         resolved: &Resolved,
+        failures: &Failures,
         step: StepId,
     ) -> Result<Explanation, EngineError> {
         let state = &resolved.states[step.0 as usize];
@@ -99,6 +174,7 @@ impl Memo {
             Some(found) => self.provenance(&found.trace)?,
             None => None,
         };
+        let chain = if state.to_run { self.chain(plan, resolved, failures, step)? } else { Vec::new() };
         let trace = made.as_ref().map(|found| found.trace).or(state.trace);
         let judged = self.judged(trace.as_slice())?.pop();
         let said = judged.map(|judged| judged.marks.into_iter().map(|(_, judgement)| judgement).collect());
@@ -107,19 +183,25 @@ impl Memo {
             said: said.unwrap_or_default(),
             step: plan.graph.step_name(step),
             to_run: state.to_run,
-            may_be_unchanged: state.may_be_unchanged,
+            may_be_unchanged: state.may_be_unchanged && chain.first().is_some_and(|link| link.ran_before),
             made,
             provenance,
-            chain: if state.to_run { self.chain(plan, resolved, step)? } else { Vec::new() },
+            chain,
         })
     }
 
     /// From a step that is to run up to the first cause. Each link stands above the one before, so it ends.
-    fn chain(&self, plan: &Plan, resolved: &Resolved, step: StepId) -> Result<Vec<Because>, EngineError> {
+    fn chain(
+        &self,
+        plan: &Plan,
+        resolved: &Resolved,
+        failures: &Failures,
+        step: StepId,
+    ) -> Result<Vec<Because>, EngineError> {
         let mut chain = Vec::new();
         let mut next = Some(step);
         while let Some(step) = next {
-            let because = self.because(plan, &resolved.states, step)?;
+            let because = self.because(plan, &resolved.states, failures, step)?;
             next = match because.why {
                 Why::Inputs => above(plan, &resolved.states, step, &because.differences),
                 Why::Forced | Why::Volatile | Why::Expired | Why::New | Why::Bytes => None,
@@ -129,41 +211,65 @@ impl Memo {
         Ok(chain)
     }
 
-    fn because(&self, plan: &Plan, states: &[StepState], step: StepId) -> Result<Because, EngineError> {
+    fn because(
+        &self,
+        plan: &Plan,
+        states: &[StepState],
+        failures: &Failures,
+        step: StepId,
+    ) -> Result<Because, EngineError> {
         let state = &states[step.0 as usize];
         let why = state.why.unwrap_or(Why::New);
+        let name = plan.graph.step_name(step);
         let compared = match why {
             Why::New | Why::Inputs => self.compare(plan, states, step)?,
-            Why::Forced | Why::Volatile | Why::Expired | Why::Bytes => None,
+            // It has a result, and that is why.
+            Why::Forced | Why::Volatile | Why::Expired | Why::Bytes => Compared::Unknown,
         };
         let evicted = state.found.as_ref().and_then(|found| found.record.evicted.clone());
+        let failed = failures.of(&name, state.version);
         let forgotten = match why {
             Why::New => self.forgotten_in_words(state.trace)?,
             Why::Forced | Why::Volatile | Why::Expired | Why::Inputs | Why::Bytes => None,
         };
-        let words =
-            forgotten.unwrap_or_else(|| words(plan, states, step, why, compared.as_ref(), evicted.as_ref()));
-        let (compared, differences) = match compared {
-            Some(Compared { moment, differences }) => (Some(moment), differences),
-            None => (None, Vec::new()),
+        let words = match why {
+            Why::New if forgotten.is_some() => forgotten.unwrap_or_default(),
+            Why::Forced => FORCED.to_owned(),
+            Why::Volatile => VOLATILE.to_owned(),
+            Why::Expired => EXPIRED.to_owned(),
+            Why::Bytes => gone(evicted.as_ref()),
+            Why::New => new(&compared, failed, &name),
+            Why::Inputs => match above(plan, states, step, &[]) {
+                Some(above) => format!("`{}` runs before it", plan.graph.step_name(above)),
+                None => "what it consumes is not known yet".to_owned(),
+            },
         };
-        Ok(Because { step: plan.graph.step_name(step), why, words, compared, differences, evicted })
+        let ran_before = !matches!(compared, Compared::Never);
+        let (compared, differences) = match compared {
+            Compared::Nearest { moment, differences } => (Some(moment), differences),
+            Compared::Never | Compared::Content { .. } | Compared::Unknown => (None, Vec::new()),
+        };
+        Ok(Because { step: name, why, words, compared, differences, evicted, ran_before })
     }
 
-    /// Compares a step with the nearest of its earlier versions; `None` where there is none, or its own is not
-    /// known yet.
-    fn compare(
-        &self,
-        plan: &Plan,
-        states: &[StepState],
-        step: StepId,
-    ) -> Result<Option<Compared>, EngineError> {
-        let label = memo::label(&plan.graph.pipeline.name, &plan.graph.step_name(step));
-        let moments = self.history(&label, MOMENTS)?;
-        let own = states[step.0 as usize].version;
-        let moments: Vec<Moment> = moments.into_iter().filter(|moment| Some(moment.version) != own).collect();
-        if moments.is_empty() {
-            return Ok(None);
+    /// Compares a step with its earlier versions.
+    fn compare(&self, plan: &Plan, states: &[StepState], step: StepId) -> Result<Compared, EngineError> {
+        let state = &states[step.0 as usize];
+        let moments = self.moments(plan, &plan.graph.step_name(step))?;
+        let row = state.row.or_else(|| moment_of(&moments, state.version));
+        if let (Some(before), Some(trace)) = (row, state.trace)
+            && before != trace
+        {
+            let now = |output: OutputId| {
+                states[output.step.0 as usize].artifact(output.output).map(|artifact| artifact.digest)
+            };
+            return Ok(Compared::Content { words: self.content(plan, step, &before, &now)? });
+        }
+        let earlier: Vec<Moment> =
+            moments.iter().filter(|moment| Some(moment.version) != state.version).cloned().collect();
+        if earlier.is_empty() {
+            let never = moments.is_empty() && state.row.is_none();
+            return Ok(if never { Compared::Never } else { Compared::Unknown });
         }
         let facts = plan.facts(
             step,
@@ -172,8 +278,43 @@ impl Memo {
             &mut |output| resolve::content(states, output),
             &mut |_| true,
         );
-        let versions: Vec<Version> = moments.iter().map(|moment| moment.version).collect();
-        self.nearest(&moments, self.facts(&versions)?, facts)
+        self.against(&earlier, facts)
+    }
+
+    /// The latest moments of a step.
+    fn moments(&self, plan: &Plan, step: &str) -> Result<Vec<Moment>, EngineError> {
+        self.history(&memo::label(&plan.graph.pipeline.name, step), MOMENTS)
+    }
+
+    fn against(&self, earlier: &[Moment], facts: Vec<(Version, FactNode)>) -> Result<Compared, EngineError> {
+        let versions: Vec<Version> = earlier.iter().map(|moment| moment.version).collect();
+        Ok(match self.nearest(earlier, self.facts(&versions)?, facts)? {
+            Some((moment, differences)) => Compared::Nearest { moment, differences },
+            None => Compared::Unknown,
+        })
+    }
+
+    /// Which input has other content than the one that an earlier result was made from, in words.
+    fn content(
+        &self,
+        plan: &Plan,
+        step: StepId,
+        before: &Trace,
+        now: &dyn Fn(OutputId) -> Option<Digest>,
+    ) -> Result<String, EngineError> {
+        let Some(made) = self.provenance(before)? else { return Ok(CONTENT.to_owned()) };
+        let names = input_outputs(plan, step);
+        let differs = |input: &&ProvenanceInput| {
+            let output = names.iter().find(|(name, _)| *name == input.name).map(|(_, output)| *output);
+            let now = |output| now(output).map_or_else(|| "absent".to_owned(), |digest| digest.to_hex());
+            output.is_some_and(|output| now(output) != input.content)
+        };
+        let changed: Vec<&ProvenanceInput> = made.inputs.iter().filter(differs).collect();
+        let Some(first) = changed.first() else { return Ok(CONTENT.to_owned()) };
+        let from = first.from.as_ref().map(|from| format!(" (`{from}`)")).unwrap_or_default();
+        let more =
+            if changed.len() > 1 { format!(" (and {} more)", changed.len() - 1) } else { String::new() };
+        Ok(format!("input {}{from} has other content than before{more}", first.name))
     }
 
     fn nearest(
@@ -181,7 +322,7 @@ impl Memo {
         moments: &[Moment],
         earlier: Vec<Option<FactNode>>,
         facts: Vec<(Version, FactNode)>,
-    ) -> Result<Option<Compared>, EngineError> {
+    ) -> Result<Option<(Moment, Vec<Difference>)>, EngineError> {
         let Some(after) = facts.first().map(|(_, node)| node.clone()) else { return Ok(None) };
         let mut nodes: HashMap<Version, Option<FactNode>> =
             facts.into_iter().map(|(version, node)| (version, Some(node))).collect();
@@ -202,33 +343,49 @@ impl Memo {
         });
         match broken {
             Some(error) => Err(error),
-            None => {
-                Ok(nearest.map(|(index, differences)| Compared { moment: kept[index].clone(), differences }))
-            }
+            None => Ok(nearest.map(|(index, differences)| (kept[index].clone(), differences))),
         }
     }
 
     /// The first cause why a step is about to run, in words. What cannot be read is not worth failing for.
     pub(crate) fn cause_in_words(&self, plan: &Plan, task: &Task) -> Option<String> {
-        let label = memo::label(&plan.graph.pipeline.name, &task.name);
         match task.why {
             Why::Forced => return Some(FORCED.to_owned()),
             Why::Volatile => return Some(VOLATILE.to_owned()),
             Why::Expired => return Some(EXPIRED.to_owned()),
-            Why::Bytes => return Some(GONE.to_owned()),
+            Why::Bytes => {
+                let found = self.results(&[task.trace]).ok().and_then(|mut found| found.pop().flatten());
+                return Some(gone(found.and_then(|found| found.record.evicted).as_ref()));
+            }
             Why::New | Why::Inputs => {}
         }
         if let Ok(Some(words)) = self.forgotten_in_words(Some(task.trace)) {
             return Some(words);
         }
-        let moments = self.history(&label, MOMENTS).ok()?;
-        let moments: Vec<Moment> =
-            moments.into_iter().filter(|moment| moment.version != task.version).collect();
-        if moments.is_empty() {
-            return None;
-        }
+        let compared = self.compare_task(plan, task).unwrap_or(Compared::Unknown);
+        Some(match (compared, task.failed) {
+            (Compared::Never, None) => FIRST.to_owned(),
+            (compared, failed) => new(&compared, failed, &task.name),
+        })
+    }
+
+    /// Compares a step that is about to run with its earlier versions.
+    fn compare_task(&self, plan: &Plan, task: &Task) -> Result<Compared, EngineError> {
         let content: HashMap<_, _> =
             task.consumes.iter().map(|stored| (stored.output, stored.artifact.as_ref())).collect();
+        let moments = self.moments(plan, &task.name)?;
+        let key = resolve::row_key(plan.graph.solid(task.step), &task.version);
+        let row = self.rows(&[key])?.pop().flatten().map(|row| row.trace);
+        let before = row.or_else(|| moment_of(&moments, Some(task.version)));
+        if let Some(before) = before.filter(|before| *before != task.trace) {
+            let now = |output: OutputId| content.get(&output)?.map(|artifact| artifact.digest);
+            return Ok(Compared::Content { words: self.content(plan, task.step, &before, &now)? });
+        }
+        let earlier: Vec<Moment> =
+            moments.iter().filter(|moment| moment.version != task.version).cloned().collect();
+        if earlier.is_empty() {
+            return Ok(if moments.is_empty() { Compared::Never } else { Compared::Unknown });
+        }
         let versions: HashMap<StepId, Version> = task.above.iter().copied().collect();
         let facts = plan.facts(
             task.step,
@@ -242,9 +399,7 @@ impl Memo {
             },
             &mut |_| true,
         );
-        let earlier: Vec<Version> = moments.iter().map(|moment| moment.version).collect();
-        let compared = self.nearest(&moments, self.facts(&earlier).ok()?, facts).ok()??;
-        Some(summary(&compared.differences))
+        self.against(&earlier, facts)
     }
 }
 
@@ -252,6 +407,57 @@ const FORCED: &str = "it was asked to run again";
 const VOLATILE: &str = "it runs in every run (`version: volatile`)";
 const EXPIRED: &str = "its result is older than `every` allows";
 const GONE: &str = "bytes of its result are not in the store";
+const CONTENT: &str = "what it consumes has other content now";
+const NEVER: &str = "it has not run yet";
+const FIRST: &str = "for the first time";
+
+fn gone(evicted: Option<&Evicted>) -> String {
+    match evicted {
+        Some(evicted) => format!("its bytes were given up: {}", evicted.why),
+        None => GONE.to_owned(),
+    }
+}
+
+/// Why a step runs for which there is no result.
+fn new(compared: &Compared, failed: Option<Failed>, step: &str) -> String {
+    match (compared, failed) {
+        (_, Some(Failed { run, same: true })) | (Compared::Never, Some(Failed { run, same: false })) => {
+            format!("it failed in run {run} (`cas logs {step}`)")
+        }
+        (Compared::Never, None) => NEVER.to_owned(),
+        (Compared::Content { words }, _) => words.clone(),
+        (Compared::Nearest { differences, .. }, _) => summary(differences),
+        (Compared::Unknown, _) => NOT_ON_RECORD.to_owned(),
+    }
+}
+
+const NOT_ON_RECORD: &str = "its result is not on record any longer";
+
+/// The result that a step of this version had, if one of the moments is of it.
+fn moment_of(moments: &[Moment], version: Option<Version>) -> Option<Trace> {
+    moments.iter().find(|moment| Some(moment.version) == version).map(|moment| moment.trace)
+}
+
+/// Each output that a step consumes, with what it is called in a provenance.
+fn input_outputs(plan: &Plan, step: StepId) -> Vec<(String, OutputId)> {
+    let declared = &plan.graph.invocation(step).inputs;
+    let mut named = Vec::new();
+    for (input, declared) in plan.graph.steps[step.0 as usize].inputs.iter().zip(declared) {
+        let name = &declared.name;
+        match input {
+            StepInput::Output(output) => named.push((name.clone(), *output)),
+            StepInput::FanIn(outputs) => {
+                named
+                    .extend(outputs.iter().enumerate().map(|(at, output)| (format!("{name}/{at}"), *output)));
+            }
+            StepInput::Gather(elements) => {
+                named.extend(elements.iter().map(|(label, output)| (format!("{name}/{label}"), *output)));
+            }
+            StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => {}
+        }
+    }
+    named
+}
 
 /// The first difference, and how many more there are; one that says something before one that does not.
 fn summary(differences: &[Difference]) -> String {
@@ -260,36 +466,6 @@ fn summary(differences: &[Difference]) -> String {
         (None, _) => "what it was made of is not on record".to_owned(),
         (Some(first), 1) => first.to_string(),
         (Some(first), count) => format!("{first} (and {} more)", count - 1),
-    }
-}
-
-fn words(
-    plan: &Plan,
-    states: &[StepState],
-    step: StepId,
-    why: Why,
-    compared: Option<&Compared>,
-    evicted: Option<&Evicted>,
-) -> String {
-    match why {
-        Why::Forced => FORCED.to_owned(),
-        Why::Volatile => VOLATILE.to_owned(),
-        Why::Expired => EXPIRED.to_owned(),
-        Why::Bytes => match evicted {
-            Some(evicted) => format!("its bytes were given up: {}", evicted.why),
-            None => GONE.to_owned(),
-        },
-        Why::New => match compared {
-            Some(compared) => summary(&compared.differences),
-            None if states[step.0 as usize].row.is_some() => {
-                "what it consumes has other content now".to_owned()
-            }
-            None => "it has not run yet".to_owned(),
-        },
-        Why::Inputs => match above(plan, states, step, &[]) {
-            Some(above) => format!("`{}` runs before it", plan.graph.step_name(above)),
-            None => "what it consumes is not known yet".to_owned(),
-        },
     }
 }
 

@@ -87,6 +87,11 @@ pub enum Event {
         /// False if it was there already.
         changed: bool,
     },
+    /// Something that an earlier run put into the project was removed: it is not made any longer.
+    Unpublished {
+        /// Where, relative to the project folder.
+        target: String,
+    },
     /// Something that a person should know and that changes no outcome.
     Warning {
         /// In words.
@@ -174,6 +179,19 @@ impl Outcome {
 }
 
 impl Summary {
+    /// How many steps had each outcome, in the order in which they are told.
+    pub fn counts(&self) -> [(Outcome, usize); 7] {
+        [
+            (Outcome::Reused, self.reused),
+            (Outcome::Unchanged, self.unchanged),
+            (Outcome::Ran, self.ran),
+            (Outcome::Joined, self.joined),
+            (Outcome::Failed, self.failed),
+            (Outcome::Skipped, self.skipped),
+            (Outcome::Cancelled, self.cancelled),
+        ]
+    }
+
     /// Counts one more step with this outcome.
     pub fn count(&mut self, outcome: Outcome) {
         *match outcome {
@@ -219,6 +237,9 @@ impl Event {
                 "cas": CONTRACT, "event": "published", "target": target, "output": output,
                 "changed": changed,
             }),
+            Self::Unpublished { target } => {
+                json!({"cas": CONTRACT, "event": "unpublished", "target": target})
+            }
             Self::Warning { text } => json!({"cas": CONTRACT, "event": "warning", "text": text}),
             Self::RunFinished { summary, at_ms } => json!({
                 "cas": CONTRACT, "event": "run-finished", "reused": summary.reused,
@@ -345,6 +366,7 @@ mod tests {
                 output: "plot.chart".into(),
                 changed: true,
             },
+            Event::Unpublished { target: "results/old.svg".into() },
             Event::Warning { text: "`results/a.csv` was not written by cas and was left alone".into() },
             Event::RunFinished {
                 summary: Summary { reused: 1, ran: 2, elapsed_ms: 80, saved_ms: 31, ..Summary::default() },

@@ -16,6 +16,7 @@ mod select;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::RunConfig;
 use crate::error::Diagnostic;
@@ -115,6 +116,8 @@ pub struct PathInput {
 pub struct ProbeInput {
     /// The shell line.
     pub command: String,
+    /// For how long an answer is good; `None`: for one command.
+    pub every: Option<Duration>,
     /// Where it is declared.
     pub place: Option<crate::error::Place>,
 }

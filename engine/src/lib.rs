@@ -25,6 +25,7 @@ pub mod resolve;
 pub mod resource;
 pub mod run;
 pub mod schedule;
+pub mod secrets;
 pub mod select;
 pub mod solid;
 pub mod source;

@@ -5,12 +5,16 @@
 //! here is only what has to be asked and told. Invariant: only a success is committed, all outputs of a step in
 //! one batch with its result.
 
+mod answers;
+
 use std::path::{Path, PathBuf};
 
 use cas_store::{
     Artifact, Bytes, Claim, Commit, Committed, Digest, Found, Kind, Link, Moment, Output, Put, Relink,
     ResultRecord, Run, Staged, Store, StoreError, Take, Trace, Version,
 };
+
+pub(crate) use answers::Answer;
 
 use crate::error::EngineError;
 use crate::execute::Failure;

@@ -3,9 +3,11 @@
 //! Owns the note of what was put (a small file in the store's folder, one a project): by it, a file that cas
 //! wrote is told from one that it did not write, which is left alone. Never hashed, never part of a version.
 //! Invariant: nothing is overwritten whose content is not the one that was put there, unless that was asked
-//! for.
+//! for; nothing is removed but what was put there and is as it was put.
 
-use std::collections::BTreeMap;
+mod targets;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use cas_store::{Artifact, Digest, Entry, Kind, Node, StoreError, Tree};
 
-use crate::error::EngineError;
+use crate::error::{EngineError, Place};
 use crate::event::Event;
 use crate::execute::folder::safe_label;
 use crate::graph::{Graph, OutputId, StepId};
@@ -22,6 +24,8 @@ use crate::memo::Memo;
 use crate::pipeline::Pick;
 use crate::plan::Plan;
 use crate::record::{self, Published};
+pub use targets::check;
+pub(crate) use targets::collisions;
 
 /// An output and its place in the project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub struct Placed {
     pub target: String,
     /// What is put there.
     pub output: OutputId,
+    /// Where that is declared.
+    pub place: Option<Place>,
 }
 
 /// What a pipeline publishes, each output with its place, in the order of the file. Pure.
@@ -58,7 +64,8 @@ pub fn placed(graph: &Graph) -> Vec<Placed> {
                 Some(folder) => format!("{folder}/{}", file_name(graph, step, output)),
                 None => publish.target.clone(),
             };
-            placed.push(Placed { target, output: OutputId { step, output: id } });
+            let place = publish.what.place.clone();
+            placed.push(Placed { target, output: OutputId { step, output: id }, place });
         }
     }
     placed
@@ -89,36 +96,70 @@ fn file_name(graph: &Graph, step: StepId, output: usize) -> String {
     safe_label(&graph.label(step)) + extension
 }
 
-/// Puts outputs at their places in the project and tells each. Gives those whose bytes turned out to be gone:
-/// their steps have to run again.
+/// What is to stand in the project after a run.
+pub(crate) struct Wanted {
+    /// What is there to be put.
+    pub(crate) ready: Vec<(Placed, Artifact)>,
+    /// Targets whose output is known as not produced.
+    pub(crate) absent: BTreeSet<String>,
+    /// Files that were not written by an earlier publish may be overwritten.
+    pub(crate) overwrite: bool,
+}
+
+/// Puts outputs at their places in the project, takes away what was put there once and is not made any longer, and
+/// tells each. Gives the outputs whose bytes turned out to be gone: their steps have to run again.
 ///
 /// # Errors
 /// The store or the project folder cannot be written.
 pub(crate) fn publish(
     plan: &Plan,
     memo: &Memo,
-    ready: &[(Placed, Artifact)],
-    overwrite: bool,
+    wanted: &Wanted,
     tell: &mut dyn FnMut(&Event),
 ) -> Result<Vec<(OutputId, String)>, EngineError> {
     let mut lost = Vec::new();
-    if ready.is_empty() {
+    let pipeline = &plan.graph.pipeline;
+    let project = &pipeline.folder;
+    let path = note_path(memo, project)?;
+    if wanted.ready.is_empty() && !path.exists() {
         return Ok(lost);
     }
-    let project = &plan.graph.pipeline.folder;
-    let path = note_path(memo, project)?;
+    // Several pipelines may lie in one folder: each takes away only what it put there itself.
+    let by = match pipeline.file.as_deref().and_then(Path::file_name) {
+        Some(file) => file.to_string_lossy().into_owned(),
+        None => pipeline.name.clone(),
+    };
     let mut notes = read(&path);
     let before = notes.clone();
-    for (placed, artifact) in ready {
+    let targets: BTreeSet<String> = placed(&plan.graph).into_iter().map(|placed| placed.target).collect();
+    let stale = |note: &&Published| {
+        note.by == by && (wanted.absent.contains(&note.target) || !targets.contains(&note.target))
+    };
+    // First, so that what was a folder can become a file.
+    for note in before.values().filter(stale) {
+        take_away(project, note, tell)?;
+        notes.remove(&note.target);
+    }
+    for (placed, artifact) in &wanted.ready {
         let target = project.join(&placed.target);
         let output = plan.graph.output_name(placed.output);
         let mut changed = false;
-        match standing(&target, notes.get(&placed.target), artifact)? {
+        let note = notes.get(&placed.target);
+        match standing(&target, note, artifact)? {
             Standing::Same => {}
-            Standing::Foreign if !overwrite => {
+            Standing::Foreign if !wanted.overwrite => {
+                let why =
+                    if note.is_some() { "was changed since cas wrote it" } else { "was not written by cas" };
                 let text = format!(
-                    "`{}` was not written by cas and was left alone (it would hold `{output}`; `--overwrite` \
-                     replaces it)",
+                    "`{}` {why} and was left alone (it would hold `{output}`; `--overwrite` replaces it)",
+                    placed.target
+                );
+                tell(&Event::Warning { text });
+                continue;
+            }
+            Standing::Blocked => {
+                let text = format!(
+                    "`{}` was not written: one of the folders that it would lie in is a file",
                     placed.target
                 );
                 tell(&Event::Warning { text });
@@ -136,12 +177,51 @@ pub(crate) fn publish(
         let target = placed.target.clone();
         tell(&Event::Published { target: target.clone(), output, changed });
         let folder = artifact.kind == Kind::Tree;
-        notes.insert(target.clone(), Published { target, digest: artifact.digest, folder, seen });
+        let note = Published { by: by.clone(), target, digest: artifact.digest, folder, seen };
+        notes.insert(note.target.clone(), note);
     }
     if notes != before {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(at("make", &path))?;
         write(&path, &notes)?;
     }
     Ok(lost)
+}
+
+/// Removes what was put at a place and is not made any longer, with the folders that are empty without it. What
+/// somebody changed is left alone and named.
+fn take_away(project: &Path, note: &Published, tell: &mut dyn FnMut(&Event)) -> Result<(), EngineError> {
+    let path = project.join(&note.target);
+    match fs::symlink_metadata(&path) {
+        // Gone already, or a folder on the way is a file now.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
+        Err(error) => return Err(at("read", &path)(error)),
+        Ok(_) => {}
+    }
+    let untouched = fingerprint(&path).map_err(at("read", &path))? == note.seen
+        || content(&path)
+            .map_err(at("read", &path))?
+            .is_some_and(|(kind, digest)| digest == note.digest && (kind == Kind::Tree) == note.folder);
+    if !untouched {
+        let text = format!(
+            "`{}` is no longer published, but was changed since cas wrote it: it was left alone",
+            note.target
+        );
+        tell(&Event::Warning { text });
+        return Ok(());
+    }
+    remove(&path)?;
+    let mut folder = path.parent();
+    while let Some(empty) = folder.filter(|folder| *folder != project && folder.starts_with(project)) {
+        // One that is not empty refuses.
+        if fs::remove_dir(empty).is_err() {
+            break;
+        }
+        folder = empty.parent();
+    }
+    tell(&Event::Unpublished { target: note.target.clone() });
+    Ok(())
 }
 
 /// What stands at a target now.
@@ -153,11 +233,14 @@ enum Standing {
     Ours,
     /// Something else.
     Foreign,
+    /// A file stands where one of its folders would be.
+    Blocked,
 }
 
 fn standing(target: &Path, note: Option<&Published>, artifact: &Artifact) -> Result<Standing, EngineError> {
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Standing::Blocked),
         Err(error) => return Err(at("read", target)(error)),
         Ok(_) => {}
     }
@@ -296,7 +379,6 @@ fn digest(path: &Path) -> io::Result<Digest> {
 /// Where the note of a project lies.
 fn note_path(memo: &Memo, project: &Path) -> Result<PathBuf, EngineError> {
     let folder = memo.open()?.dir().join("published");
-    fs::create_dir_all(&folder).map_err(at("make", &folder))?;
     Ok(folder.join(&Digest::of(project.as_os_str().as_bytes()).to_hex()[..16]))
 }
 

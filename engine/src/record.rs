@@ -22,6 +22,9 @@ const PUBLISHED: u8 = 0x86;
 /// The version of their layout; a record of another version is not read.
 const LAYOUT: u8 = 1;
 
+/// The version of the layout of what was put into a project; 2 since it says by which pipeline.
+const LAYOUT_PUBLISHED: u8 = 2;
+
 /// Where a result came from: kept beside it, for `show`, `runs`, `lineage`. No secret is in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
@@ -145,6 +148,8 @@ pub struct Reused {
 /// What was put at one place of a project.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
+    /// The pipeline that put it there: its file's name, or its own where it has no file.
+    pub by: String,
     /// Relative to the project folder.
     pub target: String,
     /// What was put there.
@@ -156,13 +161,13 @@ pub struct Published {
 }
 
 macro_rules! record {
-    ($encode:ident, $decode:ident, $kind:ident, $type:ty, $what:literal) => {
+    ($encode:ident, $decode:ident, $kind:ident, $layout:ident, $type:ty, $what:literal) => {
         #[doc = concat!("Encodes ", $what, ".")]
         ///
         /// # Errors
         /// It is larger than a record may be.
         pub fn $encode(value: &$type) -> Result<Vec<u8>, EncodeError> {
-            codec::encode($kind, LAYOUT, value)
+            codec::encode($kind, $layout, value)
         }
 
         #[doc = concat!("Decodes ", $what, ".")]
@@ -170,14 +175,21 @@ macro_rules! record {
         /// # Errors
         /// The bytes are something else, damaged, or of another layout.
         pub fn $decode(bytes: &[u8]) -> Result<$type, DecodeError> {
-            codec::decode($kind, LAYOUT, bytes)
+            codec::decode($kind, $layout, bytes)
         }
     };
 }
 
-record!(encode_provenance, decode_provenance, PROVENANCE, Provenance, "where a result came from");
-record!(encode_run, decode_run, RUN, RunRecord, "what is kept of a run");
-record!(encode_facts, decode_facts, FACTS, FactNode, "a node of the tree of facts");
-record!(encode_reused, decode_reused, REUSED, Vec<Reused>, "the list of the steps that a run reused");
-record!(encode_failure, decode_failure, FAILURE, Failure, "a failure that others wait for");
-record!(encode_published, decode_published, PUBLISHED, Vec<Published>, "what was put into a project");
+record!(encode_provenance, decode_provenance, PROVENANCE, LAYOUT, Provenance, "where a result came from");
+record!(encode_run, decode_run, RUN, LAYOUT, RunRecord, "what is kept of a run");
+record!(encode_facts, decode_facts, FACTS, LAYOUT, FactNode, "a node of the tree of facts");
+record!(encode_reused, decode_reused, REUSED, LAYOUT, Vec<Reused>, "the list of the steps that a run reused");
+record!(encode_failure, decode_failure, FAILURE, LAYOUT, Failure, "a failure that others wait for");
+record!(
+    encode_published,
+    decode_published,
+    PUBLISHED,
+    LAYOUT_PUBLISHED,
+    Vec<Published>,
+    "what was put into a project"
+);

@@ -59,6 +59,8 @@ pub struct Wanted {
     /// Now, in milliseconds since 1970 (`run::now_ms`): results of `version: {every: …}` are judged by it. With
     /// 0 they all count as too old.
     pub at_ms: u64,
+    /// What is good for one run or for a while only is taken as it was left last, however old it is (`--frozen`).
+    pub frozen: bool,
 }
 
 /// A plan held against the store: for each step id what is on record, and what has to be done.
@@ -133,8 +135,7 @@ impl StepState {
 
 impl Resolved {
     /// The status of an output.
-    pub fn status(&self, plan: &Plan, output: OutputId) -> Status {
-        let _ = plan;
+    pub fn status(&self, output: OutputId) -> Status {
         let state = &self.states[output.step.0 as usize];
         if state.skipped {
             Status::Absent
@@ -228,8 +229,9 @@ pub(crate) fn fits(solid: &Solid, found: &Found) -> bool {
 
 /// Whether a result of a step that is good for a while is still good. One from the future is not: a clock went
 /// back, and nobody knows how old it is.
-pub(crate) fn fresh(solid: &Solid, found: &Found, at_ms: u64) -> bool {
+pub(crate) fn fresh(solid: &Solid, found: &Found, at_ms: u64, frozen: bool) -> bool {
     match &solid.version {
+        _ if frozen => true,
         Some(Declared::Every(time)) => {
             at_ms.checked_sub(found.record.made_ms).is_some_and(|age| u128::from(age) < time.as_millis())
         }
@@ -366,7 +368,7 @@ impl Settling<'_> {
     fn rerun(&self, solid: &Solid, step: StepId) -> Option<Why> {
         if self.forced.contains(&step) {
             Some(Why::Forced)
-        } else if matches!(solid.version, Some(Declared::Volatile)) {
+        } else if matches!(solid.version, Some(Declared::Volatile)) && !self.wanted.frozen {
             Some(Why::Volatile)
         } else {
             None
@@ -382,7 +384,7 @@ impl Settling<'_> {
         state.by_version = by_version && state.found.is_some();
         state.why = rerun.or(match &state.found {
             None => Some(Why::New),
-            Some(found) if !fresh(solid, found, self.wanted.at_ms) => Some(Why::Expired),
+            Some(found) if !fresh(solid, found, self.wanted.at_ms, self.wanted.frozen) => Some(Why::Expired),
             Some(_) => None,
         });
         state.settled = state.why.is_none();

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Only what the given steps need is looked at; what several need, once. Each file is read once, and not at all
-//! when its stat is known and not racy. Reads the project, writes the cache, and touches no store.
+//! when its stat is known and not racy. Reads the project and writes the cache; of a store it knows only the answers
+//! of probes that are kept there.
 
 mod asked;
 mod hash;
@@ -23,7 +24,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cas_store::{Digest, Entry, Node, Tree};
+use cas_store::{Digest, Entry, Node, Trace, Tree};
 
 use asked::Questions;
 pub use asked::path_before;
@@ -31,6 +32,7 @@ pub use hash::Counters;
 
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::graph::{Graph, StepId, StepInput};
+use crate::memo::{Answer, Memo};
 use crate::solid::{Body, EnvVar};
 use hash::Hashed;
 use search::{Listed, ListedPath, ListedWhat, Search, Shape, at, refuse_reserved};
@@ -152,6 +154,12 @@ pub struct Measure<'a> {
     pub store: Option<PathBuf>,
     /// Where digests by stat are kept between runs; `None`: nowhere.
     pub cache: Option<PathBuf>,
+    /// Where answers of probes are kept; `None`: nowhere, so that each is asked.
+    pub memo: Option<&'a Memo>,
+    /// Now, in milliseconds since 1970 (`run::now_ms`): answers that are good for a while are judged by it.
+    pub at_ms: u64,
+    /// Inputs have the answers that their probes gave last, however old they are (`--frozen`).
+    pub frozen: bool,
 }
 
 /// Measures what the given steps of a graph need (files that several need, once).
@@ -189,11 +197,17 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
 
     let Questions { probes, asked } = asked::probes(graph, &needed, how.environment)?;
     let mut cache = StatCache::load(how.cache.as_deref());
-    let mut counters = Counters { probes: probes.len() as u64, ..Counters::default() };
+    let keys: Vec<Trace> = probes.iter().map(|probe| probe.key(&graph.pipeline.folder)).collect();
+    let kept = kept_answers(&probes, &keys, how)?;
+    let mut answers: Vec<Option<Result<String, Diagnostic>>> =
+        probes.iter().zip(&kept).map(|(probe, kept)| good(probe, kept.as_ref(), how)).collect();
+    let open: Vec<&probe::Probe> =
+        probes.iter().zip(&answers).filter(|(_, known)| known.is_none()).map(|(probe, _)| probe).collect();
+    let mut counters = Counters { probes: open.len() as u64, ..Counters::default() };
     // A probe mostly waits, a hash never does.
-    let (answers, hashed) = std::thread::scope(|scope| {
-        let asking = (!probes.is_empty())
-            .then(|| scope.spawn(|| probe::ask_all(&probes, &graph.pipeline.folder, probe::TIMEOUT)));
+    let (asked_now, hashed) = std::thread::scope(|scope| {
+        let asking = (!open.is_empty())
+            .then(|| scope.spawn(|| probe::ask_all(&open, &graph.pipeline.folder, probe::TIMEOUT)));
         let hashed = hash::hash_all(&search.files, &mut cache, &mut counters);
         let answers = match asking.map(|asking| asking.join()) {
             None => Vec::new(),
@@ -203,6 +217,14 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         (answers, hashed)
     });
     cache.save();
+    let mut asked_now = asked_now.into_iter();
+    for (index, answer) in answers.iter_mut().enumerate().filter(|(_, answer)| answer.is_none()) {
+        *answer = asked_now.next();
+        if let Some(Ok(text)) = answer {
+            keep(&probes[index], keys[index], kept[index].as_ref(), text, how);
+        }
+    }
+    let answers = answers.into_iter().flatten().collect();
     let content = Content { hashed: &hashed, files: &search.files };
 
     let mut measures = Measures {
@@ -220,6 +242,43 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
     }
     asked::answer(graph, &asked, answers, &mut measures)?;
     Ok(measures)
+}
+
+/// What probes of inputs answered before, as far as that is kept.
+fn kept_answers(
+    probes: &[probe::Probe],
+    keys: &[Trace],
+    how: &Measure<'_>,
+) -> Result<Vec<Option<Answer>>, EngineError> {
+    let mut kept = vec![None; probes.len()];
+    let Some(memo) = how.memo else { return Ok(kept) };
+    let of: Vec<usize> = (0..probes.len()).filter(|index| probes[*index].kept).collect();
+    let wanted: Vec<Trace> = of.iter().map(|index| keys[*index]).collect();
+    for (index, answer) in of.into_iter().zip(memo.answers(&wanted)?) {
+        kept[index] = answer;
+    }
+    Ok(kept)
+}
+
+/// An answer that is kept, if it is still good. One from the future is not: a clock went back, and nobody knows how
+/// old it is.
+fn good(
+    probe: &probe::Probe,
+    kept: Option<&Answer>,
+    how: &Measure<'_>,
+) -> Option<Result<String, Diagnostic>> {
+    let kept = kept?;
+    let age = how.at_ms.checked_sub(kept.at_ms).map(u128::from);
+    let young = age.zip(probe.every).is_some_and(|(age, every)| age < every.as_millis());
+    (how.frozen || young).then(|| Ok(kept.text.clone()))
+}
+
+/// Keeps an answer that was just given: with its time where that counts, else only where it is a new one.
+fn keep(probe: &probe::Probe, key: Trace, before: Option<&Answer>, text: &str, how: &Measure<'_>) {
+    let known = before.is_some_and(|before| before.text == text);
+    if let (Some(memo), true) = (how.memo, probe.kept && (probe.every.is_some() || !known)) {
+        memo.keep_answer(key, &Answer { text: text.to_owned(), at_ms: how.at_ms });
+    }
 }
 
 /// Which of these files is not what it was when it was hashed: the first, by name.

@@ -80,7 +80,34 @@ pub struct Config {
     pub secret: BTreeSet<String>,
 }
 
+impl Config {
+    /// The texts that show a secret value, to be blotted out wherever something is shown. Of a list or map that is
+    /// each text and number in it, and the whole as JSON. Of `true`, `false` and `null` nothing: blotting out every
+    /// one of them would hide nothing and spoil everything.
+    pub fn secrets(&self) -> Vec<String> {
+        let mut secrets = Vec::new();
+        for value in self.secret.iter().filter_map(|name| self.values.get(name)) {
+            if let Value::List(_) | Value::Map(_) = value {
+                secrets.push(value.to_string());
+            }
+            value.texts(&mut secrets);
+        }
+        secrets.retain(|secret| !secret.is_empty());
+        secrets
+    }
+}
+
 impl Value {
+    fn texts(&self, into: &mut Vec<String>) {
+        match self {
+            Self::Null | Self::Bool(_) => {}
+            Self::Int(_) | Self::Float(_) => into.push(self.to_string()),
+            Self::Str(text) => into.push(text.clone()),
+            Self::List(values) => values.iter().for_each(|value| value.texts(into)),
+            Self::Map(values) => values.values().for_each(|value| value.texts(into)),
+        }
+    }
+
     /// A string as it is, anything else as canonical JSON: what a placeholder or a literal's file holds.
     pub fn text(&self) -> String {
         match self {
@@ -310,8 +337,17 @@ impl Field {
                     (Type::Str, _) if !self.secret => {
                         diagnostic.hint(format!("write it in quotes: \"{}\"", value.text()))
                     }
-                    (Type::Int | Type::Float | Type::Bool, Value::Str(_)) if !self.secret => {
-                        diagnostic.hint("write it without quotes")
+                    (Type::Int, Value::Str(text)) if !self.secret => {
+                        let quoted = text.parse::<i128>().is_ok();
+                        diagnostic.hint(if quoted { UNQUOTED } else { "give a whole number" })
+                    }
+                    (Type::Float, Value::Str(text)) if !self.secret => {
+                        let quoted = text.parse::<f64>().is_ok_and(f64::is_finite);
+                        diagnostic.hint(if quoted { UNQUOTED } else { "give a number" })
+                    }
+                    (Type::Bool, Value::Str(text)) if !self.secret => {
+                        let quoted = matches!(text.as_str(), "true" | "false");
+                        diagnostic.hint(if quoted { UNQUOTED } else { "give `true` or `false`" })
                     }
                     _ => diagnostic,
                 })
@@ -319,6 +355,9 @@ impl Field {
         }
     }
 }
+
+/// What to do about a value of another type that only its quotes make a text.
+const UNQUOTED: &str = "write it without quotes";
 
 /// Whose config is resolved: the words for its messages.
 #[derive(Debug, Clone, Copy)]
@@ -528,6 +567,10 @@ mod tests {
         wrong(Type::Int, Value::Float(1.0), "config `x` must be int, and 1.0 is float");
         let text = Value::Str("1".to_owned());
         wrong(Type::Int, text, "config `x` must be int, and \"1\" is str; write it without quotes");
+        let text = |text: &str| Value::Str(text.to_owned());
+        wrong(Type::Int, text("x"), "config `x` must be int, and \"x\" is str; give a whole number");
+        wrong(Type::Float, text("$f"), "config `x` must be float, and \"$f\" is str; give a number");
+        wrong(Type::Bool, text("yes"), "config `x` must be bool, and \"yes\" is str; give `true` or `false`");
         wrong(
             Type::Str,
             Value::Null,

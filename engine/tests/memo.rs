@@ -194,11 +194,19 @@ impl Kit {
             force: select(&self.force),
             only: self.only,
             at_ms: now_ms(),
+            frozen: false,
         };
         let steps =
             if wanted.steps.is_empty() { graph.ids().collect() } else { graph.closure(&wanted.steps) };
         let environment = Environment::default();
-        let how = Measure { environment: &environment, store: Some(self.path(".cas")), cache: None };
+        let how = Measure {
+            environment: &environment,
+            store: Some(self.path(".cas")),
+            cache: None,
+            memo: None,
+            at_ms: 0,
+            frozen: false,
+        };
         let measures = measure(&graph, &steps, &how).unwrap();
         (Plan::new(Arc::new(graph), Arc::new(measures), steps), Memo::new(store), wanted)
     }
@@ -254,7 +262,7 @@ impl Kit {
         for &step in &plan.steps {
             for output in 0..plan.graph.solid(step).outputs.len() {
                 let output = cas_engine::graph::OutputId { step, output: u16::try_from(output).unwrap() };
-                let status = resolved.status(&plan, output).word();
+                let status = resolved.status(output).word();
                 rows.push(format!("{}: {status}", plan.graph.output_name(output)));
             }
         }
@@ -886,10 +894,11 @@ solids:
     kit.set = vec!["solids.tree.config.species=red_maple"];
     let (plan, memo, wanted) = kit.plan();
     let resolved = memo.resolve(&plan, &wanted).unwrap();
-    let why = |step| memo.why(&plan, &resolved, StepId(step)).unwrap();
+    let failures = memo.failures("p").unwrap();
+    let why = |step| memo.why(&plan, &resolved, &failures, StepId(step)).unwrap().map(|cause| cause.words);
     assert_eq!(why(0).as_deref(), Some("config.species: douglas_fir → red_maple"));
     assert_eq!(why(1).as_deref(), Some("`tree`: config.species: douglas_fir → red_maple"));
-    let explanation = memo.explain(&plan, &resolved, StepId(1)).unwrap();
+    let explanation = memo.explain(&plan, &resolved, &failures, StepId(1)).unwrap();
     let chain: Vec<&str> = explanation.chain.iter().map(|because| because.step.as_str()).collect();
     assert_eq!(chain, ["leaf", "tree"]);
     kit.run();
@@ -904,8 +913,8 @@ solids:
     assert_eq!(told[0].as_deref(), Some("config.species: douglas_fir → red_maple"));
     let (plan, memo, wanted) = kit.plan();
     let resolved = memo.resolve(&plan, &wanted).unwrap();
-    assert_eq!(memo.why(&plan, &resolved, StepId(0)).unwrap(), None);
-    let made = memo.explain(&plan, &resolved, StepId(1)).unwrap();
+    assert_eq!(memo.why(&plan, &resolved, &failures, StepId(0)).unwrap(), None);
+    let made = memo.explain(&plan, &resolved, &failures, StepId(1)).unwrap();
     assert_eq!(made.provenance.unwrap().run, 2);
     let trace = made.made.unwrap().trace;
     let inputs = memo.made_from(&trace).unwrap();

@@ -67,6 +67,9 @@ impl Project {
             environment: &self.environment,
             store: Some(self.path(".cas")),
             cache: self.cache.clone(),
+            memo: None,
+            at_ms: 0,
+            frozen: false,
         };
         measure(&graph, &steps, &how)
     }
@@ -407,7 +410,14 @@ solids:
   b: {code: [b.py], resources: [broken], inputs: {x: {path: none}, y: {probe: exit 1}}, command: echo}
 ";
     let graph = project.graph(yaml);
-    let how = Measure { environment: &project.environment, store: None, cache: None };
+    let how = Measure {
+        environment: &project.environment,
+        store: None,
+        cache: None,
+        memo: None,
+        at_ms: 0,
+        frozen: false,
+    };
     let measures = measure(&graph, &graph.select("a").unwrap(), &how).unwrap();
     assert_eq!(measures.counters, Counters { read: 1, cached: 0, probes: 0 });
     assert!(measures.code[1].is_none() && measures.paths[0].is_none() && measures.probes[0].is_none());

@@ -169,10 +169,11 @@ $ cas cat emit_dog -q
 [1]
 ",
     );
-    for line in ["get emit_dog", "show emit_dog", "pin emit_dog", "unpin emit_dog", "runs 7", "logs emit_dog"]
-    {
+    for line in ["get emit_dog", "show emit_dog", "pin emit_dog", "unpin emit_dog", "logs emit_dog"] {
         let _ = folder.cas(line).code(1);
     }
+    // A run that never was is an unknown name.
+    assert!(folder.cas("runs 7").code(2).stderr.contains("there is no run 7"));
 }
 
 #[test]

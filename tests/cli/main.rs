@@ -4,9 +4,12 @@
 mod kit;
 
 mod answers;
+mod causes;
+mod freshness;
 mod help;
 mod judgements;
 mod maintenance;
+mod publishing;
 mod runs;
 mod stores;
 mod usage;

@@ -60,7 +60,7 @@ $ cas run -n
 3 steps: 3 to-be-recomputed
 emit_dog       it has not run yet
 emit_tree      it has not run yet
-emit_sentence  `emit_dog`: it has not run yet (may turn out unchanged)
+emit_sentence  `emit_dog`: it has not run yet
 ! there is no store at `.cas` yet (chosen by the default, beside the pipeline): nothing is stored
 ",
     );
@@ -86,7 +86,7 @@ $ cas run -k -j 1
 ! failed    bad  [time]: exit status 3
 !   | something is wrong
 !   its folder is kept: .cas/work/failed/1-bad (run.sh repeats it)
-! ran       good  [time]
+! ran       good  [time]  for the first time
 [1]
 ",
     );

@@ -111,3 +111,98 @@ fn a_reader_that_goes_away_is_no_failure() {
     let output = command.output().expect("sh can be started");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "0\n");
 }
+
+#[test]
+fn options_about_the_pipeline_may_stand_before_the_command() {
+    let folder = dogs();
+    let _ = folder.cas("--store s -q run emit_dog").ok();
+    assert!(folder.has("s/format") && !folder.has(".cas"));
+    let status = folder.cas("--store s --set emit_dog.dog_breed=pug -f pipeline.yaml status").ok();
+    assert!(status.stdout.contains("dog_breed: poodle → pug"), "{}", status.stdout);
+    assert!(folder.cas("--store s schema").code(2).stderr.contains("--store"));
+}
+
+#[test]
+fn wrong_usage_and_definitions_are_told_to_programs_too() {
+    let folder = Folder::with(&[("pipeline.yaml", "pipeline: p\nsolids:\n  a: {comand: ls, command: ls}\n")]);
+    let wrong = folder.cas("run --format json").code(2);
+    assert_eq!(
+        wrong.stdout,
+        "{\"cas\":1,\"errors\":[{\"code\":2,\"message\":\"pipeline.yaml:3:7: a solid has no key `comand`\",\"file\":\
+         \"pipeline.yaml\",\"line\":3,\"column\":7,\"causes\":[],\"hint\":\"did you mean `command`?\"}]}\n"
+    );
+    let usage = folder.cas("run --format json --job 2").code(2);
+    assert!(
+        usage.stdout.starts_with("{\"cas\":1,\"errors\":[{\"code\":2,\"message\":\"unexpected argument"),
+        "{usage:?}"
+    );
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure_and_no_fault_of_the_store() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let shell = |line: &str| {
+        let cas = env!("CARGO_BIN_EXE_cas");
+        let mut command = folder.command(std::path::Path::new("sh"));
+        let output = command.args(["-c", &line.replace("cas ", &format!("{cas} "))]).output();
+        folder.ran(line.to_owned(), &output.expect("there is a shell"))
+    };
+    for line in [
+        "cas versions > /dev/full",
+        "cas run > /dev/full",
+        "cas run --format json > /dev/full",
+        "cas cat emit_dog > /dev/full",
+        "cas versions >&-",
+        "cas run >&-",
+    ] {
+        let ran = shell(line).code(1);
+        assert!(ran.stderr.contains("error: cannot write the answer"), "{}", ran.transcript());
+    }
+    assert_eq!(shell("cas versions > /dev/null").code, 0);
+}
+
+#[test]
+fn a_secret_that_is_not_set_is_told_before_anything_runs() {
+    let yaml = "pipeline: p\nsolids:\n  a: {command: echo 1, stdout: result}\n  b: {inputs: {x: a}, secrets: [TOKEN], \
+                command: cat inputs/x, stdout: result}\n";
+    let mut folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let said = "`b` needs the secret `TOKEN`, which is not set";
+    assert!(folder.cas("run -n").ok().stderr.contains(said));
+    assert!(folder.cas("status").ok().stderr.contains(said));
+    let refused = folder.cas("run").code(2);
+    assert!(refused.stderr.contains(said) && refused.steps().is_empty(), "{}", refused.transcript());
+    assert_eq!(folder.cas("run a").ok().counts(), "0 reused, 1 ran");
+    folder.variable("TOKEN", "t");
+    let _ = folder.cas("run").ok();
+}
+
+#[test]
+fn secret_config_of_every_kind_is_in_no_record_of_the_run() {
+    let yaml = "pipeline: p\nsolids:\n  a:\n    config: {s: {type: str, secret: true}, f: {type: float, secret: true}, b: \
+                {type: bool, secret: true}, m: {type: map, secret: true}}\n    command: echo 1\n    stdout: result\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ =
+        folder.cas("run --set a.s=hunter2 --set a.f=1.50 --set=a.b=true --set 'a.m={k: [deep_secret]}'").ok();
+    let runs = folder.cas("runs --format json").ok().stdout;
+    for secret in ["hunter2", "1.5", "=true", "deep_secret"] {
+        assert!(!runs.contains(secret), "{secret}: {runs}");
+    }
+    assert!(runs.contains("a.s=***"), "{runs}");
+    for segment in folder.names(".cas/journal") {
+        let bytes = std::fs::read(folder.path(&format!(".cas/journal/{segment}"))).expect("it can be read");
+        for secret in ["hunter2", "deep_secret"] {
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!found, "{secret} is in {segment}");
+        }
+    }
+}
+
+#[test]
+fn only_what_cannot_run_makes_no_store() {
+    let folder = dogs();
+    let refused = folder.cas("run --only emit_sentence").code(1);
+    assert!(refused.stderr.contains("`emit_dog.result` is not stored, and nothing upstream may run"));
+    assert!(!folder.has(".cas"));
+    assert_eq!(folder.cas("run --only emit_dog").ok().counts(), "0 reused, 1 ran");
+}

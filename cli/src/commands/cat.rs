@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use cas_store::{Kind, Node, StoreError};
+use cas_store::{Kind, Node};
 
 use super::done;
 use crate::address::Ground;
@@ -82,17 +82,38 @@ pub(crate) fn cat(world: &mut World, args: &CatArgs) -> Result<Code, Failure> {
         }
     };
     // Bytes go out as they are: no colours are looked for in them.
-    let mut out = std::io::stdout().lock();
+    let mut out = Out { to: std::io::stdout().lock(), error: None };
     match store.read(&digest, &mut out) {
         Ok(_) => done(out),
-        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::BrokenPipe => {
-            Ok(Code::Done)
-        }
-        Err(error) => {
-            // What came out before is not to be taken for the whole.
-            let _ = out.flush();
-            Err(error.into())
-        }
+        Err(error) => match out.error.take() {
+            // It is no fault of the store's.
+            Some(error) => Err(error.into()),
+            None => {
+                // What came out before is not to be taken for the whole.
+                let _ = out.flush();
+                Err(error.into())
+            }
+        },
+    }
+}
+
+/// Where the bytes go; keeps what was wrong with that apart from what is wrong with the store.
+struct Out<W> {
+    to: W,
+    error: Option<std::io::Error>,
+}
+
+impl<W: Write> Write for Out<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.to.write(bytes).inspect_err(|error| {
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                self.error = Some(std::io::Error::new(error.kind(), error.to_string()));
+            }
+        })
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
     }
 }
 

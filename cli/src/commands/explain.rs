@@ -76,8 +76,9 @@ pub(crate) fn explain(world: &mut World, args: &ExplainArgs) -> Result<Code, Fai
     let mut rows = Vec::new();
     let mut out = out();
     let several = steps.len() > 1;
+    let failures = session.memo.failures(&plan.graph.pipeline.name)?;
     for (index, step) in steps.into_iter().enumerate() {
-        let explanation = session.memo.explain(&plan, &resolved, step)?;
+        let explanation = session.memo.explain(&plan, &resolved, &failures, step)?;
         let status = resolved.step_status(step);
         if world.json() {
             rows.push(row(explanation, status));
@@ -137,10 +138,11 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
         )?;
     }
     for link in chain {
-        writeln!(to, "{} would run: {}", link.step, link.words)?;
+        let line = format!("{} would run: {}", link.step, link.words);
+        writeln!(to, "{}", words::wrapped(&line, 2, words::columns()))?;
         if link.differences.len() > 1 {
             for difference in &link.differences {
-                writeln!(to, "  {difference}")?;
+                writeln!(to, "{}", words::wrapped(&format!("  {difference}"), 4, words::columns()))?;
             }
         }
         if let Some(compared) = &link.compared {
@@ -148,7 +150,8 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
         }
     }
     if *may_be_unchanged {
-        writeln!(to, "it may turn out unchanged: what it consumes is made anew, and may come out the same")?;
+        let line = "it may turn out unchanged: what it consumes is made anew, and may come out the same";
+        writeln!(to, "{}", words::wrapped(line, 0, words::columns()))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use cas_engine::run::now_ms;
-use cas_store::{CollectReport, Garbage, Going, Mode, Policy};
+use cas_store::{CollectReport, Garbage, Going, Mode, Policy, Store, Version};
 use serde::Serialize;
 
 use super::{done, out};
@@ -34,7 +34,7 @@ pub(crate) struct GcArgs {
     #[arg(long, value_name = "SIZE", value_parser = cas_store::config::parse_size, help_heading = "Policy")]
     min_free: Option<u64>,
     /// Keep the last N results of each step
-    #[arg(long, value_name = "N", help_heading = "Policy")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Policy")]
     keep_last: Option<u64>,
     /// Forget records without bytes that were not used for so long
     #[arg(long, value_name = "TIME", value_parser = cas_store::config::parse_age, help_heading = "Policy")]
@@ -53,6 +53,8 @@ pub(crate) struct GcArgs {
 struct Row<'a> {
     what: &'static str,
     names: &'a [String],
+    /// Of its first output, as long as a row names it.
+    version: Option<String>,
     id: String,
     why: String,
     bytes: u64,
@@ -79,14 +81,17 @@ pub(crate) fn gc(world: &mut World, args: &GcArgs) -> Result<Code, Failure> {
     let mut out = out();
     if world.json() {
         let mut rows = Vec::new();
-        store.gc(&policy, mode, now_ms(), &mut |going| rows.push(going))?;
-        json::document(&mut out, "gc", rows.iter().map(row))?;
+        store.gc(&policy, mode, now_ms(), &mut |going| {
+            let version = version(&store, &going);
+            rows.push((going, version));
+        })?;
+        json::document(&mut out, "gc", rows.iter().map(|(going, version)| row(going, *version)))?;
         return done(out);
     }
     let mut written = Ok(());
     let report = store.gc(&policy, mode, now_ms(), &mut |going| {
         if listed && written.is_ok() {
-            written = writeln!(out, "{}", line(&going));
+            written = writeln!(out, "{}", line(&going, version(&store, &going)));
         }
     })?;
     written?;
@@ -94,11 +99,21 @@ pub(crate) fn gc(world: &mut World, args: &GcArgs) -> Result<Code, Failure> {
     done(out)
 }
 
-fn row(going: &Going) -> Row<'_> {
+/// The version that names a result, of its first output.
+fn version(store: &Store, going: &Going) -> Option<Version> {
+    match &going.what {
+        // What cannot be read is only not shown.
+        Garbage::Bytes { trace, .. } | Garbage::Record { trace, .. } => store.rows_of(trace, 1).ok()?.pop(),
+        Garbage::RunLogs { .. } | Garbage::Run { .. } | Garbage::Blob { .. } => None,
+    }
+}
+
+fn row(going: &Going, version: Option<Version>) -> Row<'_> {
     let (what, names, id) = parts(going);
     Row {
         what,
         names,
+        version: version.map(|version| version.to_string()),
         id,
         why: going.why.to_string(),
         bytes: going.bytes,
@@ -117,7 +132,7 @@ fn parts(going: &Going) -> (&'static str, &[String], String) {
     }
 }
 
-fn line(going: &Going) -> String {
+fn line(going: &Going, version: Option<Version>) -> String {
     let (what, labels, id) = parts(going);
     let name = match labels {
         [] => id.get(..12).unwrap_or(&id).to_owned(),
@@ -128,7 +143,8 @@ fn line(going: &Going) -> String {
         0 => String::new(),
         cost => format!(", {} to rebuild", words::duration_ms(cost)),
     };
-    format!("{what:8}  {name}  {}{rebuild}  ({})", words::size(going.bytes), going.why)
+    let version = version.map(|version| format!("  {}", version.short())).unwrap_or_default();
+    format!("{what:8}  {name}{version}  {}{rebuild}  ({})", words::size(going.bytes), going.why)
 }
 
 fn summary(report: &CollectReport, dry_run: bool) -> String {

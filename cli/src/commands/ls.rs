@@ -94,7 +94,7 @@ pub(crate) fn ls(world: &mut World, args: &LsArgs) -> Result<Code, Failure> {
         };
         table.row([version, name, size, words::moment(row.made_ms), words::duration_ms(row.cost_ms)]);
     }
-    table.write_columns(&mut out)?;
+    table.write_wrapped(&mut out, words::columns())?;
     done(out)
 }
 

@@ -94,12 +94,30 @@ pub(crate) fn pin(world: &mut World, args: &PinArgs) -> Result<Code, Failure> {
         });
     }
     let store = ground.store()?;
-    for pin in pins {
-        let name = pin.label.clone();
-        store.pin(pin)?;
-        world.tell(format_args!("pinned {name}"));
+    for pin in &pins {
+        store.pin(pin.clone())?;
+        world.tell(format_args!("pinned {}", pin.label));
     }
-    Ok(Code::Done)
+    answer(world, "pin", pins)
+}
+
+fn row(pin: Pin) -> Row {
+    Row {
+        version: pin.version.to_string(),
+        name: pin.label,
+        reason: pin.reason,
+        at: words::moment_utc(pin.at_ms),
+        until: pin.until_ms.and_then(words::moment_utc),
+    }
+}
+
+/// What was pinned, or is no longer, for programs; people were told already.
+fn answer(world: &World, command: &str, pins: Vec<Pin>) -> Result<Code, Failure> {
+    let mut out = out();
+    if world.json() {
+        json::document(&mut out, command, pins.into_iter().map(row))?;
+    }
+    done(out)
 }
 
 pub(crate) fn unpin(world: &mut World, args: &UnpinArgs) -> Result<Code, Failure> {
@@ -107,6 +125,7 @@ pub(crate) fn unpin(world: &mut World, args: &UnpinArgs) -> Result<Code, Failure
     let (_, store) = world.store_to_read(&args.which)?;
     let store = store.ok_or_else(|| Failure::missing("there is no store: nothing is pinned"))?;
     let pins = store.pins()?;
+    let mut unpinned: Vec<Pin> = Vec::new();
     for name in &args.versions {
         let hex = name.len() >= 4 && name.bytes().all(|b| b.is_ascii_hexdigit());
         let named: Vec<&Pin> = pins
@@ -125,9 +144,12 @@ pub(crate) fn unpin(world: &mut World, args: &UnpinArgs) -> Result<Code, Failure
         for pin in named {
             store.unpin(&pin.version)?;
             world.tell(format_args!("unpinned {}", pin.label));
+            if unpinned.iter().all(|other| other.version != pin.version) {
+                unpinned.push(pin.clone());
+            }
         }
     }
-    Ok(Code::Done)
+    answer(world, "unpin", unpinned)
 }
 
 pub(crate) fn pins(world: &mut World, args: &PinsArgs) -> Result<Code, Failure> {
@@ -138,14 +160,7 @@ pub(crate) fn pins(world: &mut World, args: &PinsArgs) -> Result<Code, Failure> 
     };
     let mut out = out();
     if world.json() {
-        let rows = pins.into_iter().map(|pin| Row {
-            version: pin.version.to_string(),
-            name: pin.label,
-            reason: pin.reason,
-            at: words::moment_utc(pin.at_ms),
-            until: pin.until_ms.and_then(words::moment_utc),
-        });
-        json::document(&mut out, "pins", rows)?;
+        json::document(&mut out, "pins", pins.into_iter().map(row))?;
         return done(out);
     }
     let mut table = Table::new(["VERSION", "PINNED", "UNTIL", "NAME", "REASON"]);
@@ -161,7 +176,7 @@ pub(crate) fn pins(world: &mut World, args: &PinsArgs) -> Result<Code, Failure> 
     if table.is_empty() {
         world.tell("nothing is pinned");
     } else {
-        table.write_columns(&mut out)?;
+        table.write_wrapped(&mut out, words::columns())?;
     }
     done(out)
 }

@@ -74,8 +74,10 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
-    let create = if args.dry_run { Create::Never } else { Create::IfAbsent };
-    let session = world.session(&args.which, create)?;
+    // With `--only` a store is made only once it is known that something can run.
+    let create = if args.dry_run || args.only { Create::Never } else { Create::IfAbsent };
+    let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
+    let mut session = world.session_of(definition, &args.which, create)?;
     let selection = Selection { steps: args.steps.clone(), exclude: args.exclude.clone() };
     let selected = selection.of(&session.graph)?;
     let plan = session.plan(world, selected.plan.clone())?;
@@ -84,20 +86,39 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
         (true, false) => selected.wanted.clone(),
         (true, true) => selected.plan,
     };
-    let wanted =
-        Wanted { steps: selected.wanted, all: args.all, force, only: args.only, at_ms: run::now_ms() };
+    let wanted = Wanted {
+        steps: selected.wanted,
+        all: args.all,
+        force,
+        only: args.only,
+        at_ms: run::now_ms(),
+        frozen: session.frozen,
+    };
     if args.dry_run {
         let resolved = session.memo.resolve(&plan, &wanted)?;
+        status::warn_of_secrets(world, &plan, &resolved);
         let mut out = out();
-        let rows = status::to_run(&session.memo, &plan, &resolved);
-        status::write(world, &mut out, "run", &status::counts(&plan, &resolved), rows)?;
+        let rows = status::to_run(&session.memo, &plan, &resolved)?;
+        status::write(world, &mut out, "run", &status::counts(&plan, &resolved), &rows)?;
         return done(out);
+    }
+    if session.store().is_none() {
+        let resolved = session.memo.resolve(&plan, &wanted)?;
+        if let Some(output) = run::needed_above(&plan, &resolved, &wanted) {
+            let name = plan.graph.output_name(output);
+            return Err(Failure::missing(format!("`{name}` is not stored, and nothing upstream may run"))
+                .hint("run it without `--only`"));
+        }
+        session.create(world, &args.which)?;
     }
     let cancel = Arc::new(Cancel::default());
     let report = Report::start(look(world), world.detail())
         .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error))?;
-    let watch = Watch::start(Arc::clone(&cancel), report.notes())
-        .map_err(|error| Failure::new(Code::Store, "cannot watch for signals").because(error))?;
+    let watch = Watch::start(Arc::clone(&cancel), report.notes()).map_err(|error| {
+        Failure::new(Code::Store, "cannot watch for signals")
+            .because(error)
+            .hint("a process may open few files here: `ulimit -n 256` allows more")
+    })?;
     let options = RunOptions {
         wanted,
         jobs: args.jobs.map_or_else(cores, |jobs| jobs as usize),
@@ -115,7 +136,7 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     let stopped = watch.code();
     // The watch holds an end of the report's channel, and the report waits for all of them.
     drop(watch);
-    report.finish();
+    let told = report.finish();
     let summary = match ran {
         Ok(report) => report.summary,
         Err(cas_engine::error::EngineError::Interrupted) => {
@@ -123,11 +144,16 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
         }
         Err(error) => return Err(error.into()),
     };
-    Ok(match (summary.interrupted, summary.failed) {
+    let code = match (summary.interrupted, summary.failed) {
         (true, _) => stopped.unwrap_or(Code::Interrupted),
         (false, 0) => Code::Done,
         (false, _) => Code::Failed,
-    })
+    };
+    match told {
+        Ok(()) => Ok(code),
+        // Whoever waits for the answer is not to take what came of it for the whole.
+        Err(error) => Err(Failure { code: code.max(Code::Failed), ..Failure::from(error) }),
+    }
 }
 
 /// How many attempts run at once where nothing is said: the cores that this process may use.

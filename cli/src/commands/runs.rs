@@ -6,6 +6,7 @@ use cas_engine::event::Summary;
 use cas_engine::memo::Memo;
 use cas_engine::record::RunRecord;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{done, out};
 use crate::args::Which;
@@ -28,8 +29,8 @@ pub(crate) struct RunsArgs {
     #[arg(value_name = "RUN")]
     run: Option<u64>,
     /// List so many
-    #[arg(long, value_name = "N", default_value_t = 20, conflicts_with = "run")]
-    limit: usize,
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "run")]
+    limit: u64,
     #[command(flatten)]
     which: Which,
 }
@@ -46,22 +47,9 @@ struct Row<'a> {
     started_at: Option<String>,
     ended_at: Option<String>,
     #[serde(flatten)]
-    counts: Counts,
+    counts: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<Step<'a>>>,
-}
-
-#[derive(Serialize)]
-struct Counts {
-    reused: usize,
-    unchanged: usize,
-    ran: usize,
-    joined: usize,
-    failed: usize,
-    skipped: usize,
-    cancelled: usize,
-    elapsed_ms: u64,
-    interrupted: bool,
 }
 
 #[derive(Serialize)]
@@ -107,7 +95,7 @@ pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> 
         }
         return done(out);
     }
-    let runs = memo.runs(None, args.limit)?;
+    let runs = memo.runs(None, usize::try_from(args.limit).unwrap_or(usize::MAX))?;
     if world.json() {
         json::document(&mut out, "runs", runs.iter().map(|(run, record)| row(*run, record)))?;
         return done(out);
@@ -126,16 +114,23 @@ pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> 
             command(record),
         ]);
     }
-    table.write_columns(&mut out)?;
+    table.write_wrapped(&mut out, words::columns())?;
     done(out)
 }
 
 /// The record of one run.
 pub(super) fn run(memo: &Memo, wanted: u64) -> Result<(u64, RunRecord), Failure> {
-    memo.runs(wanted.checked_add(1), 1)?
-        .into_iter()
-        .find(|(run, _)| *run == wanted)
-        .ok_or_else(|| Failure::missing(format!("there is no record of run {wanted}")))
+    if let Some(run) = memo.runs(wanted.checked_add(1), 1)?.into_iter().find(|(run, _)| *run == wanted) {
+        return Ok(run);
+    }
+    let last = memo.runs(None, 1)?.first().map_or(0, |(run, _)| *run);
+    Err(match last {
+        0 => Failure::usage(format!("there is no run {wanted}: there were none yet")),
+        last if wanted == 0 || wanted > last => {
+            Failure::usage(format!("there is no run {wanted}")).hint(format!("the last one is run {last}"))
+        }
+        _ => Failure::missing(format!("there is no record of run {wanted} any longer")),
+    })
 }
 
 fn one(to: &mut dyn Write, run: u64, record: &RunRecord) -> std::io::Result<()> {
@@ -185,18 +180,6 @@ fn command(record: &RunRecord) -> String {
 }
 
 fn row(run: u64, record: &RunRecord) -> Row<'_> {
-    let Summary {
-        reused,
-        unchanged,
-        ran,
-        joined,
-        failed,
-        skipped,
-        cancelled,
-        elapsed_ms,
-        saved_ms: _,
-        interrupted,
-    } = record.summary;
     Row {
         run,
         pipeline: &record.pipeline,
@@ -207,19 +190,21 @@ fn row(run: u64, record: &RunRecord) -> Row<'_> {
         program: &record.program,
         started_at: words::moment_utc(record.started_ms),
         ended_at: record.ended_ms.and_then(words::moment_utc),
-        counts: Counts {
-            reused,
-            unchanged,
-            ran,
-            joined,
-            failed,
-            skipped,
-            cancelled,
-            elapsed_ms,
-            interrupted,
-        },
+        counts: counts(&record.summary),
         steps: None,
     }
+}
+
+/// The counts of a run as members, by the names of the outcomes.
+fn counts(summary: &Summary) -> Map<String, Value> {
+    let mut members: Map<String, Value> = summary
+        .counts()
+        .into_iter()
+        .map(|(outcome, count)| (outcome.word().to_owned(), count.into()))
+        .collect();
+    members.insert("elapsed_ms".to_owned(), summary.elapsed_ms.into());
+    members.insert("interrupted".to_owned(), summary.interrupted.into());
+    members
 }
 
 fn steps(record: &RunRecord) -> Vec<Step<'_>> {

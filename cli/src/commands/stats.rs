@@ -93,7 +93,11 @@ pub(crate) fn stats(world: &mut World, args: &StatsArgs) -> Result<Code, Failure
     if store.is_none() {
         return done(out);
     }
-    writeln!(out, "host         this process (pid {})", std::process::id())?;
+    writeln!(
+        out,
+        "host         this command itself (pid {}): nobody else has the store open",
+        std::process::id()
+    )?;
     writeln!(out, "versions     {}", count(stats.rows))?;
     writeln!(out, "results      {} ({} evicted)", count(stats.results), count(stats.evicted))?;
     writeln!(

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use cas_engine::memo::{Memo, Resolved, Status};
 use cas_engine::plan::Plan;
+use cas_engine::secrets;
 use cas_store::Create;
 use serde::Serialize;
 
@@ -48,9 +49,10 @@ pub(crate) type Counts = [(Status, usize); 4];
 pub(crate) fn status(world: &mut World, args: &StatusArgs) -> Result<Code, Failure> {
     let session = world.session(&args.which, Create::Never)?;
     let (plan, resolved) = session.whole(world)?;
+    warn_of_secrets(world, &plan, &resolved);
     let mut out = out();
     let counts = counts(&plan, &resolved);
-    write(world, &mut out, "status", &counts, to_run(&session.memo, &plan, &resolved))?;
+    write(world, &mut out, "status", &counts, &to_run(&session.memo, &plan, &resolved)?)?;
     done(out)?;
     for note in judgement::notes(&session.memo, &plan, &resolved)? {
         world.tell(note);
@@ -62,20 +64,27 @@ pub(crate) fn status(world: &mut World, args: &StatusArgs) -> Result<Code, Failu
     })
 }
 
+/// Says which secrets are not set that the steps which would run need.
+pub(crate) fn warn_of_secrets(world: &World, plan: &Plan, resolved: &Resolved) {
+    for missing in secrets::unset(plan, resolved, &world.environment) {
+        world.warn(format_args!("{missing}"));
+    }
+}
+
 /// The steps that would run, with their first causes.
-pub(crate) fn to_run<'a>(
-    memo: &'a Memo,
-    plan: &'a Plan,
-    resolved: &'a Resolved,
-) -> impl Iterator<Item = Result<ToRun, Failure>> + 'a {
-    plan.steps.iter().filter(|step| resolved.states[step.0 as usize].to_run).map(move |step| {
-        Ok(ToRun {
-            step: plan.graph.step_name(*step),
+pub(crate) fn to_run(memo: &Memo, plan: &Plan, resolved: &Resolved) -> Result<Vec<ToRun>, Failure> {
+    let failures = memo.failures(&plan.graph.pipeline.name)?;
+    let mut steps = Vec::new();
+    for &step in plan.steps.iter().filter(|step| resolved.states[step.0 as usize].to_run) {
+        let cause = memo.why(plan, resolved, &failures, step)?;
+        steps.push(ToRun {
+            step: plan.graph.step_name(step),
             status: Status::ToBeRecomputed.word(),
-            why: memo.why(plan, resolved, *step)?,
-            may_be_unchanged: resolved.states[step.0 as usize].may_be_unchanged,
-        })
-    })
+            may_be_unchanged: cause.as_ref().is_some_and(|cause| cause.may_be_unchanged),
+            why: cause.map(|cause| cause.words),
+        });
+    }
+    Ok(steps)
 }
 
 /// How many steps are in which state.
@@ -97,11 +106,12 @@ pub(crate) fn write(
     out: &mut dyn Write,
     command: &str,
     counts: &Counts,
-    steps: impl Iterator<Item = Result<ToRun, Failure>>,
+    steps: &[ToRun],
 ) -> Result<(), Failure> {
-    let steps = steps.collect::<Result<Vec<_>, _>>()?;
     if world.json() {
-        json::document(out, command, steps)?;
+        let by_word: serde_json::Map<String, serde_json::Value> =
+            counts.iter().map(|(status, count)| (status.word().to_owned(), (*count).into())).collect();
+        json::document_with(out, command, steps, &[("counts", by_word.into())])?;
         return Ok(());
     }
     let all: usize = counts.iter().map(|(_, count)| count).sum();
@@ -116,10 +126,11 @@ pub(crate) fn write(
     }
     // Long names of a few elements do not push the causes of all others off the screen.
     let width = steps.iter().map(|step| step.step.len()).filter(|len| *len <= 40).max().unwrap_or(0);
-    for ToRun { step, why, may_be_unchanged, .. } in &steps {
+    for ToRun { step, why, may_be_unchanged, .. } in steps {
         let why = why.as_deref().unwrap_or("new");
         let may = if *may_be_unchanged { " (may turn out unchanged)" } else { "" };
-        writeln!(out, "{step:width$}  {why}{may}")?;
+        let line = format!("{step:width$}  {why}{may}");
+        writeln!(out, "{}", words::wrapped(&line, width + 2, words::columns()))?;
     }
     Ok(())
 }

@@ -69,7 +69,7 @@ pub(crate) fn versions(world: &mut World, args: &VersionsArgs) -> Result<Code, F
                 output: graph.output_name(output),
                 step: graph.step_name(output.step),
                 version: plan.output_version(output).map(|version| version.to_string()),
-                status: resolved.status(&plan, output).word(),
+                status: resolved.status(output).word(),
                 may_be_unchanged: state.may_be_unchanged,
                 accepted: accepted.get(&output.step).copied(),
                 evicted_at: evicted.and_then(|(evicted, _)| words::moment_utc(evicted.at_ms)),
@@ -92,7 +92,7 @@ pub(crate) fn versions(world: &mut World, args: &VersionsArgs) -> Result<Code, F
         }
         let version =
             plan.output_version(output).map_or_else(|| "-".to_owned(), |version| version.to_string());
-        table.row([name, version, resolved.status(&plan, output).word().to_owned()]);
+        table.row([name, version, resolved.status(output).word().to_owned()]);
     }
     notes.extend(judgement::notes(&session.memo, &plan, &resolved)?);
     table.write_ruled(&mut out)?;

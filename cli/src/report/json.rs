@@ -13,6 +13,16 @@ pub(crate) fn document<T: Serialize>(
     command: &str,
     items: impl IntoIterator<Item = T>,
 ) -> io::Result<()> {
+    document_with(to, command, items, &[])
+}
+
+/// The same, with members behind the list.
+pub(crate) fn document_with<T: Serialize>(
+    to: &mut dyn Write,
+    command: &str,
+    items: impl IntoIterator<Item = T>,
+    members: &[(&str, serde_json::Value)],
+) -> io::Result<()> {
     write!(to, "{{\"cas\":{CONTRACT},{}:[", serde_json::Value::from(command))?;
     for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
@@ -20,7 +30,11 @@ pub(crate) fn document<T: Serialize>(
         }
         serde_json::to_writer(&mut *to, &item)?;
     }
-    to.write_all(b"]}\n")?;
+    to.write_all(b"]")?;
+    for (name, value) in members {
+        write!(to, ",{}:{value}", serde_json::Value::from(*name))?;
+    }
+    to.write_all(b"}\n")?;
     to.flush()
 }
 

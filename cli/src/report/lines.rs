@@ -103,6 +103,11 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                 lines.err.push(said(GOOD, "published", &format!("{target}  {output}{still}")));
             }
         }
+        Event::Unpublished { target } => {
+            if detail > Detail::Quiet {
+                lines.err.push(said(GOOD, "removed", &format!("{target}  it is not made any longer")));
+            }
+        }
         Event::Warning { text } => lines.err.push(format!("{HINT}warning:{HINT:#} {text}")),
         Event::RunFinished { summary, .. } => {
             if progress.failed.len() > 1 {
@@ -126,39 +131,20 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
 /// In the order reused, unchanged, ran, joined, failed, skipped, cancelled, time. Zeros are left out, but for reused
 /// and ran; where nothing at all had to be done it says so.
 pub(crate) fn last_line(summary: &Summary) -> String {
-    let Summary {
-        reused,
-        unchanged,
-        ran,
-        joined,
-        failed,
-        skipped,
-        cancelled,
-        elapsed_ms,
-        saved_ms: _,
-        interrupted,
-    } = *summary;
-    let nothing = unchanged + ran + joined + failed + skipped + cancelled == 0;
-    let counts = [
-        (reused, "reused", true),
-        (unchanged, "unchanged", false),
-        (ran, "ran", !nothing),
-        (joined, "joined", false),
-        (failed, "failed", false),
-        (skipped, "skipped", false),
-        (cancelled, "cancelled", false),
-    ];
-    let mut text = match (interrupted, nothing) {
+    let nothing =
+        summary.counts().into_iter().all(|(outcome, count)| outcome == Outcome::Reused || count == 0);
+    let mut text = match (summary.interrupted, nothing) {
         (true, _) => "interrupted: ".to_owned(),
         (false, true) => "nothing to run: ".to_owned(),
         (false, false) => String::new(),
     };
-    for (number, word, always) in counts {
+    for (outcome, number) in summary.counts() {
+        let always = outcome == Outcome::Reused || (outcome == Outcome::Ran && !nothing);
         if number > 0 || always {
-            text.push_str(&format!("{} {word}, ", words::thousands(number)));
+            text.push_str(&format!("{} {}, ", words::thousands(number), outcome.word()));
         }
     }
-    text.push_str(&words::duration_ms(elapsed_ms));
+    text.push_str(&words::duration_ms(summary.elapsed_ms));
     text
 }
 

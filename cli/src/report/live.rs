@@ -28,11 +28,12 @@ impl Live {
         self.lines.clear();
     }
 
-    /// Draws the area, over what was there.
-    pub(crate) fn draw(&mut self, progress: &Progress, now: Instant) {
+    /// Draws the area, over what was there; what is new to be read goes above it.
+    pub(crate) fn draw(&mut self, new: &str, progress: &Progress, now: Instant) {
         let (columns, rows) = (columns(), rows());
         let frame = frame(progress, now, columns, rows);
         let mut text = self.erase(columns);
+        text.push_str(new);
         for line in &frame {
             text.push_str(line);
             text.push('\n');

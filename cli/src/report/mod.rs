@@ -41,7 +41,7 @@ enum Message {
 /// Tells a run.
 pub(crate) struct Report {
     sender: Sender<Message>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<io::Result<()>>,
 }
 
 /// Adds a line to what is told, from another thread.
@@ -83,26 +83,33 @@ impl Report {
     }
 
     /// Waits until everything is told.
-    pub(crate) fn finish(self) {
+    ///
+    /// # Errors
+    /// The answer could not be written; that its reader has gone is no error.
+    pub(crate) fn finish(self) -> io::Result<()> {
         drop(self.sender);
-        if let Err(panic) = self.thread.join() {
-            std::panic::resume_unwind(panic);
+        let told = self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match told {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            told => told,
         }
     }
 }
 
-// Nothing below stops a run because nobody can be told of it: what cannot be written is not told.
+// Nothing below stops a run because nobody can be told of it; that the answer could not be written is said at its
+// end.
 
 /// How long nothing may be said before a sign of life is given: some CI services end a job that is silent.
 const SILENCE: Duration = Duration::from_secs(60);
 
-fn tell_lines(receiver: &Receiver<Message>, detail: Detail) {
+fn tell_lines(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
+    let mut answered = Ok(());
     let mut progress = Progress::new(Instant::now());
     let mut said = Instant::now();
     loop {
         let message = match receiver.recv_timeout(SILENCE.saturating_sub(said.elapsed())) {
             Ok(message) => message,
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return answered,
             Err(RecvTimeoutError::Timeout) => {
                 said = Instant::now();
                 if let Some(line) = progress.sign_of_life(said).filter(|_| detail > Detail::Quiet) {
@@ -115,60 +122,74 @@ fn tell_lines(receiver: &Receiver<Message>, detail: Detail) {
         if !lines.is_empty() {
             said = Instant::now();
         }
-        lines.print();
+        answered = answered.and(lines.print());
     }
 }
 
-fn tell_live(receiver: &Receiver<Message>, detail: Detail) {
+fn tell_live(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
     /// How often the status area is drawn at most.
     const FRAME: Duration = Duration::from_millis(100);
     let mut progress = Progress::new(Instant::now());
     let mut live = Live::default();
     let mut drawn = Instant::now();
+    let mut answered = Ok(());
     loop {
         let message = receiver.recv_timeout(FRAME.saturating_sub(drawn.elapsed()));
+        let mut new = String::new();
         match message {
             Ok(message) => {
-                let lines = absorb(&mut progress, message, detail);
-                if !lines.is_empty() {
-                    live.clear();
-                    lines.print();
+                let mut lines = absorb(&mut progress, message, detail);
+                // What came together is told together: the area is drawn once for many.
+                while lines.out.is_empty()
+                    && let Ok(message) = receiver.try_recv()
+                {
+                    let more = absorb(&mut progress, message, detail);
+                    lines.err.extend(more.err);
+                    lines.out.extend(more.out);
                 }
-                if drawn.elapsed() < FRAME {
+                if !lines.out.is_empty() || detail == Detail::Quiet {
+                    live.clear();
+                    answered = answered.and(lines.print());
+                } else {
+                    new = shown(&lines.err);
+                }
+                if new.is_empty() && drawn.elapsed() < FRAME {
                     continue;
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 live.clear();
-                return;
+                return answered;
             }
         }
         drawn = Instant::now();
         if detail > Detail::Quiet {
-            live.draw(&progress, drawn);
+            live.draw(&new, &progress, drawn);
         }
     }
 }
 
-fn tell_json(receiver: &Receiver<Message>) {
+fn tell_json(receiver: &Receiver<Message>) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout());
-    let mut listened_to = true;
+    let mut answered = Ok(());
     loop {
         // What is buffered is written when nothing more waits to be told: a reader is never behind for long.
         let message = match receiver.try_recv() {
             Ok(message) => message,
             Err(_) => {
-                listened_to = listened_to && out.flush().is_ok();
+                if answered.is_ok() {
+                    answered = out.flush();
+                }
                 match receiver.recv() {
                     Ok(message) => message,
-                    Err(_) => return,
+                    Err(_) => return answered,
                 }
             }
         };
         match message {
-            Message::Event(event) if listened_to => {
-                listened_to = writeln!(out, "{}", event.to_json()).is_ok();
+            Message::Event(event) if answered.is_ok() => {
+                answered = writeln!(out, "{}", event.to_json());
             }
             Message::Event(_) => {}
             Message::Note(text) => write_err(&[text]),
@@ -188,15 +209,16 @@ impl Lines {
         self.err.is_empty() && self.out.is_empty()
     }
 
-    fn print(&self) {
+    fn print(&self) -> io::Result<()> {
         write_err(&self.err);
-        if !self.out.is_empty() {
-            let mut to = anstream::stdout().lock();
-            for line in &self.out {
-                let _ = writeln!(to, "{line}");
-            }
-            let _ = to.flush();
+        if self.out.is_empty() {
+            return Ok(());
         }
+        let mut to = anstream::stdout().lock();
+        for line in &self.out {
+            writeln!(to, "{line}")?;
+        }
+        to.flush()
     }
 }
 
@@ -211,17 +233,28 @@ fn absorb(progress: &mut Progress, message: Message, detail: Detail) -> Lines {
     }
 }
 
+/// Lines as they are shown on stderr: broken where its screen ends, coloured where that is wanted.
+fn shown(lines: &[String]) -> String {
+    let columns =
+        terminal_size::terminal_size_of(io::stderr()).map(|(width, _)| usize::from(width.0).max(10));
+    let mut text = String::new();
+    for line in lines {
+        // What stands behind an outcome goes on where it began.
+        text.push_str(&words::wrapped(line, 10, columns));
+        text.push('\n');
+    }
+    match anstream::stderr().current_choice() {
+        anstream::ColorChoice::Never => anstream::adapter::strip_str(&text).to_string(),
+        _ => text,
+    }
+}
+
 fn write_err(lines: &[String]) {
     if lines.is_empty() {
         return;
     }
     // One write, so that the lines of two processes on one terminal do not mix.
-    let mut text = String::new();
-    for line in lines {
-        text.push_str(line);
-        text.push('\n');
-    }
-    let mut to = anstream::stderr().lock();
-    let _ = to.write_all(text.as_bytes());
+    let mut to = io::stderr().lock();
+    let _ = to.write_all(shown(lines).as_bytes());
     let _ = to.flush();
 }

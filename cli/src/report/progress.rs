@@ -81,6 +81,7 @@ impl Progress {
             | Event::StepPrinted { .. }
             | Event::Damaged { .. }
             | Event::Published { .. }
+            | Event::Unpublished { .. }
             | Event::Warning { .. } => {}
         }
     }

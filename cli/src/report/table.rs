@@ -70,6 +70,17 @@ impl<const N: usize> Table<N> {
         Ok(())
     }
 
+    /// The same for a screen of so many columns, if it is one: what does not fit in the last column goes on below it.
+    pub(crate) fn write_wrapped(&self, to: &mut dyn Write, columns: Option<usize>) -> io::Result<()> {
+        let mut text = Vec::new();
+        self.write_columns(&mut text)?;
+        let before: usize = self.widths.iter().take(N.saturating_sub(1)).map(|width| width + 2).sum();
+        for line in String::from_utf8_lossy(&text).lines() {
+            writeln!(to, "{}", super::words::wrapped(line, before, columns))?;
+        }
+        Ok(())
+    }
+
     /// Whether it has no rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()

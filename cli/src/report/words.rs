@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use unicode_width::UnicodeWidthStr;
+
 /// A duration: `4 ms`, `0.8 s`, `12.3 s`, `2 min 5 s`, `1 h 4 min`, `3 d 2 h`.
 pub(crate) fn duration(time: Duration) -> String {
     let ms = time.as_millis();
@@ -93,6 +95,42 @@ pub(crate) fn moment_utc(ms: u64) -> Option<String> {
     Some(stamp.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string())
 }
 
+/// How wide the screen is that stdout is, if it is one.
+pub(crate) fn columns() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0).max(10))
+}
+
+/// A line for a screen of so many columns, broken between words; what follows the first break is indented. Words
+/// that are wider than a line are left to the terminal. Colours take no room.
+pub(crate) fn wrapped(line: &str, indent: usize, columns: Option<usize>) -> String {
+    let Some(columns) = columns else { return line.to_owned() };
+    let width = |text: &str| anstream::adapter::strip_str(text).to_string().width();
+    if width(line) <= columns {
+        return line.to_owned();
+    }
+    // Where little room is left behind a long name, the rest begins further to the left.
+    let indent = if indent + 24 <= columns { indent } else { 4 };
+    let mut text = String::new();
+    let mut used = 0;
+    let mut fresh = true;
+    // Blanks in a row (columns) stay as they are, unless a line is broken at them.
+    for piece in line.split_inclusive(' ') {
+        let word = piece.trim_end_matches(' ');
+        // A word that is wider than a line would not fit on one of its own either.
+        let wide = width(word);
+        if !fresh && !word.is_empty() && used + wide > columns && indent + wide <= columns {
+            text.truncate(text.trim_end_matches(' ').len());
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            used = indent;
+        }
+        text.push_str(piece);
+        used += width(piece);
+        fresh &= word.is_empty();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +172,30 @@ mod tests {
         assert_eq!(count(0, "step"), "0 steps");
         assert_eq!(count(66_002, "step"), "66,002 steps");
         assert_eq!(thousands(1_000_000), "1,000,000");
+    }
+
+    #[test]
+    fn lines_are_broken_between_words_and_only_where_they_do_not_fit() {
+        let check = |line: &str, indent, columns, expected: &str| {
+            assert_eq!(wrapped(line, indent, columns), expected);
+        };
+        check("a line that fits", 4, Some(16), "a line that fits");
+        check("no screen, no end, so it stays one line", 4, None, "no screen, no end, so it stays one line");
+        check(
+            "train  lr: 0.1 → 0.2, and more of it",
+            7,
+            Some(31),
+            "train  lr: 0.1 → 0.2, and more\n       of it",
+        );
+        check(
+            "a_very_long_name_of_a_step  why it runs",
+            28,
+            Some(30),
+            "a_very_long_name_of_a_step\n    why it runs",
+        );
+        check("ran  one_word_that_is_wider_than_all", 5, Some(14), "ran  one_word_that_is_wider_than_all");
+        check("one_word_that_is_wider_than_all", 2, Some(10), "one_word_that_is_wider_than_all");
+        check("\x1b[32mran\x1b[0m  a b", 5, Some(8), "\x1b[32mran\x1b[0m  a b");
     }
 
     #[test]

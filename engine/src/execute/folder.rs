@@ -324,7 +324,7 @@ pub fn bad_output(output: &OutputDecl, error: &StoreError) -> Option<Failure> {
     let message = if output.at.trim_end_matches('/').ends_with(name.as_ref()) {
         format!("its output `{}` cannot be stored: {what}", output.at)
     } else {
-        format!("its output `{}` cannot be stored: `{name}` in it {what}", output.at)
+        format!("its output `{}` cannot be stored, because of `{name}` in it: {what}", output.at)
     };
     Some(Failure {
         cause: Cause::BadOutput,

@@ -107,7 +107,10 @@ pub(crate) fn parse(text: &str) -> Result<Option<Rc<Node>>, Vec<Fault>> {
                 }
             }
             Err(error) => {
-                builder.faults.push(syntax(text, mark(error.marker()), error.info()));
+                let at = mark(error.marker());
+                // The parser has a limit of its own, near ours: one word for both.
+                let deep = error.info().contains("recursion limit");
+                builder.faults.push(if deep { too_deep(at) } else { syntax(text, at, error.info()) });
                 return Err(builder.faults);
             }
         }

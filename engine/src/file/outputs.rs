@@ -72,8 +72,12 @@ fn declare(reader: &mut Reader<'_>, written: &str, at: Mark) -> Option<OutputDec
     let name = name_of(written);
     if written.contains('/') {
         let last = written.trim_end_matches('/').rsplit('/').next().map(name_of).filter(|n| !n.is_empty());
-        let hint =
-            format!("name it, and say where it is: {{{}: {{at: {written}}}}}", last.unwrap_or("result"));
+        let last = last.unwrap_or("result");
+        let hint = if written.starts_with('/') {
+            format!("an output lies in the step's folder: write it to `outputs/{last}`, and declare `{last}`")
+        } else {
+            format!("name it, and say where it is: {{{last}: {{at: {written}}}}}")
+        };
         reader.fault(at, format!("`{written}` is a path, and an output has a name"), hint);
         return None;
     }

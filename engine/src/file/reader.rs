@@ -127,8 +127,14 @@ impl<'t> Reader<'t> {
         entries.into_iter().filter(|entry| self.name(&entry.key, entry.at)).collect()
     }
 
-    /// A map from anything to something. `x-…` is left out.
+    /// A map from anything to something. `x-…` is left out, and refused where it would be taken for a name.
     pub(crate) fn entries<'n>(&mut self, node: &'n Node, key: &str, example: &str) -> Vec<&'n Entry> {
+        let odd = |entry: &&Entry| entry.key.starts_with("x-");
+        let named = matches!(key, "inputs" | "outputs" | "config");
+        for entry in node.entries().iter().filter(odd).filter(|_| named) {
+            let message = format!("`{}` begins with `x-`, and such keys are left out everywhere", entry.key);
+            self.fault(entry.at, message, "name it otherwise");
+        }
         match &node.kind {
             Kind::Map(entries) => entries.iter().filter(|entry| !entry.key.starts_with("x-")).collect(),
             Kind::Scalar(_) | Kind::List(_) => {

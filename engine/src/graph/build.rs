@@ -79,7 +79,7 @@ pub(super) fn build(
     if !builder.errors.is_empty() {
         return Err(in_order_of_text(builder.errors));
     }
-    Ok(Graph {
+    let graph = Graph {
         mode: mode.map(|mode| mode.name.clone()),
         resources,
         needs,
@@ -89,7 +89,9 @@ pub(super) fn build(
         paths: builder.paths.values,
         probes: builder.probes.values,
         pipeline: Arc::clone(pipeline),
-    })
+    };
+    let collisions = crate::publish::collisions(&graph);
+    if collisions.is_empty() { Ok(graph) } else { Err(in_order_of_text(collisions)) }
 }
 
 /// Sorts what was found as a reader of the file meets it, each once; what has no place comes last.
@@ -298,9 +300,9 @@ impl<'a> Builder<'a> {
                 let varies = super::fill::varies(path, &invocation.matrix);
                 Edge::Path { template: path.clone(), external: *external, varies, index: None }
             }
-            Source::Probe { command, .. } => {
+            Source::Probe { command, every } => {
                 let varies = super::fill::varies(command, &invocation.matrix) || varying_env(invocation);
-                Edge::Probe { template: command.clone(), varies, index: None }
+                Edge::Probe { template: command.clone(), every: *every, varies, index: None }
             }
         }
     }
@@ -465,7 +467,7 @@ impl<'a> Builder<'a> {
                 *known = Some(id);
                 StepInput::Path(id)
             }
-            Edge::Probe { template, varies, index: known } => {
+            Edge::Probe { template, every, varies, index: known } => {
                 if let (false, Some(known)) = (*varies, *known) {
                     return StepInput::Probe(known);
                 }
@@ -478,12 +480,12 @@ impl<'a> Builder<'a> {
                             String::new()
                         }
                     };
-                let place = input.place.clone();
+                let (every, place) = (*every, input.place.clone());
                 // The answer belongs to the environment that the solid declares, element by element where it differs.
                 let solid = &*invocation.solid;
                 let element = if varying_env(invocation) { points } else { &[] };
-                let key = format!("{:p} {element:?} {command}", std::ptr::from_ref(solid));
-                let id = self.probes.add((key, false), || ProbeInput { command, place });
+                let key = format!("{:p} {element:?} {every:?} {command}", std::ptr::from_ref(solid));
+                let id = self.probes.add((key, false), || ProbeInput { command, every, place });
                 *known = Some(id);
                 StepInput::Probe(id)
             }

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::build::Builder;
 use super::{OutputId, StepId};
@@ -31,6 +32,7 @@ pub(super) enum Edge {
     },
     Probe {
         template: Template,
+        every: Option<Duration>,
         varies: bool,
         index: Option<u32>,
     },

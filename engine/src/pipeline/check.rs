@@ -31,6 +31,10 @@ impl Pipeline {
 
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let mut check = Check::new(self);
+        if self.name.chars().any(char::is_control) {
+            let hint = "its name is shown in a line: leave out what breaks it";
+            check.say(None, "the name of the pipeline holds a control character", hint);
+        }
         check.resources();
         check.schema_names("config", &self.config);
         for invocation in &self.invocations {
@@ -138,7 +142,8 @@ impl<'p> Check<'p> {
             let hint = if name == RESERVED {
                 "it says where the store is, and no step can need it".to_owned()
             } else {
-                near(name, known, "define it: resources: {python: {probe: python3 -VV}}")
+                let define = format!("define it: resources: {{{name}: {{probe: {name} --version}}}}");
+                near(name, known, &define)
             };
             self.say(place, format!("{who} needs the resource `{name}`, which is not defined"), hint);
         }

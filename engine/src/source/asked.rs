@@ -40,7 +40,10 @@ pub(super) fn probes(
     let mut probes: Vec<Probe> = Vec::new();
     let mut asked = Vec::new();
     let mut add = |who: Asked, probe: Probe| {
-        let same = |other: &Probe| other.command == probe.command && other.env == probe.env;
+        let same = |other: &Probe| {
+            (&other.command, &other.env, other.kept, other.every)
+                == (&probe.command, &probe.env, probe.kept, probe.every)
+        };
         let index = probes.iter().position(same).unwrap_or_else(|| {
             probes.push(probe);
             probes.len() - 1
@@ -55,7 +58,7 @@ pub(super) fn probes(
         let Surroundings { env, secrets } = probe_env(graph, environment, &resources, None)?;
         let of = format!("the probe of resource `{}`", definition.name);
         let place = template.place.clone().or_else(|| definition.place.clone());
-        add(Asked::Resource(index), Probe { of, command, env, secrets, place });
+        add(Asked::Resource(index), Probe { of, command, env, secrets, place, kept: false, every: None });
     }
     for (&index, steps) in &needed.probes {
         let input = &graph.probes[index];
@@ -65,7 +68,8 @@ pub(super) fn probes(
             let Surroundings { env, secrets } = probe_env(graph, environment, &resources, Some(step))?;
             let of = "this probe".to_owned();
             let (command, place) = (input.command.clone(), input.place.clone());
-            add(Asked::Input(index), Probe { of, command, env, secrets, place });
+            let every = input.every;
+            add(Asked::Input(index), Probe { of, command, env, secrets, place, kept: true, every });
         }
     }
     Ok(Questions { probes, asked })

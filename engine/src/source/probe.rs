@@ -3,9 +3,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use cas_store::Trace;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Diagnostic, Place};
@@ -27,6 +29,9 @@ const TAIL_BYTES: usize = 2000;
 /// How many run at once: they mostly wait.
 const AT_ONCE: usize = 64;
 
+/// The context of the keys of answers: none of them is ever the trace of a step.
+const CONTEXT: &str = "cas 2026 probe answer 1";
+
 /// A probe.
 #[derive(Debug, Clone)]
 pub(super) struct Probe {
@@ -40,16 +45,42 @@ pub(super) struct Probe {
     pub(super) secrets: Vec<String>,
     /// Where it is declared.
     pub(super) place: Option<Place>,
+    /// Whether its answer is kept: it is an input's. A tool may change at any time, and is always asked.
+    pub(super) kept: bool,
+    /// For how long an answer is good.
+    pub(super) every: Option<Duration>,
+}
+
+impl Probe {
+    /// The key under which its answer is kept: everything that it sees and is told.
+    pub(super) fn key(&self, folder: &Path) -> Trace {
+        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+        let mut text = |bytes: &[u8]| {
+            // A length before each text, so that no two lists of texts are one.
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        };
+        text(self.command.as_bytes());
+        text(folder.as_os_str().as_bytes());
+        for (name, value) in &self.env {
+            text(name.as_bytes());
+            text(value.as_bytes());
+        }
+        Trace::from_bytes(*hasher.finalize().as_bytes())
+    }
 }
 
 /// Asks all of them; gives the answers in their order, each without its final newline. `timeout` is for each.
-pub(super) fn ask_all(probes: &[Probe], folder: &Path, timeout: Duration) -> Vec<Result<String, Diagnostic>> {
+pub(super) fn ask_all(
+    probes: &[&Probe],
+    folder: &Path,
+    timeout: Duration,
+) -> Vec<Result<String, Diagnostic>> {
     let spawner = Spawner::new();
     let cancel = Cancel::default();
     let ask = |probe: &Probe| ask(probe, folder, timeout, &spawner, &cancel);
     let mut answers = Vec::with_capacity(probes.len());
     for probes in probes.chunks(AT_ONCE) {
-        if let [probe] = probes {
+        if let &[probe] = probes {
             answers.push(ask(probe));
             continue;
         }

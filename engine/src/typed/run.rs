@@ -155,14 +155,17 @@ pub fn run(
     for warning in store.warnings() {
         tell(&Event::Warning { text: warning.clone() });
     }
+    let memo = Memo::new(store.clone());
     let how = Measure {
         environment: &options.environment,
         store: Some(store.dir().to_owned()),
         cache: Some(store.dir().join("stat-cache")),
+        memo: Some(&memo),
+        at_ms: crate::run::now_ms(),
+        frozen: false,
     };
     let measures = Arc::new(measure(&graph, &steps, &how)?);
     let plan = Plan::new(Arc::clone(&graph), measures, steps);
-    let memo = Memo::new(store.clone());
     let wanted = Wanted { steps: targets, all: options.all, force, ..Wanted::default() };
     let options = RunOptions {
         wanted,

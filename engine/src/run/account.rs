@@ -1,0 +1,185 @@
+//! What is told and kept of a run: each step's outcome as an event, the record of the run, what is published, and the
+//! report at its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cas_store::{Output, Staged, Trace};
+
+use super::coordinator::Coordinator;
+use super::now_ms;
+
+use crate::error::EngineError;
+use crate::event::{Event, FailureReport, Outcome, Summary};
+use crate::execute::Stop;
+use crate::graph::{OutputId, StepId};
+use crate::publish;
+use crate::record::{Reused, StepRecord};
+use crate::schedule::{Phase, Schedule};
+
+impl Coordinator<'_> {
+    pub(super) fn record(&mut self, step: StepId) -> &mut StepRecord {
+        let name = || self.plan.graph.step_name(step);
+        self.notes[step.0 as usize].record.get_or_insert_with(|| {
+            Box::new(StepRecord {
+                step: name(),
+                version: None,
+                trace: None,
+                outcome: Outcome::Cancelled,
+                why: None,
+                started_ms: 0,
+                elapsed_ms: 0,
+                attempts: Vec::new(),
+            })
+        })
+    }
+
+    /// Tells what became of a step.
+    pub(super) fn finish(
+        &mut self,
+        step: StepId,
+        outcome: Outcome,
+        why: Option<String>,
+        failure: Option<FailureReport>,
+    ) {
+        let index = step.0 as usize;
+        self.finished += 1;
+        self.notes[index].finished = self.finished;
+        self.notes[index].outcome = Some(outcome);
+        if outcome != Outcome::Reused || self.notes[index].record.is_some() {
+            let (version, trace) = (self.states[index].version, self.states[index].trace);
+            let record = self.record(step);
+            record.outcome = outcome;
+            record.version = version;
+            record.trace = trace;
+            if why.is_some() {
+                record.why = why;
+            }
+            if let (Some(report), true) = (&failure, record.attempts.is_empty()) {
+                record.why.get_or_insert_with(|| report.failure.message.clone());
+            }
+        }
+        let elapsed_ms = self.notes[index].record.as_ref().map_or(0, |record| record.elapsed_ms);
+        let saved_ms = self.saved(step);
+        (self.tell)(&Event::StepFinished {
+            step: self.plan.graph.step_name(step),
+            outcome,
+            elapsed_ms,
+            saved_ms,
+            failure,
+            at_ms: now_ms(),
+        });
+    }
+
+    /// How long making the result took once that this step did not have to make.
+    pub(super) fn saved(&self, step: StepId) -> u64 {
+        match self.notes[step.0 as usize].outcome {
+            Some(Outcome::Reused | Outcome::Unchanged | Outcome::Joined) => {
+                self.states[step.0 as usize].found.as_ref().map_or(0, |found| found.record.cost_ms)
+            }
+            Some(Outcome::Ran | Outcome::Failed | Outcome::Skipped | Outcome::Cancelled) | None => 0,
+        }
+    }
+
+    /// What was taken back in and was not settled again has no outcome yet, whatever was told of it.
+    pub(super) fn unsettled(&mut self, schedule: &Schedule) {
+        for &step in &self.plan.steps {
+            match schedule.phase(step.0) {
+                Phase::Waiting | Phase::Open | Phase::Ready | Phase::Running => {
+                    self.notes[step.0 as usize].outcome = None;
+                    self.states[step.0 as usize].to_run = true;
+                }
+                Phase::Outside | Phase::Settled | Phase::Ended => {}
+            }
+        }
+    }
+
+    /// Tells the steps that the run did not get to.
+    pub(super) fn unfinished(&mut self) {
+        for &step in &self.plan.steps {
+            let index = step.0 as usize;
+            if self.notes[index].outcome.is_none() && self.states[index].to_run {
+                self.finish(step, Outcome::Cancelled, None, None);
+            }
+        }
+    }
+
+    /// Puts what is published into the project; gives the outputs whose bytes turned out to be gone.
+    pub(super) fn publish(&mut self) -> Result<Vec<(OutputId, String)>, EngineError> {
+        let mut wanted =
+            publish::Wanted { ready: Vec::new(), absent: BTreeSet::new(), overwrite: self.options.overwrite };
+        for placed in publish::placed(&self.plan.graph) {
+            let state = &self.states[placed.output.step.0 as usize];
+            if !state.settled || self.notes[placed.output.step.0 as usize].outcome.is_none() {
+                continue;
+            }
+            match state.artifact(placed.output.output) {
+                Some(artifact) if !state.skipped => wanted.ready.push((placed, artifact.clone())),
+                _ => {
+                    wanted.absent.insert(placed.target);
+                }
+            }
+        }
+        publish::publish(self.plan, self.memo, &wanted, self.tell)
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let mut summary = Summary { interrupted: self.options.cancel.now() > Stop::No, ..Summary::default() };
+        for &step in &self.plan.steps {
+            if let Some(outcome) = self.notes[step.0 as usize].outcome {
+                summary.count(outcome);
+                summary.saved_ms += self.saved(step);
+            }
+        }
+        summary
+    }
+
+    /// What is noted of the run: what was done, what was reused, and the logs to be kept with it.
+    pub(super) fn told(&mut self) -> (Vec<StepRecord>, Vec<Reused>, Vec<Staged>) {
+        let mut steps: Vec<(u64, StepRecord)> = Vec::new();
+        let mut reused = Vec::new();
+        for &step in &self.plan.steps {
+            let note = &mut self.notes[step.0 as usize];
+            if let Some(record) = note.record.take() {
+                steps.push((note.finished, *record));
+            } else if note.outcome == Some(Outcome::Reused)
+                && let Some(version) = self.states[step.0 as usize].version
+            {
+                reused.push(Reused { step: self.plan.graph.step_name(step), version });
+            }
+        }
+        steps.sort_by_key(|(finished, _)| *finished);
+        let steps = steps.into_iter().map(|(_, record)| record).collect();
+        (steps, reused, std::mem::take(&mut self.logs))
+    }
+
+    /// The results that were used without being made.
+    pub(super) fn touched(&self) -> Vec<Trace> {
+        let used = |step: &&StepId| {
+            matches!(
+                self.notes[step.0 as usize].outcome,
+                Some(Outcome::Reused | Outcome::Unchanged | Outcome::Joined)
+            )
+        };
+        let trace = |step: &StepId| Some(self.states[step.0 as usize].found.as_ref()?.trace);
+        self.plan.steps.iter().filter(used).filter_map(trace).collect()
+    }
+
+    pub(super) fn report(self) -> (BTreeMap<StepId, Outcome>, BTreeMap<StepId, Vec<Output>>) {
+        let outcomes = self
+            .plan
+            .steps
+            .iter()
+            .filter_map(|step| Some((*step, self.notes[step.0 as usize].outcome?)))
+            .collect();
+        let outputs = self
+            .states
+            .into_iter()
+            .enumerate()
+            .filter(|(_, state)| state.settled)
+            .filter_map(|(index, state)| {
+                Some((StepId(u32::try_from(index).ok()?), state.found?.record.outputs))
+            })
+            .collect();
+        (outcomes, outputs)
+    }
+}

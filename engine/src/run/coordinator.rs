@@ -1,0 +1,322 @@
+//! The coordinator: the one owner of a run's state, from what is settled before anything runs to the loop that
+//! hands steps to workers and hears of them.
+//!
+//! What is decided about a step that opens stands in `opened.rs`, what becomes of one that a worker is done with in
+//! `ended.rs`, what is told and kept of all of it in `account.rs`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use cas_store::{Staged, Trace, Version};
+
+use super::ended::{absent_above, any_bytes, report};
+use super::{RunOptions, now_ms};
+
+use crate::attempt::{Bench, Task, Told};
+use crate::cause::Failures;
+use crate::error::EngineError;
+use crate::event::{Event, FailureReport, Outcome};
+use crate::execute::{Cause, Failure, Stop};
+use crate::graph::{OutputId, StepId};
+use crate::memo::{self, Memo, Names};
+use crate::plan::Plan;
+use crate::record::StepRecord;
+use crate::resolve::{self, StepState, Targets, Why};
+use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
+
+/// What the coordinator knows of a step beside its state.
+#[derive(Default)]
+pub(super) struct Note {
+    /// What became of it, as far as it was told.
+    pub(super) outcome: Option<Outcome>,
+    /// When that was decided, among all steps.
+    pub(super) finished: u64,
+    /// It runs whatever is stored: why.
+    pub(super) rerun: Option<Why>,
+    /// Why it runs this time.
+    pub(super) why: Option<Why>,
+    /// Whether a result that appears meanwhile is as good as one of its own.
+    pub(super) reusable: bool,
+    /// The trace under which it got its result in this run, and how.
+    pub(super) made: Option<(Trace, Outcome)>,
+    /// It is given copies only.
+    pub(super) private: bool,
+    /// How often its bytes were found damaged in this run.
+    pub(super) rebuilds: u32,
+    /// Whether what it runs with may have been taken back since it started.
+    pub(super) stale: bool,
+    pub(super) record: Option<Box<StepRecord>>,
+}
+
+pub(super) struct Coordinator<'a> {
+    pub(super) bench: &'a Bench<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) memo: &'a Memo,
+    pub(super) options: &'a RunOptions,
+    pub(super) targets: Targets,
+    /// With `--only`: the steps that may run.
+    pub(super) named: Option<BTreeSet<StepId>>,
+    pub(super) states: Vec<StepState>,
+    pub(super) notes: Vec<Note>,
+    pub(super) finished: u64,
+    /// A step failed, and nothing more is started.
+    pub(super) failed: bool,
+    pub(super) broken: Option<EngineError>,
+    /// What failed in the runs before.
+    pub(super) failures: Failures,
+    /// The traces that this run computed.
+    pub(super) ran: HashMap<Trace, Version>,
+    pub(super) logs: Vec<Staged>,
+    pub(super) tell: &'a mut dyn FnMut(&Event),
+}
+
+/// What is only there while workers are.
+pub(super) struct Floor {
+    pub(super) schedule: Schedule,
+    pub(super) tasks: Vec<Sender<Task>>,
+    pub(super) idle: Vec<usize>,
+    /// Which step computes a trace at this moment.
+    pub(super) computing: HashMap<Trace, StepId>,
+    /// Steps that wait for another one that computes the same trace.
+    pub(super) parked: BTreeMap<StepId, Vec<StepId>>,
+}
+
+impl Coordinator<'_> {
+    /// Steps whose content is on record, and whose bytes only steps would need that may turn out unchanged, are
+    /// not run for that: whoever really runs takes them back in.
+    pub(super) fn only_certain(&mut self) {
+        for state in &mut self.states {
+            if state.to_run && state.may_be_unchanged && state.why == Some(Why::Bytes) {
+                (state.to_run, state.may_be_unchanged, state.why) = (false, false, None);
+            }
+        }
+    }
+
+    /// Tells the steps that have their outcome before anything runs.
+    pub(super) fn settled_before(&mut self) {
+        let held = self.held();
+        for &step in &self.plan.steps {
+            let index = step.0 as usize;
+            let state = &self.states[index];
+            if state.to_run || !state.settled || held[index] {
+                continue;
+            }
+            if state.skipped {
+                self.finish(step, Outcome::Skipped, Some(absent_above()), None);
+            } else if state.by_version {
+                if any_bytes(state) {
+                    self.finish(step, Outcome::Reused, None, None);
+                }
+            } else {
+                self.unchanged(step);
+            }
+        }
+    }
+
+    /// The steps that are settled on record, but stand below one that is to run: what they are depends on it.
+    pub(super) fn held(&self) -> Vec<bool> {
+        let mut held = vec![false; self.states.len()];
+        if self.states.iter().all(|state| !state.to_run) {
+            return held;
+        }
+        for &step in &self.plan.steps {
+            let mut below = false;
+            self.plan.graph.each_input(step, &mut |output| {
+                let above = output.step.0 as usize;
+                below |= held[above] || self.states[above].to_run;
+            });
+            held[step.0 as usize] = below;
+        }
+        held
+    }
+
+    /// Lets the rows of a step whose inputs' content is not new name the result that is there.
+    pub(super) fn unchanged(&mut self, step: StepId) -> bool {
+        let Some(trace) = self.states[step.0 as usize].trace else { return false };
+        let names = self.names(step);
+        match self.memo.relink(trace, names, now_ms()) {
+            Ok(true) => {
+                // A twin of a step of this very run is reused; only what had another version came out unchanged.
+                let twin = self.ran.get(&trace).copied();
+                let twin = twin.is_some() && twin == self.states[step.0 as usize].version;
+                let outcome = if twin { Outcome::Reused } else { Outcome::Unchanged };
+                self.finish(step, outcome, None, None);
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                self.broken.get_or_insert(error);
+                false
+            }
+        }
+    }
+
+    /// The rows, facts and history of a step whose inputs are settled.
+    pub(super) fn names(&self, step: StepId) -> Names {
+        let Some(version) = self.states[step.0 as usize].version else { return Names::default() };
+        let facts = self.bench.unwritten(|wanted| {
+            self.plan.facts(
+                step,
+                &self.bench.key,
+                &mut |above| self.states[above.0 as usize].version,
+                &mut |output| resolve::content(&self.states, output),
+                wanted,
+            )
+        });
+        let label = memo::label(&self.plan.graph.pipeline.name, &self.plan.graph.step_name(step));
+        Names { rows: self.plan.rows(step, &version), facts, history: Some((label, version)) }
+    }
+
+    /// Whether nothing more is to be started.
+    pub(super) fn stopping(&self) -> bool {
+        self.failed || self.broken.is_some() || self.options.cancel.now() > Stop::No
+    }
+
+    /// Runs everything that is to run, as far as that can be.
+    pub(super) fn execute(&mut self) -> Result<(), EngineError> {
+        if self.states.iter().all(|state| !state.to_run) {
+            return self.broken.take().map_or(Ok(()), Err);
+        }
+        let (say, hear) = channel();
+        let schedule = self.schedule();
+        let live = self.states.iter().filter(|state| state.to_run).count();
+        let workers = self.options.jobs.max(1).min(live.max(1));
+        let bench = self.bench;
+        thread::scope(|scope| {
+            let mut tasks = Vec::with_capacity(workers);
+            for worker in 0..workers {
+                let (task, given) = channel::<Task>();
+                let say = say.clone();
+                let work = move || {
+                    for task in given {
+                        let done = bench.work(worker, task, &say);
+                        // The coordinator listens until all that was started is done.
+                        let _ = say.send(Told::Done(Box::new(done)));
+                    }
+                };
+                if thread::Builder::new().name(format!("worker {worker}")).spawn_scoped(scope, work).is_ok() {
+                    tasks.push(task);
+                }
+            }
+            drop(say);
+            let idle = (0..tasks.len()).rev().collect();
+            let mut floor =
+                Floor { schedule, tasks, idle, computing: HashMap::new(), parked: BTreeMap::new() };
+            if floor.tasks.is_empty() {
+                let source = std::io::Error::other("no thread could be started");
+                self.broken = Some(EngineError::Io { action: "start", path: "worker".into(), source });
+            }
+            self.conduct(&mut floor, &hear);
+            self.unsettled(&floor.schedule);
+        });
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn schedule(&self) -> Schedule {
+        let graph = &self.plan.graph;
+        let mut planned = vec![false; graph.steps.len()];
+        self.plan.steps.iter().for_each(|step| planned[step.0 as usize] = true);
+        let edges = Edges::new(graph.steps.len(), &mut |step, above| {
+            if planned[step as usize] {
+                graph.each_input(StepId(step), &mut |output| above.push(output.step.0));
+            }
+        });
+        let held = self.held();
+        let phases = (0..graph.steps.len())
+            .map(|index| match &self.states[index] {
+                _ if !planned[index] => Phase::Outside,
+                state if state.to_run => Phase::Waiting,
+                state if state.settled && held[index] => Phase::Waiting,
+                state if state.settled => Phase::Settled,
+                _ => Phase::Outside,
+            })
+            .collect();
+        let durations: Vec<u64> = self
+            .states
+            .iter()
+            .map(|state| {
+                state.found.as_ref().filter(|_| state.to_run).map_or(0, |found| found.record.cost_ms)
+            })
+            .collect();
+        let classes: Vec<Need> = graph
+            .pipeline
+            .invocations
+            .iter()
+            .map(|invocation| &invocation.solid.policy)
+            .map(|policy| Need {
+                cpus: policy.cpus,
+                memory: policy.memory.unwrap_or(0),
+                limits: policy.limits.clone(),
+            })
+            .collect();
+        let capacity = Capacity {
+            cpus: u32::try_from(self.options.jobs).unwrap_or(u32::MAX).max(1),
+            memory: self.options.memory,
+            limits: self.options.limits.clone(),
+        };
+        let needs = graph.steps.iter().map(|step| step.invocation).collect();
+        Schedule::new(edges, phases, &durations, needs, &classes, &capacity)
+    }
+
+    /// The loop.
+    pub(super) fn conduct(&mut self, floor: &mut Floor, hear: &Receiver<Told>) {
+        for index in 0..self.states.len() {
+            let state = &self.states[index];
+            if state.to_run {
+                self.notes[index].rerun = match state.why {
+                    Some(why @ (Why::Forced | Why::Volatile | Why::Bytes)) => Some(why),
+                    // Whether a result is too old is judged when it is found.
+                    Some(Why::Expired | Why::New | Why::Inputs) | None => None,
+                };
+                self.notes[index].reusable = true;
+            }
+        }
+        self.forbidden(floor);
+        loop {
+            self.advance(floor);
+            self.dispatch(floor);
+            if floor.schedule.running() == 0 {
+                return;
+            }
+            let Ok(told) = hear.recv() else { return };
+            self.hear(floor, told);
+            // What came together is decided together: one lookup for many.
+            while let Ok(told) = hear.try_recv() {
+                self.hear(floor, told);
+            }
+        }
+    }
+
+    /// With `--only`: steps that need something that may not run fail before anything runs.
+    pub(super) fn forbidden(&mut self, floor: &mut Floor) {
+        if self.named.is_none() {
+            return;
+        }
+        for step in self.plan.graph.ids() {
+            if floor.schedule.phase(step.0) == Phase::Outside || !self.states[step.0 as usize].to_run {
+                continue;
+            }
+            let mut missing = None;
+            self.plan.graph.each_input(step, &mut |output| {
+                let may = self.named.as_ref().is_none_or(|named| named.contains(&output.step));
+                if !may && !self.states[output.step.0 as usize].settled {
+                    missing.get_or_insert(output);
+                }
+            });
+            if let Some(output) = missing {
+                let report = self.not_allowed(output);
+                self.fail(floor, step, report);
+            }
+        }
+    }
+
+    pub(super) fn not_allowed(&self, output: OutputId) -> FailureReport {
+        let name = self.plan.graph.output_name(output);
+        report(Failure {
+            cause: Cause::Input,
+            message: format!("its input `{name}` is not stored, and nothing upstream may run"),
+            hint: Some("run it without `--only`".to_owned()),
+        })
+    }
+}

@@ -1,0 +1,244 @@
+//! What becomes of a step that a worker is done with: it has its result, it failed, or what it was given turned out
+//! to be gone, and its producer is taken back in.
+
+use cas_store::Found;
+
+use super::REBUILDS;
+use super::coordinator::{Coordinator, Floor};
+
+use crate::attempt::{Done, End, Told};
+use crate::event::{Event, FailureReport, Outcome};
+use crate::execute::{Cause, Failure};
+use crate::graph::{OutputId, StepId};
+use crate::resolve::{self, StepState, Why};
+use crate::schedule::Phase;
+use crate::solid::Declared;
+
+impl Coordinator<'_> {
+    pub(super) fn hear(&mut self, floor: &mut Floor, told: Told) {
+        let name = |step: StepId| self.plan.graph.step_name(step);
+        match told {
+            Told::Started { step, attempt, why, at_ms } => {
+                (self.tell)(&Event::StepStarted { step: name(step), attempt, why, at_ms });
+            }
+            Told::Retried { step, attempt, failure } => {
+                (self.tell)(&Event::StepRetried { step: name(step), attempt, failure });
+            }
+            Told::Printed { step, text } => (self.tell)(&Event::StepPrinted { step: name(step), text }),
+            Told::Done(done) => self.done(floor, *done),
+        }
+    }
+
+    pub(super) fn done(&mut self, floor: &mut Floor, done: Done) {
+        let Done { worker, step, end, why, started_ms, attempts, logs } = done;
+        floor.idle.push(worker);
+        self.logs.extend(logs);
+        let index = step.0 as usize;
+        if let Some(trace) = self.states[index].trace
+            && floor.computing.get(&trace) == Some(&step)
+        {
+            floor.computing.remove(&trace);
+        }
+        // A trace that was recomputed while the step ran is not the one it stands under there.
+        floor.computing.retain(|_, computing| *computing != step);
+        if started_ms > 0 {
+            let record = self.record(step);
+            record.why = why;
+            if record.started_ms == 0 {
+                record.started_ms = started_ms;
+            }
+            record.elapsed_ms += attempts.iter().map(|attempt| attempt.elapsed_ms).sum::<u64>();
+            record.attempts.extend(attempts);
+        }
+        let mut shared = None;
+        match end {
+            End::Made { found, outcome, differs } => self.made(floor, step, found, outcome, differs),
+            End::Lost { output, what } => {
+                floor.schedule.reopen(step.0);
+                self.notes[index].private = true;
+                self.lost(floor, step, output, what);
+            }
+            End::Failed(report) => {
+                shared = Some(report.clone());
+                self.fail(floor, step, report);
+            }
+            End::Cancelled => floor.schedule.park(step.0),
+            End::Broken(error) => {
+                self.broken.get_or_insert(error);
+                floor.schedule.park(step.0);
+            }
+        }
+        for parked in floor.parked.remove(&step).unwrap_or_default() {
+            if floor.schedule.phase(parked.0) != Phase::Open {
+                continue;
+            }
+            match &shared {
+                Some(report) => {
+                    self.fail(floor, parked, FailureReport { attempts: 0, ..report.clone() });
+                }
+                None => floor.schedule.reopen(parked.0),
+            }
+        }
+    }
+
+    /// A step got its result.
+    pub(super) fn made(
+        &mut self,
+        floor: &mut Floor,
+        step: StepId,
+        found: Found,
+        outcome: Outcome,
+        differs: bool,
+    ) {
+        let index = step.0 as usize;
+        // Of a step whose result is good for one run, or for a while, other content is what was asked for.
+        let dated =
+            matches!(self.plan.graph.solid(step).version, Some(Declared::Volatile | Declared::Every(_)));
+        if differs && !dated {
+            let name = self.plan.graph.step_name(step);
+            let text = format!("`{name}` gave other content than before for the same inputs");
+            (self.tell)(&Event::Warning { text });
+        }
+        let trace = found.trace;
+        let outcome = match outcome {
+            // What another step of this very run made is no work of somebody else's.
+            Outcome::Joined if self.ran.contains_key(&trace) => Outcome::Reused,
+            outcome => outcome,
+        };
+        if let (Outcome::Ran, Some(version)) = (outcome, self.states[index].version) {
+            self.ran.insert(trace, version);
+        }
+        let note = &mut self.notes[index];
+        note.made = Some((trace, outcome));
+        note.rerun = None;
+        note.why = None;
+        let stale = std::mem::take(&mut note.stale);
+        let state = &mut self.states[index];
+        state.found = Some(found);
+        state.settled = true;
+        state.by_version = true;
+        state.why = None;
+        if floor.schedule.hopeless(step.0) {
+            self.skip(floor, step);
+        } else if stale || !floor.schedule.inputs_settled(step.0) {
+            floor.schedule.reopen(step.0);
+        } else {
+            self.states[index].to_run = false;
+            self.finish(step, outcome, None, None);
+            floor.schedule.settle(step.0);
+        }
+    }
+
+    /// Bytes that a step consumes were found wrong or gone.
+    pub(super) fn lost(&mut self, floor: &mut Floor, step: StepId, output: OutputId, what: String) {
+        let above = output.step.0 as usize;
+        (self.tell)(&Event::Damaged { output: self.plan.graph.output_name(output), what: what.clone() });
+        if floor.schedule.phase(output.step.0) != Phase::Settled {
+            return; // It is run again already.
+        }
+        self.gone(output);
+        self.notes[above].rebuilds += 1;
+        let forbidden = self.named.as_ref().is_some_and(|named| !named.contains(&output.step));
+        if forbidden {
+            let report = self.not_allowed(output);
+            self.fail(floor, step, report);
+        } else if self.notes[above].rebuilds > REBUILDS {
+            let name = self.plan.graph.output_name(output);
+            self.fail(
+                floor,
+                step,
+                report(Failure {
+                    cause: Cause::Input,
+                    message: format!(
+                        "its input `{name}` was made {REBUILDS} times more, and each time {what}"
+                    ),
+                    hint: Some("check the disk, and run `cas verify`".to_owned()),
+                }),
+            );
+        } else {
+            self.rebuild(floor, output.step, false);
+        }
+    }
+
+    pub(super) fn gone(&mut self, output: OutputId) {
+        let found = self.states[output.step.0 as usize].found.as_mut();
+        if let Some(present) = found.and_then(|found| found.present.get_mut(usize::from(output.output))) {
+            *present = false;
+        }
+    }
+
+    /// Bytes were found gone when they were to be put into the project.
+    pub(super) fn lose(&mut self, output: OutputId, what: String) {
+        (self.tell)(&Event::Damaged { output: self.plan.graph.output_name(output), what });
+        self.gone(output);
+        let index = output.step.0 as usize;
+        self.states[index].to_run = true;
+        self.states[index].why = Some(Why::Bytes);
+        self.notes[index].made = None;
+    }
+
+    /// A step failed, and what is below it is skipped.
+    pub(super) fn fail(&mut self, floor: &mut Floor, step: StepId, report: FailureReport) {
+        let index = step.0 as usize;
+        let rebuilt =
+            self.notes[index].rerun == Some(Why::Bytes) || self.notes[index].why == Some(Why::Bytes);
+        // A result that could not be rebuilt is still on record.
+        self.states[index].settled &= rebuilt;
+        self.states[index].to_run = false;
+        let why = Some(format!("`{}` failed", self.plan.graph.step_name(step)));
+        self.finish(step, Outcome::Failed, None, Some(report));
+        let ended = floor.schedule.end(step.0);
+        for below in ended.into_iter().map(StepId) {
+            self.ended_below(floor, below, why.clone());
+        }
+        self.failed |= !self.options.keep_going;
+    }
+
+    /// A step that ended because something above it failed. Where its own result is on record, for the very
+    /// content that is on record above it, it is as good as it was.
+    pub(super) fn ended_below(&mut self, floor: &Floor, step: StepId, why: Option<String>) {
+        let index = step.0 as usize;
+        let mut on_record = !self.states[index].to_run && self.states[index].settled;
+        self.plan.graph.each_input(step, &mut |output| {
+            let ended = matches!(floor.schedule.phase(output.step.0), Phase::Settled | Phase::Ended);
+            on_record &= ended && self.states[output.step.0 as usize].settled;
+        });
+        let known = self.states[index].found.as_ref().map(|found| found.trace);
+        if on_record && known.is_some() && known == resolve::trace_of(self.plan, &self.states, step) {
+            if any_bytes(&self.states[index]) {
+                self.finish(step, Outcome::Reused, None, None);
+            }
+            return;
+        }
+        self.states[index].settled = false;
+        self.states[index].to_run = false;
+        self.finish(step, Outcome::Skipped, why, None);
+    }
+
+    /// A step that ran while something above it was taken back, which then failed.
+    pub(super) fn skip(&mut self, floor: &mut Floor, step: StepId) {
+        self.states[step.0 as usize].settled = false;
+        let why = Some("something above it failed".to_owned());
+        self.finish(step, Outcome::Skipped, why.clone(), None);
+        for below in floor.schedule.end(step.0).into_iter().map(StepId) {
+            self.ended_below(floor, below, why.clone());
+        }
+    }
+}
+
+/// Whether anything of a result is there to be reused.
+pub(super) fn any_bytes(state: &StepState) -> bool {
+    state
+        .found
+        .as_ref()
+        .is_some_and(|found| found.present.is_empty() || found.present.iter().any(|present| *present))
+}
+
+pub(super) fn absent_above() -> String {
+    "something that it consumes was not produced".to_owned()
+}
+
+/// A failure without an attempt.
+pub(super) fn report(failure: Failure) -> FailureReport {
+    FailureReport { failure, log_tail: String::new(), folder: None, attempts: 0 }
+}

@@ -1,0 +1,286 @@
+//! What is decided about a step that opens: whether a result on record settles it, or it has to run, and with what.
+//!
+//! Invariant: a step is wanted by the schedule only when the bytes of everything that it consumes are there.
+
+use std::collections::BTreeMap;
+
+use cas_store::{Found, Trace, Version};
+
+use super::coordinator::{Coordinator, Floor};
+use super::ended::{absent_above, report};
+use super::now_ms;
+
+use crate::attempt::{Stored, Task};
+use crate::error::EngineError;
+use crate::event::Outcome;
+use crate::execute::{Cause, Failure};
+use crate::graph::{OutputId, StepId};
+use crate::memo;
+use crate::resolve::{self, Why};
+use crate::schedule::Phase;
+
+impl Coordinator<'_> {
+    /// Looks at every step that opened, until none is left.
+    pub(super) fn advance(&mut self, floor: &mut Floor) {
+        loop {
+            let mut ask = Vec::new();
+            while let Some(step) = floor.schedule.opened() {
+                self.consider(floor, StepId(step), &mut ask);
+            }
+            if ask.is_empty() {
+                return;
+            }
+            match self.answers(&ask) {
+                Ok(answers) => {
+                    for ((step, _), (found, by_version)) in ask.into_iter().zip(answers) {
+                        // An earlier answer may have taken back what this one stands on.
+                        if floor.schedule.phase(step.0) == Phase::Open {
+                            self.answered(floor, step, found, by_version);
+                        }
+                    }
+                }
+                Err(error) => {
+                    self.broken.get_or_insert(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Asks the store for what stands under these traces, rows first where they are not known yet.
+    pub(super) fn answers(&self, ask: &[(StepId, Trace)]) -> Result<Vec<(Option<Found>, bool)>, EngineError> {
+        let mut answers: Vec<(Option<Found>, bool)> = vec![(None, false); ask.len()];
+        let mut keys: Vec<Version> = Vec::new();
+        let mut keyed = Vec::new();
+        for (index, (step, trace)) in ask.iter().enumerate() {
+            let state = &self.states[step.0 as usize];
+            answers[index].1 = state.row == Some(*trace);
+            if self.plan.versions[step.0 as usize].is_none()
+                && let Some(version) = &state.version
+            {
+                keys.push(resolve::row_key(self.plan.graph.solid(*step), version));
+                keyed.push(index);
+            }
+        }
+        for (index, row) in keyed.into_iter().zip(self.memo.rows(&keys)?) {
+            if let Some(row) = row.filter(|row| row.trace == ask[index].1) {
+                answers[index] = (Some(row), true);
+            }
+        }
+        let open: Vec<usize> = (0..ask.len()).filter(|index| answers[*index].0.is_none()).collect();
+        let traces: Vec<Trace> = open.iter().map(|index| ask[*index].1).collect();
+        for (index, found) in open.into_iter().zip(self.memo.results(&traces)?) {
+            answers[index].0 = found;
+        }
+        Ok(answers)
+    }
+
+    /// Decides about a step whose inputs are settled, or asks the store first.
+    pub(super) fn consider(&mut self, floor: &mut Floor, step: StepId, ask: &mut Vec<(StepId, Trace)>) {
+        let index = step.0 as usize;
+        if resolve::below_absent(&self.states, &self.plan.graph.steps[index]) {
+            let state = &mut self.states[index];
+            (state.skipped, state.settled, state.to_run, state.found) = (true, true, false, None);
+            self.finish(step, Outcome::Skipped, Some(absent_above()), None);
+            floor.schedule.settle(step.0);
+            return;
+        }
+        let version = resolve::version_of(self.plan, &self.states, step);
+        let trace = resolve::trace_of(self.plan, &self.states, step);
+        let (Some(version), Some(trace)) = (version, trace) else {
+            self.fail(
+                floor,
+                step,
+                report(Failure {
+                    cause: Cause::Input,
+                    message: "its version cannot be derived from what it consumes".to_owned(),
+                    hint: None,
+                }),
+            );
+            return;
+        };
+        let state = &mut self.states[index];
+        state.skipped = false;
+        state.version = Some(version);
+        state.trace = Some(trace);
+        let known = state.settled && state.found.as_ref().is_some_and(|found| found.trace == trace);
+        let made = self.notes[index].made.is_some_and(|(made, _)| made == trace);
+        match self.notes[index].rerun {
+            Some(why @ (Why::Forced | Why::Volatile)) => self.request(floor, step, why),
+            Some(why) if known => self.request(floor, step, why),
+            _ if known && (made || !self.states[index].to_run || self.states[index].why.is_none()) => {
+                self.accept(floor, step);
+            }
+            _ => {
+                self.notes[index].rerun = None;
+                ask.push((step, trace));
+            }
+        }
+    }
+
+    /// Takes the store's answer for a step that is open.
+    pub(super) fn answered(
+        &mut self,
+        floor: &mut Floor,
+        step: StepId,
+        found: Option<Found>,
+        by_version: bool,
+    ) {
+        let solid = self.plan.graph.solid(step);
+        let found = found.filter(|found| resolve::fits(solid, found));
+        let state = &mut self.states[step.0 as usize];
+        state.settled = found.is_some();
+        state.by_version = by_version && found.is_some();
+        state.found = found;
+        let good = state
+            .found
+            .as_ref()
+            .map(|found| resolve::fresh(solid, found, now_ms(), self.options.wanted.frozen));
+        match good {
+            None => self.request(floor, step, Why::New),
+            Some(false) => {
+                self.notes[step.0 as usize].reusable = false;
+                self.request(floor, step, Why::Expired);
+            }
+            Some(true) => self.accept(floor, step),
+        }
+    }
+
+    /// Settles an open step whose result is on record, unless bytes of it are wanted that are not there.
+    pub(super) fn accept(&mut self, floor: &mut Floor, step: StepId) {
+        let index = step.0 as usize;
+        let wanted = OutputId { step, output: 0 }..=OutputId { step, output: u16::MAX };
+        let state = &self.states[index];
+        let there = |output: &OutputId| state.absent(output.output) || state.has_bytes(output.output);
+        if !self.targets.outputs.range(wanted).all(there) {
+            self.request(floor, step, Why::Bytes);
+            return;
+        }
+        let trace = state.trace;
+        match self.notes[index].made {
+            Some((made, outcome)) if Some(made) == trace => self.finish(step, outcome, None, None),
+            _ if state.by_version => self.finish(step, Outcome::Reused, None, None),
+            _ => {
+                if !self.unchanged(step) {
+                    if self.broken.is_none() {
+                        // It went in this very moment.
+                        self.states[index].settled = false;
+                        self.request(floor, step, Why::New);
+                    }
+                    return;
+                }
+            }
+        }
+        self.states[index].to_run = false;
+        floor.schedule.settle(step.0);
+    }
+
+    /// Lets an open step run, as soon as the bytes of everything that it consumes are there.
+    pub(super) fn request(&mut self, floor: &mut Floor, step: StepId, why: Why) {
+        if self.stopping() {
+            floor.schedule.park(step.0);
+            return;
+        }
+        let index = step.0 as usize;
+        self.states[index].to_run = true;
+        self.notes[index].why = Some(why);
+        let mut missing = Vec::new();
+        self.plan.graph.each_input(step, &mut |output| {
+            let above = &self.states[output.step.0 as usize];
+            if !above.absent(output.output) && !above.has_bytes(output.output) {
+                missing.push(output);
+            }
+        });
+        for output in &missing {
+            if self.named.as_ref().is_some_and(|named| !named.contains(&output.step)) {
+                let report = self.not_allowed(*output);
+                self.fail(floor, step, report);
+                return;
+            }
+        }
+        if missing.is_empty() {
+            floor.schedule.want(step.0);
+        }
+        // Taking them back lets this step wait for them.
+        for output in missing {
+            self.rebuild(floor, output.step, true);
+        }
+    }
+
+    /// A settled step has to run again, because bytes of it are gone.
+    pub(super) fn rebuild(&mut self, floor: &mut Floor, step: StepId, reusable: bool) {
+        let note = &mut self.notes[step.0 as usize];
+        note.rerun = Some(Why::Bytes);
+        note.reusable = reusable;
+        note.made = None;
+        self.states[step.0 as usize].to_run = true;
+        self.states[step.0 as usize].why = Some(Why::Bytes);
+        if floor.schedule.phase(step.0) == Phase::Settled {
+            for taken in floor.schedule.take_back(step.0) {
+                for &below in floor.schedule.edges().below(taken) {
+                    self.notes[below as usize].stale = true;
+                }
+            }
+        }
+    }
+
+    /// Gives ready steps to idle workers.
+    pub(super) fn dispatch(&mut self, floor: &mut Floor) {
+        while !self.stopping() && !floor.idle.is_empty() {
+            let Some(step) = floor.schedule.start().map(StepId) else { return };
+            let index = step.0 as usize;
+            let (Some(trace), Some(version)) = (self.states[index].trace, self.states[index].version) else {
+                // It was wanted only after both were known.
+                floor.schedule.reopen(step.0);
+                continue;
+            };
+            let why = self.notes[index].why.unwrap_or(Why::New);
+            if why != Why::Volatile {
+                if let Some(&other) = floor.computing.get(&trace) {
+                    floor.schedule.park(step.0);
+                    floor.parked.entry(other).or_default().push(step);
+                    continue;
+                }
+                floor.computing.insert(trace, step);
+            }
+            let Some(worker) = floor.idle.pop() else { return };
+            self.notes[index].stale = false;
+            let task = self.task(step, trace, version, why);
+            if floor.tasks[worker].send(task).is_err() {
+                let source = std::io::Error::other("a worker is gone");
+                self.broken.get_or_insert(EngineError::Io { action: "use", path: "worker".into(), source });
+                floor.schedule.park(step.0);
+            }
+        }
+    }
+
+    pub(super) fn task(&self, step: StepId, trace: Trace, version: Version, why: Why) -> Task {
+        let mut consumes = Vec::new();
+        let mut above = BTreeMap::new();
+        self.plan.graph.each_input(step, &mut |output| {
+            let state = &self.states[output.step.0 as usize];
+            above.extend(state.version.map(|version| (output.step, version)));
+            consumes.push(Stored {
+                output,
+                artifact: state.artifact(output.output).cloned(),
+                trace: state.found.as_ref().map(|found| found.trace),
+            });
+        });
+        let note = &self.notes[step.0 as usize];
+        Task {
+            step,
+            name: self.plan.graph.step_name(step),
+            trace,
+            version,
+            consumes,
+            above: above.into_iter().collect(),
+            parents: memo::parents(self.plan, &self.states, step),
+            names: self.names(step),
+            why,
+            failed: self.failures.of(&self.plan.graph.step_name(step), Some(version)),
+            private: note.private,
+            reusable: note.reusable && matches!(why, Why::New | Why::Bytes),
+            misfit: false,
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Why a step runs, told rightly each time it does.
+
+use crate::kit::Folder;
+
+#[test]
+fn a_step_that_failed_is_not_told_as_one_that_never_ran() {
+    let yaml = "pipeline: p\nsolids:\n  a: {command: test -e $OK && echo done, env: [OK], stdout: result}\n  b: {inputs: \
+                {x: a}, command: cat inputs/x, stdout: result}\n";
+    let mut folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    folder.variable("OK", "/nowhere");
+    let _ = folder.cas("run").code(1);
+    let failed = "a  it failed in run 1 (`cas logs a`)\nb  `a`: it failed in run 1 (`cas logs a`)\n";
+    assert!(folder.cas("status").ok().stdout.ends_with(failed), "{}", folder.cas("status").transcript());
+    assert!(
+        folder.cas("explain a").ok().stdout.starts_with("a would run: it failed in run 1 (`cas logs a`)")
+    );
+    folder.variable("OK", "/");
+    let ran = folder.cas("run -j 1").ok();
+    assert!(ran.stderr.contains("it failed in run 1 (`cas logs a`)"), "{}", ran.stderr);
+    assert!(!folder.cas("status").ok().stdout.contains("failed"));
+}
+
+#[test]
+fn what_may_turn_out_unchanged_ran_before() {
+    let yaml = "pipeline: p\nsolids:\n  a: {config: {n: {type: int, default: 1}}, command: echo same, stdout: result}\n  \
+                b: {inputs: {x: a}, command: cat inputs/x, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    assert!(!folder.cas("status").ok().stdout.contains("unchanged"));
+    assert!(!folder.cas("explain b").ok().stdout.contains("unchanged"));
+    let _ = folder.cas("run").ok();
+    let status = folder.cas("status --set a.n=2").ok();
+    assert!(status.stdout.contains("b  `a`: config.n: 1 → 2 (may turn out unchanged)"), "{}", status.stdout);
+    assert_eq!(folder.cas("run --set a.n=2").ok().counts(), "0 reused, 1 unchanged, 1 ran");
+}
+
+#[test]
+fn what_was_made_from_other_content_says_so_and_blames_no_config() {
+    // `a` gives other content each time it runs, and its config is what it was.
+    let yaml = "pipeline: p\nsolids:\n  a: {config: {n: {type: int, default: 1}}, command: date +%s%N, stdout: result}\n  \
+                b: {inputs: {x: a}, command: cat inputs/x, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("run --set a.n=4").ok();
+    let _ = folder.cas("run").ok();
+    let again = folder.cas("run -j 1 --force a+").ok();
+    assert_eq!(again.steps(), ["a", "b"]);
+    let again = folder.cas("run --force a").ok();
+    assert!(again.stderr.contains("ran       a"), "{}", again.stderr);
+    let below = folder.cas("run -j 1").ok();
+    assert_eq!(below.steps(), ["b"]);
+    assert!(below.stderr.contains("input x (`a.result`) has other content than before"), "{}", below.stderr);
+    assert!(!below.stderr.contains("config.n"), "{}", below.stderr);
+}
+
+#[test]
+fn every_step_that_runs_says_why() {
+    let yaml = "pipeline: p\nsolids:\n  a: {command: echo 1, stdout: result}\n  v: {version: volatile, command: echo 2, \
+                stdout: result}\n  b: {inputs: {x: a, y: v}, command: cat inputs/x inputs/y, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    for line in ["run", "run --force", "run -n", "run"] {
+        let ran = folder.cas(line).ok();
+        for line in ran.stderr.lines().filter(|line| line.starts_with("ran ")) {
+            assert!(line.matches("  ").count() >= 3, "no cause: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_twin_in_the_same_run_was_made_by_no_other_process() {
+    let yaml =
+        "pipeline: p\nsolids:\n  b: {command: echo 1, stdout: result}\n  b2: {solid: b}\n  b3: {solid: b}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let ran = folder.cas("run -j 2").ok();
+    assert_eq!(ran.counts(), "2 reused, 1 ran");
+    assert!(!ran.stderr.contains("joined") && !ran.stderr.contains("unchanged"), "{}", ran.stderr);
+}

@@ -1,0 +1,126 @@
+//! What `publish` puts into the project, takes away again, and refuses to touch.
+
+use crate::kit::Folder;
+
+const OPTIONAL: &str = "\
+pipeline: p
+solids:
+  opt:
+    config: {on: {type: bool, default: true}}
+    outputs: [{r: {at: r.txt, optional: true}}]
+    command: if [ {{ config.on }} = true ]; then echo made > {{ outputs.r }}; fi
+publish:
+  o/r.txt: opt.r
+";
+
+#[test]
+fn what_is_not_made_any_longer_is_taken_away_with_the_folder_it_leaves_empty() {
+    let folder = Folder::with(&[("pipeline.yaml", OPTIONAL)]);
+    let _ = folder.cas("run").ok();
+    assert_eq!(folder.read("o/r.txt"), "made\n");
+    let off = folder.cas("run --set opt.on=false").ok();
+    assert!(off.stderr.contains("removed   o/r.txt"), "{}", off.stderr);
+    assert!(!folder.has("o"));
+    // Nothing is left to be told of.
+    assert!(!folder.cas("run --set opt.on=false").ok().stderr.contains("o/r.txt"));
+    let _ = folder.cas("run").ok();
+    assert_eq!(folder.read("o/r.txt"), "made\n");
+}
+
+#[test]
+fn an_element_that_left_its_matrix_is_taken_away_unless_somebody_changed_it() {
+    let yaml = |values: &str| {
+        format!(
+            "pipeline: p\nsolids:\n  m:\n    matrix: {{v: [{values}]}}\n    command: echo {{{{ config.v }}}}\n    \
+             stdout: result\npublish:\n  o/: m[*].result\n"
+        )
+    };
+    let folder = Folder::with(&[("pipeline.yaml", &yaml("a/b, c, d"))]);
+    let _ = folder.cas("run").ok();
+    let there = folder.names("o");
+    assert_eq!(there.len(), 3, "{there:?}");
+    folder.write("o/keep", "mine");
+    let edited = there.iter().find(|name| name.starts_with("v=c")).cloned();
+    let edited = edited.or_else(|| there.iter().find(|name| name.starts_with('c')).cloned());
+    let edited = format!("o/{}", edited.expect("an element is named by its label"));
+    folder.write(&edited, "edited");
+    folder.write("pipeline.yaml", yaml("d"));
+    let gone = folder.cas("run").ok();
+    assert!(
+        gone.stderr
+            .contains(&format!("`{edited}` is no longer published, but was changed since cas wrote it"))
+    );
+    assert_eq!(folder.read(&edited), "edited");
+    assert_eq!(folder.read("o/keep"), "mine");
+    assert_eq!(folder.names("o").len(), 3, "{:?}", folder.names("o"));
+    assert!(gone.stderr.contains("removed   o/"), "{}", gone.stderr);
+}
+
+#[test]
+fn an_edited_file_is_told_as_changed_and_one_of_somebody_elses_as_not_written() {
+    let yaml =
+        "pipeline: p\nsolids:\n  a: {command: echo new, stdout: result}\npublish: {x.txt: a, y.txt: a}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml), ("y.txt", "theirs")]);
+    let first = folder.cas("run").ok();
+    assert!(first.stderr.contains("`y.txt` was not written by cas and was left alone"), "{}", first.stderr);
+    folder.write("x.txt", "edited");
+    let second = folder.cas("run").ok();
+    assert!(
+        second.stderr.contains("`x.txt` was changed since cas wrote it and was left alone"),
+        "{}",
+        second.stderr
+    );
+    assert_eq!(folder.read("x.txt"), "edited");
+    let _ = folder.cas("run --overwrite").ok();
+    assert_eq!((folder.read("x.txt").as_str(), folder.read("y.txt").as_str()), ("new\n", "new\n"));
+}
+
+#[test]
+fn targets_that_collide_are_refused_at_their_place() {
+    let check = |publish: &str, expected: &str| {
+        let yaml = format!(
+            "pipeline: p\nsolids:\n  o:\n    outputs: [result, z]\n    command: \"echo 1 > outputs/result; echo 2 > \
+             outputs/z\"\npublish:\n{publish}"
+        );
+        let folder = Folder::with(&[("pipeline.yaml", &yaml)]);
+        let refused = folder.cas("run -n").code(2);
+        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+        assert!(refused.stderr.contains("pipeline.yaml:8:"), "{}", refused.stderr);
+        let _ = folder.cas("run").code(2);
+    };
+    check("  x/: o.result\n  x/result: o.z\n", "`o.result` and `o.z` are both published as `x/result`");
+    check("  d: o.result\n  d/f: o.z\n", "`d/f` would be published inside of `d`, which is `o.result`");
+    check("  d: o.result\n  ./d: o.z\n", "are both published as");
+}
+
+#[test]
+fn targets_that_hold_what_the_pipeline_is_made_of_are_refused() {
+    let check = |target: &str, expected: &str| {
+        let yaml = format!(
+            "pipeline: p\nresources:\n  t: {{files: [tool.cfg]}}\nsolids:\n  a:\n    resources: [t]\n    code: [lib/**]\n    \
+             inputs: {{d: {{path: data.csv}}}}\n    command: cat inputs/d\n    stdout: result\npublish:\n  {target}: a\n"
+        );
+        let files =
+            [("pipeline.yaml", yaml.as_str()), ("tool.cfg", "1"), ("lib/a.sh", "2"), ("data.csv", "3")];
+        let folder = Folder::with(&files);
+        let refused = folder.cas("run -n").code(2);
+        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+        assert!(refused.stderr.contains("pipeline.yaml:12:"), "{}", refused.stderr);
+        let _ = folder.cas("run").code(2);
+        assert_eq!(folder.read("data.csv"), "3");
+    };
+    check("pipeline.yaml", "`pipeline.yaml` is the pipeline file");
+    check("data.csv", "`data.csv` is a file of the input `data.csv`");
+    check("lib", "`lib` holds `lib/a.sh`, code of `a`");
+    check("tool.cfg", "`tool.cfg` is a file of the resource `t`");
+    check(".cas/x", "`.cas/x` is in the way of the store");
+}
+
+#[test]
+fn a_file_where_a_folder_would_be_is_left_alone_and_the_run_ends_well() {
+    let yaml = "pipeline: p\nsolids:\n  a: {command: echo new, stdout: result}\npublish: {out/x.txt: a}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml), ("out", "a file")]);
+    let ran = folder.cas("run --overwrite").ok();
+    assert!(ran.stderr.contains("`out/x.txt` was not written: one of the folders"), "{}", ran.stderr);
+    assert_eq!((ran.counts(), folder.read("out").as_str()), ("0 reused, 1 ran", "a file"));
+}

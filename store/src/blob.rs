@@ -497,6 +497,9 @@ impl Files {
         let path = self.path_of(digest, record);
         let again = file.try_clone().at("open", &path)?;
         self.stream_file(digest, record, again, &mut |_| Ok(()))?;
+        if Stamp::of(&file.metadata().at("look at", &path)?) != stamp {
+            return Err(wrong_digest(digest)); // Somebody wrote to it while it was read.
+        }
         if stamp.mtime_ns != i128::from(MTIME_S) * 1_000_000_000 {
             // Restored from a backup, perhaps. It is right, so it may look right; if not, it does not matter.
             let _ = set_fixed_mtime(&file);

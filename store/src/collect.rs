@@ -201,7 +201,6 @@ pub(crate) struct Session {
     now_ms: u64,
     mode: Mode,
     phase: Phase,
-    pinned: BTreeSet<Trace>,
     free_bytes: u64,
     report: CollectReport,
     /// Ranks that were worked out already; emptied when it has many.
@@ -262,7 +261,6 @@ impl Core {
             now_ms,
             mode,
             phase: Phase::Bytes(vec![ORDER]),
-            pinned: BTreeSet::new(),
             free_bytes: self.free_bytes()?,
             report: CollectReport::default(),
             ranks: HashMap::new(),
@@ -270,15 +268,6 @@ impl Core {
         self.index.scan(Family::Blobs, &[], &mut |key, value| {
             let row: tables::BlobRow = self.index.decode(tables::kind::BLOB, "blob", key, value)?;
             session.report.size_before_bytes += row.stored_len;
-            Ok(true)
-        })?;
-        self.index.scan(Family::Pins, &[], &mut |key, value| {
-            let pin: crate::record::Pin = self.index.decode(tables::kind::PIN, "pin", key, value)?;
-            if pin.until_ms.is_none_or(|until| until > now_ms)
-                && let Some(trace) = self.index.row(&pin.version)?
-            {
-                session.pinned.insert(trace);
-            }
             Ok(true)
         })?;
         if !session.policy.is_empty() {
@@ -337,7 +326,7 @@ impl Core {
                 batch.put(Family::Scratch, &key, &[]);
             }
             if record.evicted.is_none() {
-                session.report.kept_pinned += u64::from(session.pinned.contains(&trace));
+                session.report.kept_pinned += u64::from(self.is_pinned(&trace, session.now_ms)?);
                 session.report.kept_in_use += u64::from(self.is_leased(&trace));
             }
             if batch.size() > 1 << 20 {
@@ -410,9 +399,10 @@ impl Core {
                     Subject::Run(id) => (Vec::new(), vec![id]),
                 };
                 let change = Change::Evicted { traces, runs, evicted };
+                let now_ms = session.now_ms;
                 match self.take_away(&change, &blobs, |core| match rank.subject {
-                    Subject::Result(trace) => !core.is_leased(&trace),
-                    Subject::Run(_) => true,
+                    Subject::Result(trace) => core.may_go(&trace, now_ms),
+                    Subject::Run(_) => Ok(true),
                 })? {
                     Some(bytes) => bytes,
                     None => return Ok(next),
@@ -456,7 +446,8 @@ impl Core {
             }
             Mode::Collect => {
                 let change = Change::Removed { traces: vec![trace], runs: Vec::new() };
-                match self.take_away(&change, &[], |core| !core.is_leased(&trace))? {
+                let now_ms = session.now_ms;
+                match self.take_away(&change, &[], |core| core.may_go(&trace, now_ms))? {
                     Some(bytes) => bytes,
                     None => return Ok(next),
                 }
@@ -495,7 +486,7 @@ impl Core {
             Mode::DryRun => 0,
             Mode::Collect => {
                 let change = Change::Removed { traces: Vec::new(), runs: vec![id] };
-                self.take_away(&change, &row.blobs, |_| true)?.unwrap_or(0)
+                self.take_away(&change, &row.blobs, |_| Ok(true))?.unwrap_or(0)
             }
         };
         session.report.runs += 1;
@@ -535,7 +526,7 @@ impl Core {
                     }
                     Mode::Collect => {
                         let change = Change::Unnamed { blobs: vec![*digest] };
-                        match self.take_away(&change, &[*digest], |core| !core.is_blob_leased(digest))? {
+                        match self.take_away(&change, &[*digest], |core| Ok(!core.is_blob_leased(digest)))? {
                             Some(bytes) => bytes,
                             None => continue,
                         }
@@ -596,16 +587,33 @@ impl Core {
         Ok(if whole { Phase::Done } else { Phase::Files(last) })
     }
 
+    /// Whether a pin that has not run out names a row of this result.
+    fn is_pinned(&self, trace: &Trace, now_ms: u64) -> Result<bool, StoreError> {
+        for row in self.index.referred_hashes(trace.as_bytes(), refs::ROW)? {
+            let pin = self.index.pin(&crate::digest::Version::from_bytes(row))?;
+            if pin.is_some_and(|pin| pin.until_ms.is_none_or(|until| until > now_ms)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether nobody wants a result now, asked while nobody else can come to want it: it may have been pinned
+    /// or promised to somebody since the order was made.
+    fn may_go(&self, trace: &Trace, now_ms: u64) -> Result<bool, StoreError> {
+        Ok(!self.is_leased(trace) && !self.is_pinned(trace, now_ms)?)
+    }
+
     /// Writes a change that takes something away, then removes the files that it let go of. `None` if
     /// `still` says that it must not be taken away any longer.
     fn take_away(
         &self,
         change: &Change,
         blobs: &[Digest],
-        still: impl Fn(&Self) -> bool,
+        still: impl Fn(&Self) -> Result<bool, StoreError>,
     ) -> Result<Option<u64>, StoreError> {
         let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        if !still(self) {
+        if !still(self)? {
             return Ok(None);
         }
         let mut journal = self.journal();
@@ -700,7 +708,7 @@ impl Core {
     ) -> Result<Option<Rank>, StoreError> {
         if record.evicted.is_some()
             || apply::named_by(record).is_empty()
-            || session.pinned.contains(trace)
+            || self.is_pinned(trace, session.now_ms)?
             || self.is_leased(trace)
         {
             return Ok(None);
@@ -760,7 +768,7 @@ impl Core {
         record: &ResultRecord,
     ) -> Result<bool, StoreError> {
         let Some(max) = session.policy.record_age() else { return Ok(false) };
-        if session.pinned.contains(trace)
+        if self.is_pinned(trace, session.now_ms)?
             || self.is_leased(trace)
             || session.age_of(self.last_use(trace, record)?) <= max
         {

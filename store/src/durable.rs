@@ -38,6 +38,8 @@ pub(crate) struct Durable {
 #[derive(Default)]
 struct State {
     since: Option<Instant>,
+    /// As `since`, of the epoch that is being put on disk at this moment.
+    syncing_since: Option<Instant>,
     blobs: Vec<BlobName>,
     written: Option<Position>,
     synced: Option<Position>,
@@ -83,7 +85,9 @@ impl Durable {
 
     /// Whether what is written up to here may be acknowledged without a sync.
     pub(crate) fn may_acknowledge(&self) -> bool {
-        self.state().since.is_none_or(|since| since.elapsed() < OLDEST_EPOCH)
+        let state = self.state();
+        // Of the two, the one that is being synced is the older.
+        state.syncing_since.or(state.since).is_none_or(|since| since.elapsed() < OLDEST_EPOCH)
     }
 
     /// Waits for something to do.
@@ -139,7 +143,7 @@ impl Durable {
         sync: &dyn Fn(&[BlobName]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let _one = self.one.lock().unwrap_or_else(PoisonError::into_inner);
-        let (blobs, target, since) = {
+        let (blobs, target) = {
             let mut state = self.state();
             if let Some(what) = &state.poison {
                 return Err(StoreError::ReadOnly { dir: root.to_owned(), what: what.clone() });
@@ -147,19 +151,28 @@ impl Durable {
             if wanted.is_some() && state.synced >= wanted {
                 return Ok(());
             }
-            (std::mem::take(&mut state.blobs), state.written, state.since.take())
+            state.syncing_since = state.since.take();
+            (std::mem::take(&mut state.blobs), state.written)
         };
         if let Err(error) = sync(&blobs) {
-            let mut state = self.state();
-            state.since = since;
-            state.poison = Some(format!("what was written could not be put on disk ({})", chain(&error)));
-            self.changed.notify_all();
+            self.poison(&error);
             return Err(error);
         }
         let mut state = self.state();
+        state.syncing_since = None;
         state.synced = state.synced.max(target);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Takes no more writes, because a sync failed: asked again, the kernel would call it done.
+    pub(crate) fn poison(&self, error: &StoreError) {
+        let mut state = self.state();
+        state.since = state.syncing_since.or(state.since);
+        state
+            .poison
+            .get_or_insert_with(|| format!("what was written could not be put on disk ({})", chain(error)));
+        self.changed.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -209,6 +222,22 @@ mod tests {
              (cannot sync `journal`: Input/output error (os error 5))"
         );
         assert!(matches!(durable.sync(root, None, &|_| Ok(())), Err(StoreError::ReadOnly { .. })));
+    }
+
+    #[test]
+    fn while_an_epoch_is_synced_its_age_still_counts() {
+        let durable = Durable::default();
+        durable.wrote(at(10), 10, Vec::new(), true);
+        let old = Instant::now().checked_sub(OLDEST_EPOCH).expect("the machine is up for some seconds");
+        durable.state().since = Some(old);
+        assert!(!durable.may_acknowledge());
+        let during = durable.sync(Path::new("/s"), None, &|_| {
+            durable.wrote(at(20), 10, Vec::new(), true);
+            assert!(!durable.may_acknowledge(), "the one that is being synced is too old");
+            Ok(())
+        });
+        during.expect("it syncs");
+        assert!(durable.may_acknowledge(), "what came meanwhile is young");
     }
 
     #[test]

@@ -305,11 +305,7 @@ impl Core {
         Ok(match request {
             Request::Lookup(versions) => Response::Found(self.lookup(connection, &versions)?),
             Request::Row(version) => Response::Row(self.row(connection, &version)?),
-            Request::Results(traces) => {
-                let found = self.standing(&traces)?;
-                self.lease(connection, found.iter().flatten());
-                Response::Found(found)
-            }
+            Request::Results(traces) => Response::Found(self.find_leased(connection, &traces)?),
             Request::Commit(message) => self.commit(connection, *message)?,
             Request::Relink(message) => Response::Flag(self.relink(connection, *message)?),
             Request::Touch { traces, at_ms } => self.touch(&traces, at_ms)?,
@@ -412,8 +408,7 @@ impl Core {
         let mut wanted: Vec<Trace> = traces.iter().flatten().copied().collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let mut found = self.standing(&wanted)?;
-        self.lease(connection, found.iter().flatten());
+        let mut found = self.find_leased(connection, &wanted)?;
         let place = |trace: &Trace| wanted.binary_search(trace).ok();
         let mut left = vec![0u32; wanted.len()];
         for at in traces.iter().flatten().filter_map(place) {
@@ -430,9 +425,16 @@ impl Core {
 
     fn row(&self, connection: u64, version: &Version) -> Result<Option<(u16, Found)>, StoreError> {
         let Some((trace, place)) = self.index.row_place(version)? else { return Ok(None) };
-        let found = self.standing(&[trace])?.pop().flatten();
-        self.lease(connection, found.iter());
+        let found = self.find_leased(connection, &[trace])?.pop().flatten();
         Ok(found.map(|found| (place, found)))
+    }
+
+    /// As [`Core::standing`], and what is found present stays so for this connection: between the two nobody removes it.
+    fn find_leased(&self, connection: u64, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
+        let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let found = self.standing(traces)?;
+        self.lease(connection, found.iter().flatten());
+        Ok(found)
     }
 
     /// The present results of traces, without those that count as absent.
@@ -901,14 +903,13 @@ impl Core {
         loop {
             match self.claims.attempt(connection, &owner, trace, until) {
                 Attempt::Granted(claim) => {
-                    let present = match self.standing(&[trace]) {
+                    let present = match self.find_leased(connection, &[trace]) {
                         Ok(mut found) => found.pop().flatten(),
                         Err(error) => {
                             self.claims.release(&trace, claim, None);
                             return Err(error);
                         }
                     };
-                    self.lease(connection, present.iter());
                     match present {
                         // What was waited for is there.
                         Some(found) if waited && found.whole() => {
@@ -934,7 +935,7 @@ impl Core {
     ) -> Result<Dropped, StoreError> {
         self.durable.check(self.layout.root())?;
         if journal.is_full() {
-            journal.rotate(0)?;
+            self.rotate(journal, 0)?;
         }
         let before = journal.end();
         let end = journal.append(&[change])?.pop().unwrap_or(before);
@@ -953,6 +954,15 @@ impl Core {
         let matters = !matches!(change, Change::Touched { .. });
         self.durable.wrote(end, end.offset - before.offset, blobs, matters);
         Ok(dropped)
+    }
+
+    /// Goes on in a new segment of the journal. That the old one could not be synced is final, as for any sync.
+    fn rotate(&self, journal: &mut Journal, gap: u64) -> Result<(), StoreError> {
+        journal.rotate(gap).inspect_err(|error| {
+            if matches!(error, StoreError::Io { action: "sync", .. }) {
+                self.durable.poison(error);
+            }
+        })
     }
 
     /// As [`Core::write`], for a change on its own, which is acknowledged.
@@ -1003,7 +1013,7 @@ impl Core {
         }
         let (number, view) = {
             let mut journal = self.journal();
-            journal.rotate(1)?;
+            self.rotate(&mut journal, 1)?;
             let mut batch = self.index.batch();
             batch.put(Family::Meta, tables::meta::POSITION, &journal.end().to_bytes());
             self.index.write(batch)?;

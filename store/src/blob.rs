@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::crash;
 use crate::digest::Digest;
+use crate::disk;
 use crate::error::{At, StoreError};
 use crate::layout::{BlobName, INLINE_BUDGET_BYTES, Layout, MTIME_S};
 use crate::mark::{Marks, Stamp};
@@ -132,12 +133,12 @@ impl Files {
         let from = self.layout.staged(name);
         let to = self.path_of(&staged.digest, &staged.record);
         crash::point("install.before-rename");
-        let mut renamed = fs::rename(&from, &to);
+        let mut renamed = disk::rename(&from, &to);
         if matches!(&renamed, Err(error) if error.kind() == io::ErrorKind::NotFound) {
             // Fan-out folders are made when they are needed: 256 of them would take a megabyte.
             let folder = self.layout.fan_out(&staged.digest);
             match DirBuilder::new().recursive(true).create(&folder) {
-                Ok(()) => renamed = fs::rename(&from, &to),
+                Ok(()) => renamed = disk::rename(&from, &to),
                 Err(error) => return Err(error).at("make", &folder),
             }
         }
@@ -206,7 +207,7 @@ impl Files {
             Err(error) => return Err(error).at("look at", &path),
         };
         crash::point("remove.before-unlink");
-        match fs::remove_file(&path) {
+        match disk::remove(&path) {
             Ok(()) => Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
             Err(error) => Err(error).at("remove", &path),
@@ -232,7 +233,7 @@ impl Files {
         let place = format!("{name}-{}", self.new_name());
         let to = folder.join(&place);
         crash::point("quarantine.before-rename");
-        match fs::rename(&from, &to) {
+        match disk::rename(&from, &to) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).at("move to quarantine", &from),
@@ -252,13 +253,12 @@ impl Files {
         crash::point("sync.before-files");
         let blobs = self.layout.blobs();
         if names.len() > SYNCED_SINGLY {
-            let folder = File::open(&blobs).at("open", &blobs)?;
-            return rustix::fs::syncfs(&folder).at("sync the file system of", &blobs);
+            return disk::sync_file_system(&blobs).at("sync the file system of", &blobs);
         }
         for name in names {
             let path = self.layout.blob(name);
             match File::open(&path) {
-                Ok(file) => file.sync_all().at("sync", &path)?,
+                Ok(file) => disk::sync(&file, &path).at("sync", &path)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).at("open", &path),
             }
@@ -270,10 +270,11 @@ impl Files {
         // The folder of the fan-out folders last, and always: any of them may be new.
         folders.push(blobs);
         for folder in &folders {
-            match File::open(folder) {
-                Ok(file) => file.sync_all().at("sync", folder)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).at("open", folder),
+            match disk::sync_folder(folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).at("sync", folder);
+                }
+                Ok(()) | Err(_) => {}
             }
         }
         Ok(())

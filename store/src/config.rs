@@ -111,6 +111,12 @@ impl Config {
         fs::rename(&temporary, path).at("rename", &temporary)
     }
 
+    /// Whether this text is understood.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn understood(text: &str) -> bool {
+        Self::parse(text).is_ok()
+    }
+
     fn parse(text: &str) -> Result<Self, Wrong> {
         let document = Document::parse(text).map_err(|error| Wrong {
             line: line_at(text, error.span().map_or(0, |span| span.start)),

@@ -217,6 +217,12 @@ fn parse_format(text: &[u8]) -> Option<Format> {
     (is_id(id) && lines.next().is_none()).then(|| Format { number, id: id.to_owned() })
 }
 
+/// Whether bytes are a format file.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn understood(text: &[u8]) -> bool {
+    parse_format(text).is_some()
+}
+
 /// Whether this can be what a store is called.
 fn is_id(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

@@ -23,8 +23,9 @@ use crate::config::{Config, Durability};
 use crate::crash;
 use crate::damage;
 use crate::digest::{Digest, Trace, Version};
+use crate::disk;
 use crate::durable::{self, Durable, Next};
-use crate::error::StoreError;
+use crate::error::{At, StoreError};
 use crate::frozen;
 use crate::index::{Expect, Family, Index};
 use crate::journal::{self, Journal};
@@ -36,12 +37,13 @@ use crate::reserve;
 use crate::stage::StagedBlob;
 use crate::store::{Put, Run};
 use crate::tables::{self, refs};
+use crate::tidy::Tidy;
 use crate::wire::{CommitMessage, Failure, Opaque, RelinkMessage, Request, Response};
 
 /// The open host; closing it is dropping it.
 pub(crate) struct Host {
     core: Arc<Core>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     /// Last: the lock goes after everything that it guards. A store that is only read has none.
     lock: Option<HostLock>,
 }
@@ -63,6 +65,7 @@ pub(crate) struct Core {
     claims: Claims,
     pub(crate) marks: Marks,
     pub(crate) session: Mutex<Option<Session>>,
+    pub(crate) tidy: Tidy,
     /// What was found lost when the store was opened, in words.
     pub(crate) warnings: Vec<String>,
 }
@@ -109,21 +112,16 @@ impl Host {
             opened => opened?,
         };
         let core = Arc::new(core);
-        let in_thread = Arc::clone(&core);
-        let thread = std::thread::Builder::new()
-            .name("cas-store-sync".to_owned())
-            .spawn(move || in_thread.keep_durable())
-            .map_err(|source| StoreError::Io {
-                action: "begin a thread for",
-                path: core.layout.root().to_owned(),
-                source,
-            })?;
-        Ok(Self { core, thread: Some(thread), lock: Some(lock) })
+        let mut threads = vec![begin_thread(&core, "cas-store-sync", Core::keep_durable)?];
+        if core.config.policy.max_size_bytes.is_some() {
+            threads.push(begin_thread(&core, "cas-store-tidy", Core::keep_tidy)?);
+        }
+        Ok(Self { core, threads, lock: Some(lock) })
     }
 
     /// Opens a store that cannot be written, for the reason `why`, to be read.
     pub(crate) fn open_frozen(layout: &Layout, store_id: &str, why: &str) -> Result<Self, StoreError> {
-        Ok(Self { core: Arc::new(frozen::open(layout, store_id, why)?), thread: None, lock: None })
+        Ok(Self { core: Arc::new(frozen::open(layout, store_id, why)?), threads: Vec::new(), lock: None })
     }
 
     fn open_core(
@@ -167,6 +165,8 @@ impl Host {
             batch.put(Family::Meta, tables::meta::POSITION, &opened.journal.end().to_bytes());
             index.write(batch)?;
             index.flush()?;
+            // The folders of the index and of the journal are new.
+            disk::sync_folder(layout.root()).at("sync", layout.root())?;
             damage::set_journal_end(&layout.journal_end(), opened.journal.end());
         }
         let mut warnings = opened.lost;
@@ -192,7 +192,8 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.core.durable.close();
-        if let Some(thread) = self.thread.take() {
+        self.core.tidy.close();
+        for thread in self.threads.drain(..) {
             // A panic of that thread was printed when it happened; there is nobody left to tell.
             let _ = thread.join();
         }
@@ -210,6 +211,14 @@ impl Drop for Host {
         damage::set_journal_end(&self.core.layout.journal_end(), self.core.journal().end());
         self.core.files.save_marks();
     }
+}
+
+/// Begins one of the host's threads.
+fn begin_thread(core: &Arc<Core>, name: &str, work: fn(&Core)) -> Result<JoinHandle<()>, StoreError> {
+    let in_thread = Arc::clone(core);
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&in_thread)).map_err(|source| {
+        StoreError::Io { action: "begin a thread for", path: core.layout.root().to_owned(), source }
+    })
 }
 
 /// Opens the index. A process that is ending gives our lock up before RocksDB's, as the kernel closes its
@@ -278,6 +287,7 @@ impl Core {
             claims: Claims::default(),
             marks,
             session: Mutex::new(None),
+            tidy: Tidy::default(),
             warnings,
         })
     }
@@ -950,6 +960,7 @@ impl Core {
         };
         crash::point("write.applied");
         self.marks.follow(&self.index, change)?;
+        self.tidy.note(change);
         // That something was used again is no reason to wake a disk.
         let matters = !matches!(change, Change::Touched { .. });
         self.durable.wrote(end, end.offset - before.offset, blobs, matters);
@@ -991,7 +1002,7 @@ impl Core {
             self.files.sync(blobs)?;
             crash::point("sync.files");
             let (file, path) = self.journal().file();
-            file.sync_data().map_err(|source| StoreError::Io { action: "sync", path, source })?;
+            disk::sync_data(&file, &path).at("sync", &path)?;
             journal::sync_folder(&self.layout.journal())?;
             crash::point("sync.journal");
             Ok(())

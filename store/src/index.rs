@@ -18,7 +18,8 @@ use rocksdb::{
     WriteOptions,
 };
 
-use crate::error::StoreError;
+use crate::disk;
+use crate::error::{At, StoreError};
 use crate::overlay::{self, Overlay};
 
 /// The families of the index. Their keys and values are described in `tables.rs` and `docs/format.md`.
@@ -194,9 +195,12 @@ impl Index {
         if expect == Expect::Index && !dir.join("CURRENT").exists() {
             return Err(damaged("its file `CURRENT` is missing".to_owned()));
         }
+        disk::may("open", dir).at("write the index in", root)?;
         let options = options(expect).map_err(|error| failure(root, &error))?;
         let db =
             DB::open_cf_descriptors(&options, dir, families()).map_err(|error| not_opened(root, &error))?;
+        // Made or opened, its first files are on disk.
+        disk::flushed(dir);
         Ok(Self { db, overlay: None, root: root.to_owned() })
     }
 
@@ -375,7 +379,9 @@ impl Index {
         options.set_wait(true);
         self.db
             .flush_cfs_opt(&handles.iter().collect::<Vec<_>>(), &options)
-            .map_err(|error| failure(&self.root, &error))
+            .map_err(|error| failure(&self.root, &error))?;
+        disk::flushed(self.db.path());
+        Ok(())
     }
 
     /// Empties a family. Not journaled: for [`Family::Scratch`] alone.

@@ -11,13 +11,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::change::Change;
 use crate::codec;
 use crate::crash;
+use crate::disk;
 use crate::error::{At, StoreError};
 use crate::index::{Family, View};
 use crate::tables::{RECORD_VERSION, kind};
@@ -201,7 +201,7 @@ impl Journal {
             }
             if let Some(end) = end.filter(|end| is_last && end.offset < segment.len) {
                 let file = File::options().write(true).open(&segment.path).at("open", &segment.path)?;
-                file.set_len(end.offset).at("cut", &segment.path)?;
+                disk::cut(&file, &segment.path, end.offset).at("cut", &segment.path)?;
             }
         }
 
@@ -229,7 +229,7 @@ impl Journal {
         for old in Segment::numbers(dir)? {
             if base.is_some() && old < segments[0].header.number {
                 let path = segment_path(dir, old);
-                fs::remove_file(&path).at("remove", &path)?;
+                disk::remove(&path).at("remove", &path)?;
             }
         }
         Ok(Opened { journal, incomplete: behind || !lost.is_empty(), lost })
@@ -366,14 +366,14 @@ impl Journal {
         #[cfg(feature = "crash-points")]
         {
             let half = &bytes[..bytes.len() / 2];
-            self.file.write_all_at(half, self.end.offset).at("write", &path)?;
+            disk::write_at(&self.file, &path, half, self.end.offset).at("write", &path)?;
             crash::point("journal.half-appended");
         }
-        let written = self.file.write_all_at(&bytes, self.end.offset);
+        let written = disk::write_at(&self.file, &path, &bytes, self.end.offset);
         if let Err(source) = written {
             // Half a record at the end would be cut off at the next start, but what this process appends
             // behind it would go with it.
-            if let Err(error) = self.file.set_len(self.end.offset) {
+            if let Err(error) = disk::cut(&self.file, &path, self.end.offset) {
                 self.broken = Some(format!("its journal could neither be written nor cut: {error}"));
             }
             return Err(StoreError::Io { action: "write", path, source });
@@ -388,7 +388,7 @@ impl Journal {
         if to.segment != self.end.segment {
             return;
         }
-        match self.file.set_len(to.offset) {
+        match disk::cut(&self.file, &segment_path(&self.dir, to.segment), to.offset) {
             Ok(()) => self.end = to,
             Err(error) => {
                 self.broken = Some(format!("a change could not be taken back from its journal: {error}"));
@@ -409,7 +409,7 @@ impl Journal {
     /// Syncs this segment and goes on in a new one, with `gap` numbers between them left free.
     pub(crate) fn rotate(&mut self, gap: u64) -> Result<(), StoreError> {
         let path = segment_path(&self.dir, self.end.segment);
-        self.file.sync_data().at("sync", &path)?;
+        disk::sync_data(&self.file, &path).at("sync", &path)?;
         let next = self.end.segment + 1 + gap;
         *self = Self::begin(&self.root, &self.dir, &self.store, next, self.end.segment)?;
         Ok(())
@@ -432,16 +432,16 @@ impl Journal {
         let path = segment_path(dir, number);
         let temporary = dir.join(format!("{number:016}.new"));
         let header = Header { number, kind: KIND_LOG, previous };
-        let mut file = File::options()
+        let file = File::options()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
             .open(&temporary)
             .at("make", &temporary)?;
-        file.write_all(&header.to_bytes(store)).at("write", &temporary)?;
+        disk::write_at(&file, &temporary, &header.to_bytes(store), 0).at("write", &temporary)?;
         crash::point("journal.segment-made");
-        fs::rename(&temporary, &path).at("rename", &temporary)?;
+        disk::rename(&temporary, &path).at("rename", &temporary)?;
         crash::point("journal.segment-named");
         let end = Position { segment: number, offset: HEADER_BYTES as u64 };
         Ok(Self::at(root, dir, store, file, end))
@@ -499,15 +499,16 @@ pub(crate) fn write_snapshot(
     }
     crash::point("journal.snapshot-written");
     let file = out.into_inner().map_err(io::IntoInnerError::into_error).at("write", &temporary)?;
-    file.sync_all().at("sync", &temporary)?;
+    disk::written(&temporary);
+    disk::sync(&file, &temporary).at("sync", &temporary)?;
     let path = segment_path(dir, number);
-    fs::rename(&temporary, &path).at("rename", &temporary)?;
+    disk::rename(&temporary, &path).at("rename", &temporary)?;
     sync_folder(dir)?;
     crash::point("journal.snapshot-named");
     for old in Segment::numbers(dir)? {
         if old < number {
             let path = segment_path(dir, old);
-            fs::remove_file(&path).at("remove", &path)?;
+            disk::remove(&path).at("remove", &path)?;
         }
     }
     Ok(())
@@ -515,7 +516,7 @@ pub(crate) fn write_snapshot(
 
 /// Makes the names in the journal's folder durable.
 pub(crate) fn sync_folder(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|folder| folder.sync_all()).at("sync", dir)
+    disk::sync_folder(dir).at("sync", dir)
 }
 
 /// What the journal's segments call their store: the first digits of its id.
@@ -529,6 +530,13 @@ pub(crate) fn store_of(dir: &Path) -> Option<String> {
     })
 }
 
+/// Writes the first segment of a journal, with these bytes behind its header.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn segment_of(dir: &Path, store: &str, bytes: &[u8]) -> io::Result<()> {
+    let header = Header { number: 1, kind: KIND_LOG, previous: 0 };
+    fs::write(segment_path(dir, 1), [header.to_bytes(store).as_slice(), bytes].concat())
+}
+
 fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016}.log"))
 }
@@ -538,7 +546,7 @@ fn remove_unfinished(dir: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).at("read", dir)? {
         let path = entry.at("read", dir)?.path();
         if path.extension().is_some_and(|extension| extension == "new") {
-            fs::remove_file(&path).at("remove", &path)?;
+            disk::remove(&path).at("remove", &path)?;
         }
     }
     Ok(())

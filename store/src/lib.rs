@@ -21,10 +21,16 @@ pub mod crash;
 mod crash;
 mod damage;
 pub mod digest;
+#[cfg(feature = "crash-points")]
+pub mod disk;
+#[cfg(not(feature = "crash-points"))]
+mod disk;
 mod durable;
 pub mod error;
 mod folder;
 mod frozen;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod host;
 mod hosts;
 mod index;
@@ -44,6 +50,7 @@ pub mod store;
 mod stream;
 mod sys;
 mod tables;
+mod tidy;
 pub mod tree;
 mod walk;
 mod wire;

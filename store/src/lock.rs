@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::disk;
 use crate::error::{At, StoreError};
 
 /// The longest time between two looks at a lock that another process has. Waiting for the kernel itself
@@ -34,6 +35,7 @@ impl HostLock {
         wait: Duration,
         on_wait: &mut dyn FnMut(&str),
     ) -> Result<Self, StoreError> {
+        disk::may("open", path).at("open", path)?;
         let mut file = File::options()
             .read(true)
             .write(true)

@@ -113,6 +113,12 @@ impl Marks {
     }
 }
 
+/// Whether bytes are saved marks.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn decode(bytes: &[u8]) -> bool {
+    codec::decode::<Saved>(KIND, VERSION, bytes).is_ok() || codec::from_bytes::<Saved>(bytes).is_ok()
+}
+
 /// What the kernel calls the time since it was started; `None` where it does not tell.
 fn boot_id() -> Option<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::blob::Files;
 use crate::crash;
 use crate::digest::Digest;
+use crate::disk;
 use crate::error::{At, StoreError};
 use crate::layout::{BLOB_MODE, MTIME_S};
 use crate::pipe::{self, FRAME_BYTES, PipeError};
@@ -323,6 +324,7 @@ impl Files {
     /// A new file in staging, for writing.
     fn create(&self, name: &str) -> Result<(StagingFile, File), StoreError> {
         let path = self.layout().staged(name);
+        disk::may("create", &path).at("create", &path)?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(BLOB_MODE);
         let file = match options.open(&path) {

@@ -32,6 +32,10 @@ impl Files {
     ///
     /// [`StoreError::Unstorable`] names what cannot be in a tree.
     pub(crate) fn stage_tree(&self, path: &Path, take: Take) -> Result<Staged, StoreError> {
+        self.stage_listed(path, take).map_err(too_deep)
+    }
+
+    fn stage_listed(&self, path: &Path, take: Take) -> Result<Staged, StoreError> {
         let Listed { mut entries, files } = list(path)?;
         let gathered = self.stage_files(path, &files, take)?;
         // From here on, what was staged goes away with this value.
@@ -217,6 +221,33 @@ fn list(root: &Path) -> Result<Listed, StoreError> {
         }
     }
     Ok(listed)
+}
+
+/// A path that the system does not take is what was to be stored: no failure of the store's.
+fn too_deep(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Io { path, source, .. }
+            if source.raw_os_error() == Some(rustix::io::Errno::NAMETOOLONG.raw_os_error()) =>
+        {
+            let what = "its path is longer than the 4095 bytes that the system takes".to_owned();
+            StoreError::Unstorable { path: shortened(&path), what }
+        }
+        StoreError::Unstorable { path, what } => StoreError::Unstorable { path: shortened(&path), what },
+        error => error,
+    }
+}
+
+/// A path as it can be shown: the middle of a very long one is left out.
+fn shortened(path: &Path) -> PathBuf {
+    const SHOWN: usize = 120;
+    let text = path.to_string_lossy();
+    let count = text.chars().count();
+    if count <= 2 * SHOWN {
+        return path.to_owned();
+    }
+    let head: String = text.chars().take(SHOWN).collect();
+    let tail: String = text.chars().skip(count - SHOWN).collect();
+    PathBuf::from(format!("{head}…{tail}"))
 }
 
 /// A tree's error with the whole path of what it is about.

@@ -379,3 +379,32 @@ fn work_folders_are_listed_and_removed_unless_they_are_in_use() {
     }
     assert!(!old.exists() && !kept.exists() && mine.exists());
 }
+
+#[test]
+fn a_store_that_passes_its_size_is_collected_by_itself() {
+    let kit = Kit::new();
+    drop(kit.open());
+    std::fs::write(kit.dir().join("config.toml"), "[policy]\nmax_size = \"40K\"\n").expect("write");
+    let first = kit.open();
+    for number in 0..10 {
+        put(&first, number, &noise(number, 7_000));
+    }
+    assert_eq!(first.stats().expect("stats").evicted, 0, "what a live run made stays");
+    let second = kit.open();
+    drop(first);
+    put(&second, 10, &noise(10, 7_000));
+    let begun = std::time::Instant::now();
+    let stats = loop {
+        let stats = second.stats().expect("stats");
+        // Six of eleven have to go.
+        if stats.evicted >= 6 {
+            break stats;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{stats:?}");
+        std::thread::yield_now();
+    };
+    assert_eq!((stats.results, stats.evicted, stats.stored_bytes), (11, 6, 5 * 7_000));
+    assert_eq!(get(&second, 10), Some(noise(10, 7_000)), "what is in use stays");
+    drop(second);
+    assert_eq!(verify(&kit.open()), []);
+}

@@ -22,7 +22,8 @@ const CHILD: &str = "CAS_TEST_CHILD_FOLDER";
 const GARBAGE: u32 = 1000;
 
 /// What happens once in a store's life, or once in this work.
-const ONCE: [&str; 22] = [
+const ONCE: [&str; 23] = [
+    "folder.format-rewritten",
     "folder.made",
     "folder.filled",
     "folder.format-written",
@@ -59,7 +60,7 @@ fn work(folder: &Path) {
     let mut acknowledge = |number: u32| writeln!(acknowledged, "{number}").expect("write");
     let store = match open(&dir) {
         // A rebuild may have died between taking the old index away and giving the new one its name.
-        Err(StoreError::IndexDamaged { .. }) => {
+        Err(StoreError::IndexDamaged { .. } | StoreError::FormatLost { .. }) => {
             Store::rebuild(&dir, how(Duration::ZERO, &mut |_| {})).expect("rebuild");
             open(&dir).expect("open")
         }
@@ -112,6 +113,7 @@ fn work(folder: &Path) {
     put(&store, 12, &noise(12, len_of(12)));
     acknowledge(12);
     drop(store);
+    fs::remove_file(dir.join("format")).expect("remove");
     Store::rebuild(&dir, how(Duration::ZERO, &mut |_| {})).expect("rebuild");
 }
 
@@ -136,14 +138,17 @@ fn run_child(folder: &Path, point: Option<&str>) -> bool {
     output.status.success()
 }
 
+fn rebuilt(kit: &Kit) -> Store {
+    Store::rebuild(&kit.dir(), how(Duration::ZERO, &mut |_| {})).expect("rebuild");
+    kit.open()
+}
+
 fn check(kit: &Kit, point: &str) {
     let text = fs::read_to_string(kit.folder.path().join("acknowledged")).unwrap_or_default();
     let acknowledged: BTreeSet<u32> = text.lines().map(|line| line.parse().expect("a number")).collect();
     let store = match open(&kit.dir()) {
-        Err(StoreError::IndexDamaged { .. }) if point.starts_with("rebuild.") => {
-            Store::rebuild(&kit.dir(), how(Duration::ZERO, &mut |_| {})).expect("rebuild");
-            kit.open()
-        }
+        Err(StoreError::IndexDamaged { .. }) if point.starts_with("rebuild.") => rebuilt(kit),
+        Err(StoreError::FormatLost { .. }) if point == "folder.format-rewritten" => rebuilt(kit),
         other => other.unwrap_or_else(|error| panic!("{point}: {error}")),
     };
     for number in 0..13 {

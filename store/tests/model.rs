@@ -3,6 +3,7 @@
 mod kit;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use cas_store::{Committed, Digest, Mode, Pin, Policy, Put, Relink, Store};
@@ -24,6 +25,8 @@ enum Op {
     Pin(u32),
     Unpin(u32),
     Reopen,
+    /// The process is killed: what it had written to files is there, what it had in memory is not.
+    Crash,
     /// All that is not pinned loses its bytes.
     Evict,
     /// What nothing names goes.
@@ -42,6 +45,7 @@ fn ops() -> impl Strategy<Value = Op> {
         1 => (0u32..8).prop_map(Op::Pin),
         1 => (0u32..8).prop_map(Op::Unpin),
         2 => Just(Op::Reopen),
+        2 => Just(Op::Crash),
         2 => Just(Op::Evict),
         1 => Just(Op::Sweep),
         1 => (0u8..5).prop_map(Op::Lose),
@@ -137,6 +141,14 @@ fn apply(kit: &Kit, store: Store, model: &mut Model, op: &Op) -> Store {
             drop(store);
             kit.open()
         }
+        Op::Crash => {
+            let image = kit.folder.path().join("image");
+            copy(&kit.dir(), &image);
+            drop(store);
+            std::fs::remove_dir_all(kit.dir()).expect("remove");
+            std::fs::rename(&image, kit.dir()).expect("rename");
+            kit.open()
+        }
         Op::Evict => {
             // A new process has leased nothing.
             drop(store);
@@ -181,6 +193,23 @@ fn apply(kit: &Kit, store: Store, model: &mut Model, op: &Op) -> Store {
             store.compact().expect("compact");
             store
         }
+    }
+}
+
+/// Copies a store that is open, as it is at one moment: again, if RocksDB tidied up meanwhile.
+fn copy(from: &Path, to: &Path) {
+    loop {
+        let before = files_below(&from.join("index"));
+        let mut whole = true;
+        for (path, _) in files_below(from) {
+            let to = to.join(path.strip_prefix(from).expect("below"));
+            std::fs::create_dir_all(to.parent().expect("a folder")).expect("make");
+            whole &= std::fs::copy(&path, &to).is_ok();
+        }
+        if whole && files_below(&from.join("index")) == before {
+            return;
+        }
+        std::fs::remove_dir_all(to).expect("remove");
     }
 }
 

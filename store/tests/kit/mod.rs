@@ -121,7 +121,8 @@ pub(crate) fn files_below(dir: &Path) -> Vec<(PathBuf, u64)> {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         for entry in entries {
             let entry = entry.expect("an entry");
-            let metadata = entry.metadata().expect("metadata");
+            // A store that is open removes files of its own.
+            let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_dir() {
                 open.push(entry.path());
             } else {

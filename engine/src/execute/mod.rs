@@ -21,6 +21,7 @@ pub mod command;
 pub mod folder;
 pub mod function;
 pub mod line;
+mod mounts;
 pub(crate) mod process;
 pub(crate) mod produced;
 mod repeat;

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
+use super::mounts;
 use super::{Attempt, Cause, Failure, Produced};
 use crate::solid::OutputDecl;
 use crate::value::nearest;
@@ -19,6 +20,17 @@ use crate::value::nearest;
 /// In what way they are not what was declared.
 pub(crate) fn collect(attempt: &Attempt<'_>, step: &Path) -> Result<Vec<Produced>, Failure> {
     let outputs = &attempt.solid.outputs;
+    if !step.is_dir() {
+        return Err(Failure {
+            cause: Cause::BadOutput,
+            message: "its folder is gone: it, or what it started, removed it".to_owned(),
+            hint: Some("a command may only change what is in its folder".to_owned()),
+        });
+    }
+    mounts::release(step)?;
+    for output in outputs {
+        inside(step, output)?;
+    }
     let produced = outputs.iter().map(|output| one(attempt, step, output)).collect::<Result<_, _>>()?;
     undeclared(outputs, step, Path::new("outputs"))?;
     Ok(produced)
@@ -50,6 +62,28 @@ fn one(attempt: &Attempt<'_>, step: &Path, output: &OutputDecl) -> Result<Produc
     } else {
         Err(bad(output, &format!("is {}", what(kind))))
     }
+}
+
+/// Refuses an output below a link that leads out of the folder: what stands there is not the command's alone.
+fn inside(step: &Path, output: &OutputDecl) -> Result<(), Failure> {
+    let above = Path::new(at_of(output)).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty());
+    for path in above {
+        let link = step.join(path);
+        if !link.is_symlink() {
+            continue;
+        }
+        let leads =
+            |error: io::Error| bad(output, &format!("stands below a link that leads nowhere: {error}"));
+        let real = link.canonicalize().map_err(leads)?;
+        if !real.starts_with(step.canonicalize().map_err(leads)?) {
+            let place = path.display();
+            let mut failure =
+                bad(output, &format!("is not in its folder: `{place}` is a link to `{}`", real.display()));
+            failure.hint = Some(format!("leave the folder `{place}` as it was given"));
+            return Err(failure);
+        }
+    }
+    Ok(())
 }
 
 fn absent(error: &io::Error) -> bool {

@@ -600,6 +600,12 @@ fn an_output_must_be_something_that_can_be_kept() {
     };
     check("mkfifo outputs/x", "[x]", "its output `outputs/x` is a named pipe");
     check(
+        "rmdir outputs; ln -s / outputs",
+        "[tmp]",
+        "its output `outputs/tmp` is not in its folder: `outputs` is a link to `/`",
+    );
+    check("cd ..; rm -rf step", "[x]", "its folder is gone: it, or what it started, removed it");
+    check(
         "python3 -c \"import socket; socket.socket(socket.AF_UNIX).bind(\\\"outputs/x\\\")\"",
         "[x]",
         "its output `outputs/x` is a socket",

@@ -155,6 +155,7 @@ pub(crate) struct AcceptMessage {
 
 /// What the host answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "it is an answer, taken apart where it arrives")]
 pub(crate) enum Told {
     Judgement(Option<Judgement>),
     Judgements(Vec<Judgement>),

@@ -31,6 +31,7 @@ mod folder;
 mod frozen;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod garbage;
 mod host;
 mod hosts;
 mod index;

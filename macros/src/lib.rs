@@ -38,7 +38,11 @@ pub fn file_version(input: TokenStream) -> TokenStream {
     })
 }
 
-/// The version of the whole crate that this stands in: `src/`, `build.rs`, `Cargo.toml` and the lock file.
+/// The version of the whole crate that this stands in: everything in its folder, and the lock file.
+///
+/// Any of it may be code (`include_str!("../queries/all.sql")`). Left out are hidden files, and folders that say
+/// that what they hold can be made again, by a file `CACHEDIR.TAG` in them: cargo's `target`, a store. Data that
+/// lies in the crate's folder and changes belongs into such a folder, or use [`file_version!`].
 ///
 /// Other crates of the same workspace are not in it, because the lock file holds no hash of theirs: name
 /// their folders, relative to this crate's: `crate_version!("../helpers")`.
@@ -47,13 +51,7 @@ pub fn crate_version(input: TokenStream) -> TokenStream {
     expand(input, |names| {
         let root = crate_folder()?;
         let mut sources = Sources::new("crate");
-        sources.add("Cargo.toml", &root.join("Cargo.toml"))?;
-        sources.add("src", &root.join("src"))?;
-        for name in ["build.rs"] {
-            if root.join(name).exists() {
-                sources.add(name, &root.join(name))?;
-            }
-        }
+        sources.add("", &root)?;
         // A program's lock file may stand in any folder above it; a library in a registry has none.
         if let Some(lock) = root.ancestors().map(|dir| dir.join("Cargo.lock")).find(|path| path.is_file()) {
             sources.file("Cargo.lock", &lock)?;

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cas_store::Digest;
 
@@ -23,6 +24,12 @@ const FILES_PER_THREAD: usize = 32;
 
 /// How often a file that changes while it is read is read again.
 const TRIES: usize = 3;
+
+/// How far apart two writes are at least whose times differ: the tick of the kernel's clock (10 ms at most), twice.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The same where times are kept in seconds; some file systems keep even ones only.
+const COARSE_TICK: Duration = Duration::from_secs(2);
 
 /// A file as it was hashed.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +79,7 @@ pub(super) fn hash_all(
     let mut results: Vec<Option<io::Result<Hashed>>> = Vec::with_capacity(files.len());
     // What has to be read, and the first place in `files` where it stands.
     let mut unread: Vec<usize> = Vec::new();
-    let mut first: HashMap<(u64, u64), usize> = HashMap::new();
+    let mut first: HashMap<Stat, usize> = HashMap::new();
     let mut same: Vec<(usize, usize)> = Vec::new();
     for (at, stat) in stats.into_iter().enumerate() {
         let known = match stat {
@@ -80,11 +87,14 @@ pub(super) fn hash_all(
             Ok(metadata) if !metadata.is_file() => Some(Err(io::Error::other("it is no regular file"))),
             Ok(metadata) => {
                 let stat = stat_of(&metadata);
-                if let Some(earlier) = first.get(&(stat.dev, stat.ino)) {
-                    same.push((at, *earlier));
+                // Where inode numbers are made up, two files may have one. (Elsewhere too the whole stat has to be
+                // the same: a file may be replaced between two looks at it.)
+                let earlier = first.get(&stat).copied().filter(|_| cache.trusts(stat.dev, &files[at]));
+                if let Some(earlier) = earlier {
+                    same.push((at, earlier));
                     None
                 } else {
-                    first.insert((stat.dev, stat.ino), at);
+                    first.entry(stat).or_insert(at);
                     let executable = is_executable(&metadata);
                     let digest = cache.get(&stat, &files[at]);
                     if digest.is_none() {
@@ -146,11 +156,16 @@ fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec
     all.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Hashes one file that does not change meanwhile.
+/// Hashes one file that does not change meanwhile, and whose stat will differ when it changes afterwards: within the
+/// tick of the clock in which it was written, it could change again and look the same, for ever.
 fn hash(path: &Path) -> io::Result<Hashed> {
     for _ in 0..TRIES {
         let mut file = File::open(path)?;
-        let before = file.metadata()?;
+        let mut before = file.metadata()?;
+        if let Some(wait) = unsettled(&stat_of(&before), file_clock_ns()) {
+            std::thread::sleep(wait);
+            before = file.metadata()?;
+        }
         let digest = read_and_hash(&mut file, before.size())?;
         let after = file.metadata()?;
         let stat = stat_of(&before);
@@ -159,6 +174,16 @@ fn hash(path: &Path) -> io::Result<Hashed> {
         }
     }
     Err(io::Error::other("it keeps changing while it is read"))
+}
+
+/// How long it takes until the tick is over in which a file was changed; `None` if it is.
+fn unsettled(stat: &Stat, now_ns: i128) -> Option<Duration> {
+    // A time in the future was set by hand, or by another machine's clock: nothing can be told from it.
+    let changed = [stat.mtime_ns, stat.ctime_ns].into_iter().filter(|time| *time <= now_ns).max()?;
+    let whole = |time: i128| time % 1_000_000_000 == 0;
+    let tick = if whole(stat.mtime_ns) && whole(stat.ctime_ns) { COARSE_TICK } else { TICK };
+    let since = Duration::from_nanos(u64::try_from(now_ns - changed).ok()?);
+    tick.checked_sub(since).filter(|left| !left.is_zero())
 }
 
 /// Reads, and does not map: a mapped file that is cut short ends the process.
@@ -208,6 +233,57 @@ mod tests {
         }
     }
 
+    /// A file that was written, hashed and written again within one tick of the clock looked unchanged, and what was
+    /// made of its second content was kept under the version of its first.
+    #[test]
+    fn a_change_right_after_it_was_hashed_shows_in_its_stat() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for _ in 0..20 {
+            std::fs::write(&path, "one").unwrap();
+            let hashed = hash(&path).unwrap();
+            std::fs::write(&path, "two").unwrap();
+            assert_ne!(stat_of(&path.metadata().unwrap()), hashed.stat);
+        }
+    }
+
+    #[test]
+    fn a_file_is_left_alone_until_its_tick_is_over() {
+        const SECOND: i128 = 1_000_000_000;
+        let check = |mtime_ns, ctime_ns, now_ns, millis: Option<u64>| {
+            let stat = Stat { dev: 1, ino: 1, size: 3, mtime_ns, ctime_ns };
+            assert_eq!(unsettled(&stat, now_ns), millis.map(Duration::from_millis));
+        };
+        let now = 100 * SECOND + 5_000_000;
+        check(SECOND + 1, now - 1_000_000, now, Some(19));
+        check(SECOND + 1, now - 20_000_000, now, None);
+        // Times in whole seconds.
+        check(100 * SECOND, 100 * SECOND, now, Some(1995));
+        check(90 * SECOND, 90 * SECOND, now, None);
+        // Set into the future by hand; when it was set is known.
+        check(200 * SECOND, now - 1_000_000, now, Some(19));
+        check(200 * SECOND, 200 * SECOND, now, None);
+    }
+
+    /// Inode numbers that are made up were taken for the identity of a file.
+    #[test]
+    fn two_files_are_one_only_where_that_can_be_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        std::fs::write(&one, "a").unwrap();
+        std::fs::hard_link(&one, &two).unwrap();
+        let read = |trusted| {
+            let mut cache = StatCache::default();
+            cache.trust(one.metadata().unwrap().dev(), trusted);
+            let mut counters = Counters::default();
+            let hashed = hash_all(&[one.clone(), two.clone()], &mut cache, &mut counters);
+            assert!(hashed.iter().all(|hashed| hashed.as_ref().unwrap().digest == Digest::of(b"a")));
+            counters.read
+        };
+        assert_eq!(read(true), 1);
+        assert_eq!(read(false), 2);
+    }
+
     #[test]
     fn one_file_under_several_names_is_read_once() {
         let folder = tempfile::tempdir().unwrap();
@@ -220,7 +296,9 @@ mod tests {
             std::fs::write(path, at.to_string()).unwrap();
         }
         let mut counters = Counters::default();
-        let hashed = hash_all(&paths, &mut StatCache::default(), &mut counters);
+        let mut cache = StatCache::default();
+        cache.trust(folder.path().metadata().unwrap().dev(), true);
+        let hashed = hash_all(&paths, &mut cache, &mut counters);
         assert_eq!(counters.read, 101);
         for (at, hashed) in hashed.into_iter().enumerate() {
             let text = if at < 100 { "a".to_owned() } else { at.to_string() };

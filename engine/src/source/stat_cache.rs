@@ -87,10 +87,17 @@ impl StatCache {
         }
     }
 
-    fn trusts(&mut self, device: u64, file: &Path) -> bool {
+    /// Whether stats on this device tell files and their changes apart.
+    pub(super) fn trusts(&mut self, device: u64, file: &Path) -> bool {
         *self.trusted.entry(device).or_insert_with(|| {
             rustix::fs::statfs(file).is_ok_and(|about| is_trusted(i128::from(about.f_type)))
         })
+    }
+
+    /// Lets a test say whether a device is trusted.
+    #[cfg(test)]
+    pub(super) fn trust(&mut self, device: u64, trusted: bool) {
+        self.trusted.insert(device, trusted);
     }
 
     /// Writes it, if there is anything new. A cache that cannot be written costs time and nothing else.

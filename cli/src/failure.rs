@@ -215,6 +215,7 @@ impl From<EngineError> for Failure {
             EngineError::Probe(diagnostic) => Self::from(diagnostic),
             EngineError::Store(error) => Self::from(error),
             error @ EngineError::Io { .. } => Self::chained(Code::Store, &error),
+            error @ EngineError::Panicked { .. } => Self::chained(Code::Ours, &error),
             EngineError::Interrupted => Self::new(Code::Interrupted, "interrupted"),
         }
     }

@@ -64,7 +64,10 @@ impl Texts {
             EngineError::Source { diagnostic, .. } | EngineError::Probe(diagnostic) => {
                 std::slice::from_mut(diagnostic)
             }
-            EngineError::Store(_) | EngineError::Io { .. } | EngineError::Interrupted => &mut [],
+            EngineError::Store(_)
+            | EngineError::Io { .. }
+            | EngineError::Panicked { .. }
+            | EngineError::Interrupted => &mut [],
         };
         for (file, text) in &self.0 {
             file::add_excerpts(diagnostics, file, text);

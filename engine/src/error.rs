@@ -38,7 +38,7 @@ pub struct Diagnostic {
     pub message: String,
     /// Where.
     pub place: Option<Place>,
-    /// The line of text at that place, and a marker below it.
+    /// The line of text at that place, and a marker below it. Empty: none is to be shown, because of what is in it.
     pub excerpt: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
@@ -61,6 +61,15 @@ impl Diagnostic {
     #[must_use]
     pub fn at(mut self, place: Option<&Place>) -> Self {
         self.place = place.cloned();
+        self
+    }
+}
+
+impl Diagnostic {
+    /// Shows no line of text: a secret stands in it.
+    #[must_use]
+    pub fn without_excerpt(mut self) -> Self {
+        self.excerpt = Some(String::new());
         self
     }
 }
@@ -107,6 +116,14 @@ pub enum EngineError {
         /// What it said.
         #[source]
         source: io::Error,
+    },
+    /// What works on a step panicked: a fault of this program, or of an executor of the caller's.
+    #[error("a panic while working on `{step}`: {what}")]
+    Panicked {
+        /// The step.
+        step: String,
+        /// What the panic said.
+        what: String,
     },
     /// The run was interrupted; what had finished is kept.
     #[error("interrupted")]

@@ -276,8 +276,14 @@ impl Field {
     /// asked for; nothing else is converted. `null` passes where it is the default.
     ///
     /// # Errors
-    /// What is wrong, as a message that begins with `what`; the value of a secret is not in it.
+    /// What is wrong, as a message that begins with `what`. The value of a secret is not in it, and the line where it
+    /// stands is not shown.
     pub fn check(&self, what: &str, value: &Value) -> Result<Value, Diagnostic> {
+        let checked = self.checked(what, value);
+        if self.secret { checked.map_err(Diagnostic::without_excerpt) } else { checked }
+    }
+
+    fn checked(&self, what: &str, value: &Value) -> Result<Value, Diagnostic> {
         let value = self.convert(what, value)?;
         let allowed = self.choices.is_empty()
             || self
@@ -604,6 +610,10 @@ mod tests {
             let error = field.check("config `x`", &Value::Str("hunter2".to_owned())).err();
             let shown = format!("{error:?}");
             assert!(error.is_some() && !shown.contains("hunter"), "{shown}");
+            // Nor in the line of the run config that it stands in.
+            let mut errors = [error.unwrap().at(Some(&Place { file: "c.yaml".into(), line: 1, column: 4 }))];
+            crate::file::add_excerpts(&mut errors, "c.yaml", "x: hunter2\n");
+            assert!(!format!("{errors:?}").contains("hunter"), "{errors:?}");
         }
     }
 

@@ -145,8 +145,10 @@ fn placed(reader: &mut Reader<'_>, entry: &Entry, value: &Node) -> Option<Placed
 /// # Errors
 /// It is none of these forms, or nothing of the pipeline has that name.
 pub fn set(pipeline: &Pipeline, text: &str, over: &mut RunConfig) -> Result<(), Diagnostic> {
+    // What was to be set is shown, its value is not: it may be a secret.
+    let written = text.split_once('=').map_or_else(|| text.to_owned(), |(path, _)| format!("{path}=…"));
     let wrong = |message: String| Diagnostic {
-        excerpt: super::excerpt(text, 1, 1),
+        excerpt: super::excerpt(&written, 1, 1),
         ..Diagnostic::new(message).at(Some(&Place { file: "--set".into(), line: 1, column: 1 }))
     };
     let forms = "write step.key=value, or in full solids.step.config.key=value, solids.step.inputs.name=value, \
@@ -173,6 +175,7 @@ pub fn set(pipeline: &Pipeline, text: &str, over: &mut RunConfig) -> Result<(), 
                 excerpt: super::excerpt(text, 1, column),
                 ..Diagnostic::new(message).at(Some(&place))
             };
+            let diagnostic = if target.secret(pipeline) { diagnostic.without_excerpt() } else { diagnostic };
             diagnostic
                 .hint(hint.unwrap_or_else(|| "the value is read as YAML, as in a run config".to_owned()))
         })?
@@ -210,6 +213,27 @@ enum Target<'t> {
 }
 
 impl Target<'_> {
+    /// Whether its value is secret, in whatever mode.
+    fn secret(&self, pipeline: &Pipeline) -> bool {
+        let of = |schema: &Schema, key: &str| schema.fields.get(key).is_some_and(|field| field.secret);
+        match self {
+            Self::Config(step, key) => pipeline
+                .invocations
+                .iter()
+                .find(|invocation| invocation.name == *step)
+                .is_some_and(|invocation| of(&invocation.solid.config, key)),
+            Self::Resource(name, key) => {
+                let modes = pipeline.modes.iter().map(|mode| &mode.resources);
+                std::iter::once(&pipeline.resources)
+                    .chain(modes)
+                    .filter_map(|resources| resources.get(*name))
+                    .any(|resource| of(&resource.config, key))
+            }
+            Self::Pipeline(key) => of(&pipeline.config, key),
+            Self::Input(..) | Self::Store => false,
+        }
+    }
+
     /// The declared type, where there is one and it is the same in every mode.
     fn ty(&self, pipeline: &Pipeline) -> Option<Type> {
         let of = |schema: &Schema, key: &str| schema.fields.get(key).map(|field| field.ty);

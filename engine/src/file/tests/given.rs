@@ -64,28 +64,39 @@ fn a_wrong_set_says_what_there_is() {
     );
     check_set(
         "tran.lr=1",
-        "--set:1:1: there is no step `tran`\n1 | tran.lr=1\n  | ^\nhint: did you mean `train`?",
+        "--set:1:1: there is no step `tran`\n1 | tran.lr=…\n  | ^\nhint: did you mean `train`?",
     );
     check_set(
         "train.m=1",
-        "--set:1:1: `train` takes no config `m`\n1 | train.m=1\n  | ^\nhint: there is `lr` or `n`",
+        "--set:1:1: `train` takes no config `m`\n1 | train.m=…\n  | ^\nhint: there is `lr` or `n`",
     );
     check_set(
         "sede=1",
-        "--set:1:1: the pipeline's config has no `sede`\n1 | sede=1\n  | ^\nhint: did you mean `seed`?",
+        "--set:1:1: the pipeline's config has no `sede`\n1 | sede=…\n  | ^\nhint: did you mean `seed`?",
     );
     check_set(
         "solids.train.conf.lr=1",
-        "--set:1:1: `solids.train.conf.lr` names nothing that can be set\n1 | solids.train.conf.lr=1\n  | ^\nhint: write step.key=value, or in full solids.step.config.key=value, solids.step.inputs.name=value, resources.name.config.key=value, config.key=value",
+        "--set:1:1: `solids.train.conf.lr` names nothing that can be set\n1 | solids.train.conf.lr=…\n  | ^\nhint: write step.key=value, or in full solids.step.config.key=value, solids.step.inputs.name=value, resources.name.config.key=value, config.key=value",
     );
     check_set(
         "resources.pyton.config.threads=1",
-        "--set:1:1: there is no resource `pyton`\n1 | resources.pyton.config.threads=1\n  | ^\nhint: did you mean `python`?",
+        "--set:1:1: there is no resource `pyton`\n1 | resources.pyton.config.threads=…\n  | ^\nhint: did you mean `python`?",
     );
     check_set(
         "train.lr=[1",
         "--set:1:10: a `,` or the closing bracket is missing\n1 | train.lr=[1\n  |          ^\nhint: check the list or map that begins before this",
     );
+}
+
+/// A secret that was mistyped stood in the line that was shown.
+#[test]
+fn the_value_of_a_secret_is_not_shown_where_it_is_wrong() {
+    let pipeline = parsed("solids: {train: {config: {token: {type: int, secret: true}}, command: echo}}\n");
+    for text in ["train.token=[hunter2", "train.tokn=hunter2", "tran.token=hunter2"] {
+        let shown = set(&pipeline, text, &mut RunConfig::default())
+            .map_or_else(|w| rendered(&[w]), |()| String::new());
+        assert!(!shown.is_empty() && !shown.contains("hunter2"), "{shown}");
+    }
 }
 
 /// A value that a key of this shape does not take.

@@ -125,7 +125,7 @@ pub struct ProbeInput {
 /// The readers of every step, in one piece of memory.
 #[derive(Debug, Clone, Default)]
 pub struct Readers {
-    starts: Vec<u32>,
+    starts: Vec<usize>,
     readers: Vec<StepId>,
 }
 
@@ -133,7 +133,7 @@ impl Readers {
     /// The steps that consume any output of this one, in order, each once.
     pub fn of(&self, step: StepId) -> &[StepId] {
         let step = step.0 as usize;
-        &self.readers[self.starts[step] as usize..self.starts[step + 1] as usize]
+        &self.readers[self.starts[step]..self.starts[step + 1]]
     }
 }
 
@@ -159,7 +159,7 @@ impl Graph {
             name.push(if index == 0 { '[' } else { ',' });
             name.push_str(&axis.name);
             name.push('=');
-            name.push_str(&point.label);
+            name.push_str(&crate::file::written_label(&point.label));
         }
         if !invocation.matrix.is_empty() {
             name.push(']');
@@ -196,7 +196,7 @@ impl Graph {
         // outputs of one step is met in one go, so remembering the last reader of each step keeps it single.
         const NOBODY: u32 = u32::MAX;
         let mut last = vec![NOBODY; self.steps.len()];
-        let mut starts = vec![0_u32; self.steps.len() + 1];
+        let mut starts = vec![0_usize; self.steps.len() + 1];
         for reader in self.ids() {
             self.each_input(reader, &mut |output| {
                 let producer = output.step.0 as usize;
@@ -209,7 +209,7 @@ impl Graph {
         for step in 1..starts.len() {
             starts[step] += starts[step - 1];
         }
-        let mut readers = vec![StepId(0); starts.last().copied().unwrap_or(0) as usize];
+        let mut readers = vec![StepId(0); starts.last().copied().unwrap_or(0)];
         let mut next = starts.clone();
         last.fill(NOBODY);
         for reader in self.ids() {
@@ -217,7 +217,7 @@ impl Graph {
                 let producer = output.step.0 as usize;
                 if last[producer] != reader.0 {
                     last[producer] = reader.0;
-                    readers[next[producer] as usize] = reader;
+                    readers[next[producer]] = reader;
                     next[producer] += 1;
                 }
             });

@@ -69,14 +69,15 @@ pub struct Edges {
 
 #[derive(Debug, Clone, Default)]
 struct Lists {
-    starts: Vec<u32>,
+    /// There may be more edges than 2^32: many that read all of many.
+    starts: Vec<usize>,
     items: Vec<u32>,
 }
 
 impl Lists {
     fn of(&self, step: u32) -> &[u32] {
         let step = step as usize;
-        &self.items[self.starts[step] as usize..self.starts[step + 1] as usize]
+        &self.items[self.starts[step]..self.starts[step + 1]]
     }
 }
 
@@ -87,7 +88,7 @@ impl Edges {
         let count = u32::try_from(steps).expect("step ids are u32");
         let mut lists = Lists { starts: Vec::with_capacity(steps + 1), items: Vec::new() };
         lists.starts.push(0);
-        let mut below_counts = vec![0_u32; steps + 1];
+        let mut below_counts = vec![0_usize; steps + 1];
         let mut buffer = Vec::new();
         for step in 0..count {
             buffer.clear();
@@ -99,7 +100,7 @@ impl Edges {
                 below_counts[producer as usize + 1] += 1;
             }
             lists.items.extend_from_slice(&buffer);
-            lists.starts.push(u32::try_from(lists.items.len()).expect("fewer than 2^32 edges"));
+            lists.starts.push(lists.items.len());
         }
         for index in 1..below_counts.len() {
             below_counts[index] += below_counts[index - 1];
@@ -109,7 +110,7 @@ impl Edges {
         for step in 0..count {
             for &producer in lists.of(step) {
                 let slot = &mut next[producer as usize];
-                below.items[*slot as usize] = step;
+                below.items[*slot] = step;
                 *slot += 1;
             }
         }

@@ -32,6 +32,7 @@ use crate::error::Diagnostic;
 use crate::pipeline::{Pipeline, Publish};
 
 pub use excerpt::{add_excerpts, excerpt};
+pub(crate) use reference::written_label;
 pub use reference::{Wrong, is_name, reference, variable};
 pub use run_config::{run_config, set};
 pub use schema::json_schema;

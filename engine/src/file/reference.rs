@@ -2,6 +2,8 @@
 //!
 //! Pure. Whether what is named exists is checked where the whole pipeline is known.
 
+use std::borrow::Cow;
+
 use crate::pipeline::{OutputRef, Pick};
 
 /// What is wrong with a reference, a template or a name: what, and what to do.
@@ -132,6 +134,15 @@ fn label(text: &str) -> Option<(String, &str)> {
     None
 }
 
+/// A label as it stands between brackets, so that it is read back as what it is: in quotes where it has to be.
+pub(crate) fn written_label(text: &str) -> Cow<'_, str> {
+    if label(&format!("{text}]")) == Some((text.to_owned(), "]")) {
+        return Cow::Borrowed(text);
+    }
+    // JSON's, without what serializing could make wrong: a text always is.
+    Cow::Owned(serde_json::Value::String(text.to_owned()).to_string())
+}
+
 /// A declared name with an extension, as inputs and outputs have it: `tree.txt` is named `tree`.
 pub(crate) fn name_of(file_name: &str) -> &str {
     file_name.split_once('.').map_or(file_name, |(name, _)| name)
@@ -168,6 +179,17 @@ mod tests {
         check(r#"t[a="x,]y"]"#, r#"t Where([("a", "x,]y")]) None"#);
         check("t[a=[1,2],b=x]", r#"t Where([("a", "[1,2]"), ("b", "x")]) None"#);
         check("t[a=]", r#"t Where([("a", "")]) None"#);
+    }
+
+    #[test]
+    fn a_label_is_written_as_it_is_read() {
+        for label in ["0.1", "", "[1,2]", "x,b=y", "a]", "\"", " x", "x ", "{", "a=b", "\n", "\"x\""] {
+            let text = format!("t[a={},b=1]", written_label(label));
+            let labels = vec![("a".to_owned(), label.to_owned()), ("b".to_owned(), "1".to_owned())];
+            assert_eq!(reference(&text).map(|read| read.pick), Ok(Pick::Where(labels)), "{text}");
+        }
+        assert_eq!(written_label("a=b"), "a=b");
+        assert_eq!(written_label("x,b=y"), "\"x,b=y\"");
     }
 
     #[test]

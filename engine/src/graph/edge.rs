@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::build::Builder;
 use super::{OutputId, StepId};
 use crate::error::Diagnostic;
+use crate::file::written_label;
 use crate::pipeline::{Axis, Input, Invocation, OutputRef, Pick, Pipeline};
 use crate::solid::Template;
 use crate::value::{Value, listed, nearest};
@@ -140,12 +141,13 @@ impl Gather {
     }
 }
 
-/// A label of one axis is its point's; of several, each with its axis: `lr=0.1,depth=4`.
+/// A label of one axis is its point's; of several, each with its axis: `lr=0.1,depth=4`, as a reference writes them.
+/// So no two elements have the same, whatever stands in the labels.
 pub(super) fn join(before: &str, axis: &str, label: &str, axes: usize) -> String {
     match (axes, before) {
         (1, _) => label.to_owned(),
-        (_, "") => format!("{axis}={label}"),
-        _ => format!("{before},{axis}={label}"),
+        (_, "") => format!("{axis}={}", written_label(label)),
+        _ => format!("{before},{axis}={}", written_label(label)),
     }
 }
 
@@ -235,10 +237,11 @@ impl<'a> Builder<'a> {
         for (at, axis) in producer.matrix.iter().enumerate() {
             let stride = strides[at];
             if let Some(point) = picks[at] {
-                address.constant += point * stride;
+                // Sizes that do not fit are told before any element is looked up.
+                address.constant = address.constant.saturating_add(point.saturating_mul(stride));
             } else if let Some(own) = reader.matrix.iter().position(|own| own.name == axis.name) {
                 let points = matched(reader, &reader.matrix[own], producer, axis)?;
-                let adds = points.into_iter().map(|point| point * stride).collect();
+                let adds = points.into_iter().map(|point| point.saturating_mul(stride)).collect();
                 address.offsets.push((own, adds));
             } else {
                 free.push((at, stride));

@@ -17,6 +17,9 @@ use crate::value::{listed, nearest};
 /// The resource whose config says where the store is; it needs no definition.
 const RESERVED: &str = "io_manager";
 
+/// How many outputs a solid may have: their positions are 16-bit numbers.
+const MOST_OUTPUTS: usize = u16::MAX as usize;
+
 /// Something that is wrong; `before`: it is about the placeholder of its text that so many `{{` precede.
 pub(crate) struct Finding {
     pub(crate) diagnostic: Diagnostic,
@@ -225,6 +228,14 @@ impl<'p> Check<'p> {
         if matches!(solid.body, Body::Function(_)) && solid.version.is_none() && solid.code.is_empty() {
             let hint = "give file_version!(), crate_version!(), a text, or `volatile`";
             self.say(place, format!("{who} has no version"), hint);
+        }
+        if solid.outputs.len() > MOST_OUTPUTS {
+            let hint = "declare a folder, which holds as many files as you like";
+            self.say(
+                place,
+                format!("{who} has {} outputs, and {MOST_OUTPUTS} is the most", solid.outputs.len()),
+                hint,
+            );
         }
         self.outputs(solid);
         self.environment(solid);

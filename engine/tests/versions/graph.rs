@@ -287,3 +287,54 @@ fn a_run_config_gives_defaults_and_nothing_else() {
          an input that is declared as `{default: …}` can be given",
     );
 }
+
+/// The places of elements were computed before they were counted, which went beyond 2^32 and panicked.
+#[test]
+fn a_matrix_that_is_too_large_is_told_and_no_panic() {
+    let hundred = (0..100).map(|point| point.to_string()).collect::<Vec<_>>().join(", ");
+    let axes = ["a", "b", "c", "d", "e"].map(|axis| format!("{axis}: [{hundred}]")).join(", ");
+    let many = "the matrices give";
+    for text in [
+        format!(
+            "solids: {{x: {{matrix: {{{axes}}}, command: cat, stdout: result}}, y: {{matrix: {{{axes}}}, inputs: {{i: x}}, command: cat, stdout: result}}}}"
+        ),
+        format!(
+            "solids: {{x: {{matrix: {{{axes}}}, command: cat, stdout: result}}, y: {{inputs: {{i: 'x[a=99,b=99,c=99,d=99,e=99]'}}, command: cat, stdout: result}}}}"
+        ),
+    ] {
+        let errors = World::new(&text).graph().err().unwrap_or_default();
+        assert!(errors.starts_with(many), "{errors}");
+    }
+}
+
+#[test]
+fn an_output_too_many_is_told() {
+    let outputs = (0..65_536).map(|output| format!("o{output}")).collect::<Vec<_>>().join(", ");
+    let errors = World::new(&format!("solids: {{x: {{outputs: [{outputs}], command: cat}}}}")).graph().err();
+    let errors = errors.unwrap_or_default();
+    assert!(errors.contains("the solid `x` has 65536 outputs, and 65535 is the most"), "{:.400}", errors);
+}
+
+/// `lr=0.1,depth=4` could be one label of one axis and those of two.
+#[test]
+fn elements_with_odd_labels_have_names_of_their_own() {
+    let graph = graph(
+        r#"
+solids:
+  part: {matrix: {a: ["x", "x,b=y"], b: ["y,b=z", "z"]}, command: cat, stdout: result}
+  all: {inputs: {i: 'part[*]'}, command: cat, stdout: result}
+"#,
+    );
+    assert_eq!(
+        names(&graph)[..4],
+        [r#"part[a=x,b="y,b=z"]"#, "part[a=x,b=z]", r#"part[a="x,b=y",b="y,b=z"]"#, r#"part[a="x,b=y",b=z]"#,]
+    );
+    for name in &names(&graph)[..4] {
+        let found = graph.select(name).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(found.iter().map(|step| graph.step_name(*step)).collect::<Vec<_>>(), [name.clone()]);
+    }
+    let all = graph.select("all").unwrap_or_else(|error| panic!("{error}"))[0];
+    let StepInput::Gather(elements) = &graph.steps[all.0 as usize].inputs[0] else { panic!("a gather") };
+    let labels: std::collections::BTreeSet<&str> = elements.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(labels.len(), 4);
+}

@@ -335,6 +335,10 @@ impl Work<'_> {
         let versions: Vec<Version> = facts.iter().map(|(version, _)| *version).collect();
         let present = self.index.get_many(Family::Facts, &versions)?;
         for ((version, fact), present) in facts.iter().zip(present) {
+            if fact.is_empty() && present.is_none() {
+                // It was named as one that is there, and was collected meanwhile.
+                continue;
+            }
             if present.is_none() {
                 let value = self.index.encode(kind::FACT, &OpaqueRow(fact.clone()))?;
                 self.batch.put(Family::Facts, version.as_bytes(), &value);

@@ -389,10 +389,19 @@ impl Files {
 
     /// The raw bytes of a blob, without a copy where it is stored raw.
     pub(crate) fn bytes(&self, digest: &Digest, record: &BlobRecord) -> Result<Bytes, StoreError> {
+        Ok(self.lend(digest, record)?.0)
+    }
+
+    /// As `bytes`; of what is mapped, with what its file looked like.
+    pub(crate) fn lend(
+        &self,
+        digest: &Digest,
+        record: &BlobRecord,
+    ) -> Result<(Bytes, Option<Stamp>), StoreError> {
         if record.place == Place::File && record.encoding == Encoding::Raw && record.len > 0 {
-            let (file, _) = self.checked(digest, record)?;
+            let (file, stamp) = self.checked(digest, record)?;
             let path = self.path_of(digest, record);
-            return Ok(Bytes(Held::Mapped(sys::map(&file).at("map", &path)?)));
+            return Ok((Bytes(Held::Mapped(sys::map(&file).at("map", &path)?)), Some(stamp)));
         }
         let mut bytes = Vec::new();
         let fits = usize::try_from(record.len).is_ok_and(|len| bytes.try_reserve_exact(len).is_ok());
@@ -405,7 +414,7 @@ impl Files {
             bytes.extend_from_slice(some);
             Ok(())
         })?;
-        Ok(Bytes(Held::Owned(bytes)))
+        Ok((Bytes(Held::Owned(bytes)), None))
     }
 
     /// The entries of a stored tree.

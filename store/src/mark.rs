@@ -42,6 +42,12 @@ impl Stamp {
             inode: metadata.ino(),
         }
     }
+
+    /// A blob that is handed out without a copy while its file looks like this.
+    pub(crate) fn link(self, digest: Digest) -> crate::store::Link {
+        let Self { len, mtime_ns, ctime_ns, inode } = self;
+        crate::store::Link { digest, len, mtime_ns, ctime_ns, inode }
+    }
 }
 
 /// The marks that hold.

@@ -233,8 +233,7 @@ impl Files {
     fn put_link(&self, digest: &Digest, record: &BlobRecord, path: &Path) -> Result<Link, StoreError> {
         let (_, stamp) = self.checked(digest, record)?;
         put_symlink(&self.path_of(digest, record), path, For::Step)?;
-        let Stamp { len, mtime_ns, ctime_ns, inode } = stamp;
-        Ok(Link { digest: *digest, len, mtime_ns, ctime_ns, inode })
+        Ok(stamp.link(*digest))
     }
 
     fn put_tree(

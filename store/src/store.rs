@@ -87,7 +87,8 @@ pub struct Commit {
     pub provenance: Vec<u8>,
     /// The results that this one was made from: their records are kept as long as this one's.
     pub parents: Vec<Trace>,
-    /// Opaque nodes under their own key, shared, put if absent: what each version was made of.
+    /// Opaque nodes under their own key, shared, put if absent: what each version was made of. An empty one
+    /// only names a node that was put before: it is kept as long as any result that names it.
     pub facts: Vec<(Version, Vec<u8>)>,
     /// The line of history to add (its `trace` is this one).
     pub history: Option<(String, Version)>,
@@ -633,6 +634,14 @@ impl Store {
     pub fn bytes(&self, digest: &Digest) -> Result<Bytes, StoreError> {
         let record = self.record_of(digest)?;
         self.checked(self.files().bytes(digest, &record))
+    }
+
+    /// The bytes of a blob, for a step; where they are not a copy, with what [`Store::recheck`] is to be asked
+    /// about afterwards.
+    pub fn lend(&self, digest: &Digest) -> Result<(Bytes, Option<Link>), StoreError> {
+        let record = self.record_of(digest)?;
+        let (bytes, stamp) = self.checked(self.files().lend(digest, &record))?;
+        Ok((bytes, stamp.map(|stamp| stamp.link(*digest))))
     }
 
     /// The entries of a stored tree.

@@ -408,3 +408,30 @@ fn a_store_that_passes_its_size_is_collected_by_itself() {
     drop(second);
     assert_eq!(verify(&kit.open()), []);
 }
+
+/// A node of facts that many results share was the first one's alone: when that went, all lost it.
+#[test]
+fn facts_stay_as_long_as_any_result_that_names_them() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let shared = version(100);
+    let mut first = commit_of(&store, 1, &noise(1, 10_000));
+    (first.made_ms, first.facts) = (1, vec![(shared, b"shared".to_vec())]);
+    store.commit(first).expect("commit");
+    let mut second = commit_of(&store, 2, &noise(2, 10_000));
+    // One that was never put is not there by being named.
+    (second.made_ms, second.facts) =
+        (NOW - 40 * DAY_MS, vec![(shared, Vec::new()), (version(101), Vec::new())]);
+    store.commit(second).expect("commit");
+    let store = reopened(&kit, store);
+    let evict = Policy { max_age: Some(DAY), max_record_age: Some(2000 * DAY), ..Policy::default() };
+    assert_eq!(gc(&store, &evict, Mode::Collect, NOW).1.results, 2);
+    let forget = |days: u32| Policy { max_record_age: Some(DAY * days), ..Policy::default() };
+    assert_eq!(gc(&store, &forget(100), Mode::Collect, NOW).1.records, 1);
+    let facts = store.facts(&[shared, version(101)]).expect("facts");
+    assert_eq!(facts, [Some(b"shared".to_vec()), None]);
+    assert_eq!(verify(&store), []);
+    assert_eq!(gc(&store, &forget(10), Mode::Collect, NOW).1.records, 1);
+    assert_eq!(store.facts(&[shared]).expect("facts"), [None]);
+    assert_eq!(verify(&store), []);
+}

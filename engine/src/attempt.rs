@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -58,6 +59,9 @@ const BACK_OFF: Duration = Duration::from_millis(200);
 
 /// The longest wait between two attempts.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// How long a claim is waited for between two looks at whether the run is being stopped.
+const CLAIM_SLICE: Duration = Duration::from_millis(200);
 
 /// One step to be run, with everything that is known of it.
 pub(crate) struct Task {
@@ -155,7 +159,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) show_output: bool,
     /// By invocation: what is laid in the folder of each of its steps.
     files: Vec<OnceLock<Arc<Vec<GivenFile>>>>,
-    /// Nodes of facts that this run has written already.
+    /// Nodes of facts that stand in the store since some commit of this run.
     written: Mutex<HashSet<Version>>,
     /// Takes the folders that are done with, to be removed by another thread.
     rubbish: Sender<Rubbish>,
@@ -213,10 +217,24 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The facts of a step that this run has not written yet.
-    pub(crate) fn unwritten(&self, facts: impl FnOnce(&mut dyn FnMut(&Version) -> bool) -> Facted) -> Facted {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        facts(&mut |version| written.insert(*version))
+    /// The facts of a step that this run has not written yet, and the versions of those that it has.
+    pub(crate) fn unwritten(
+        &self,
+        facts: impl FnOnce(&mut dyn FnMut(&Version) -> bool) -> Facted,
+    ) -> (Facted, Vec<Version>) {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = Vec::new();
+        let facts = facts(&mut |version| {
+            let known = written.contains(version);
+            shared.extend(known.then_some(*version));
+            !known
+        });
+        (facts, shared)
+    }
+
+    /// Notes facts that were committed: not before, because a step may fail and keep nothing.
+    pub(crate) fn wrote(&self, facts: impl IntoIterator<Item = Version>) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).extend(facts);
     }
 
     /// Works on a task to its end.
@@ -230,9 +248,18 @@ impl<'a> Bench<'a> {
             attempts: Vec::new(),
             logs: Vec::new(),
         };
-        done.end = match self.claimed(&mut task, &mut done, tell) {
-            Ok(end) => end,
-            Err(error) => End::Broken(error),
+        // What a panic leaves is this task's alone; its claim is given back by being dropped.
+        let worked = catch_unwind(AssertUnwindSafe(|| self.claimed(&mut task, &mut done, tell)));
+        done.end = match worked {
+            Ok(Ok(end)) => end,
+            Ok(Err(error)) => End::Broken(error),
+            // Without its `Done`, the coordinator would wait for ever.
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().copied();
+                let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+                let what = text.unwrap_or("it says nothing").to_owned();
+                End::Broken(EngineError::Panicked { step: task.name, what })
+            }
         };
         done
     }
@@ -246,15 +273,16 @@ impl<'a> Bench<'a> {
             if self.cancel.now() > Stop::No {
                 return Ok(End::Cancelled);
             }
-            let guard = match self.memo.claim(task.trace)? {
-                Claim::Granted(guard) => guard,
-                Claim::Stored(found) => {
+            let guard = match self.memo.claim(task.trace, CLAIM_SLICE)? {
+                None => continue,
+                Some(Claim::Granted(guard)) => guard,
+                Some(Claim::Stored(found)) => {
                     if let Some(end) = self.joined(task, &found)? {
                         return Ok(end);
                     }
                     continue;
                 }
-                Claim::Failed(failure) if task.reusable => {
+                Some(Claim::Failed(failure)) if task.reusable => {
                     let failure = record::decode_failure(&failure).unwrap_or_else(|_| Failure {
                         cause: Cause::Error,
                         message: "another run that was computing it failed".to_owned(),
@@ -264,7 +292,7 @@ impl<'a> Bench<'a> {
                         FailureReport { failure, log_tail: String::new(), folder: None, attempts: 0 };
                     return Ok(End::Failed(report));
                 }
-                Claim::Failed(_) => continue,
+                Some(Claim::Failed(_)) => continue,
             };
             let solid = self.plan.graph.solid(task.step);
             task.misfit = guard.present().is_some_and(|found| !resolve::fits(solid, found));
@@ -282,18 +310,19 @@ impl<'a> Bench<'a> {
     }
 
     /// Takes a result that is there by now, where that is as good as one of our own.
-    fn joined(&self, task: &mut Task, found: &Found) -> Result<Option<End>, EngineError> {
+    fn joined(&self, task: &Task, found: &Found) -> Result<Option<End>, EngineError> {
         let solid = self.plan.graph.solid(task.step);
-        if !task.reusable || !found.whole() || !resolve::fits(solid, found) {
+        // In the place of a result that was too old, only one that was made meanwhile is good.
+        let renewed = task.why != Why::Expired || resolve::fresh(solid, found, now_ms(), false);
+        let good = resolve::fits(solid, found) && renewed;
+        if !task.reusable || !found.whole() || !good {
             return Ok(None);
         }
-        let names = std::mem::take(&mut task.names);
-        let again = Names { rows: names.rows.clone(), facts: Vec::new(), history: names.history.clone() };
-        if self.memo.relink(task.trace, names, now_ms())? {
+        if self.memo.relink(task.trace, task.names.clone(), now_ms())? {
+            self.wrote(task.names.nodes());
             return Ok(Some(End::Made { found: found.clone(), outcome: Outcome::Joined, differs: false }));
         }
-        // It went again in this very moment. Its facts are only missing from explanations.
-        task.names = again;
+        // It went again in this very moment.
         Ok(None)
     }
 
@@ -355,7 +384,8 @@ impl<'a> Bench<'a> {
                         solid,
                         produced,
                         log: &log,
-                        names: self.names_now(task)?,
+                        // Another attempt may follow, if what was made cannot be kept.
+                        names: self.names_now(task, task.names.clone())?,
                         parents: task.parents.clone(),
                         provenance: &provenance,
                         made_ms: now_ms(),
@@ -364,6 +394,7 @@ impl<'a> Bench<'a> {
                     };
                     match self.memo.keep(made) {
                         Ok(kept) => {
+                            self.wrote(task.names.nodes());
                             self.discard(folder, elapsed);
                             let log = kept.found.record.log;
                             done.attempts.push(AttemptRecord {
@@ -416,7 +447,8 @@ impl<'a> Bench<'a> {
                 continue;
             }
             let log_tail = tail(&log);
-            let kept = if no_room.is_some() {
+            // What may hold secrets is not kept.
+            let kept = if no_room.is_some() || !self.repeatable(task, solid, &laid, &folder, &log) {
                 self.discard(folder, elapsed);
                 None
             } else {
@@ -445,17 +477,52 @@ impl<'a> Bench<'a> {
         folder: &Path,
         log: &Path,
     ) -> Result<(Result<Vec<Produced>, Failure>, Duration), EngineError> {
-        let graph = &self.plan.graph;
-        let env = match self.env(task.step, solid) {
-            Ok(env) => env,
+        let execute = |attempt: &Attempt<'_>| self.executor.execute(attempt);
+        let attempted = match self.with_attempt(task, solid, laid, folder, log, execute) {
+            Ok(attempted) => attempted,
             Err(failure) => return Ok((Err(failure), Duration::ZERO)),
         };
+        let outcome = attempted.outcome.and_then(|produced| {
+            if produced.len() == solid.outputs.len() {
+                return Ok(produced);
+            }
+            Err(Failure {
+                cause: Cause::MissingOutput,
+                message: format!("it gave {} outputs and declares {}", produced.len(), solid.outputs.len()),
+                hint: None,
+            })
+        });
+        Ok((outcome, attempted.elapsed))
+    }
+
+    /// Makes the folder of a failed attempt fit to be kept, however late it failed; false if that cannot be done.
+    fn repeatable(&self, task: &Task, solid: &Solid, laid: &LaidOut, folder: &Path, log: &Path) -> bool {
+        let keep = |attempt: &Attempt<'_>| self.executor.keep(attempt);
+        match self.with_attempt(task, solid, laid, folder, log, keep) {
+            Ok(kept) => kept.is_ok(),
+            // It failed before anything but its stored inputs was laid out.
+            Err(_) => true,
+        }
+    }
+
+    /// Everything that an attempt may see, for its executor.
+    fn with_attempt<R>(
+        &self,
+        task: &Task,
+        solid: &Solid,
+        laid: &LaidOut,
+        folder: &Path,
+        log: &Path,
+        then: impl FnOnce(&Attempt<'_>) -> R,
+    ) -> Result<R, Failure> {
+        let graph = &self.plan.graph;
+        let env = self.env(task.step, solid)?;
         let resources = self.resources(task.step);
         let config = graph.config(task.step);
         let secrets = self.secrets(task.step, &env, &solid.secrets);
         let invocation = graph.steps[task.step.0 as usize].invocation;
         let path = source::path_before(graph, &graph.resources_of(invocation));
-        let attempted = self.executor.execute(&Attempt {
+        Ok(then(&Attempt {
             step: &task.name,
             solid,
             config: &config,
@@ -471,18 +538,7 @@ impl<'a> Bench<'a> {
             timeout: solid.policy.timeout,
             cpus: solid.policy.cpus,
             cancel: self.cancel,
-        });
-        let outcome = attempted.outcome.and_then(|produced| {
-            if produced.len() == solid.outputs.len() {
-                return Ok(produced);
-            }
-            Err(Failure {
-                cause: Cause::MissingOutput,
-                message: format!("it gave {} outputs and declares {}", produced.len(), solid.outputs.len()),
-                hint: None,
-            })
-        });
-        Ok((outcome, attempted.elapsed))
+        }))
     }
 
     /// The declared files of a step and of its resources.
@@ -742,8 +798,11 @@ impl<'a> Bench<'a> {
             self.lay(task, part.output, artifact, at, laid)?;
             return Ok(Content::Path(at.to_owned()));
         }
-        match self.memo.bytes(&artifact.digest)? {
-            Ok(bytes) => Ok(Content::Bytes(Encoded { codec: artifact.codec.clone(), bytes })),
+        match self.memo.lend(&artifact.digest)? {
+            Ok((bytes, link)) => {
+                laid.links.extend(link.map(|link| (part.output, link)));
+                Ok(Content::Bytes(Encoded { codec: artifact.codec.clone(), bytes }))
+            }
             Err(error) => Err(Unready::Lost(part.output, lost(&error))),
         }
     }
@@ -764,8 +823,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The rows and facts to be written now: no rows, where a result that was used was replaced meanwhile.
-    fn names_now(&self, task: &mut Task) -> Result<Names, EngineError> {
-        let mut names = std::mem::take(&mut task.names);
+    fn names_now(&self, task: &Task, mut names: Names) -> Result<Names, EngineError> {
         let superseded = if task.consumes.iter().any(|stored| stored.trace.is_some()) {
             let present = self.memo.results(&task.parents)?;
             let by_trace: BTreeMap<Trace, &Found> =

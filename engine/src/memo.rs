@@ -8,6 +8,7 @@
 mod answers;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cas_store::{
     Artifact, Bytes, Claim, Commit, Committed, Digest, Found, Kind, Link, Moment, Output, Put, Relink,
@@ -45,22 +46,30 @@ pub fn provenance(bytes: &[u8]) -> Option<Provenance> {
 }
 
 /// What is to be written beside a result: its rows and what they are made of.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Names {
     /// The rows: one per output, or the one of a step without outputs.
     pub(crate) rows: Vec<Version>,
     /// The nodes of the tree of facts.
     pub(crate) facts: Vec<(Version, FactNode)>,
+    /// Nodes that are in the store already: the result has them too, so that they stay as long as it does.
+    pub(crate) shared: Vec<Version>,
     /// The label and the step's row, for `explain`.
     pub(crate) history: Option<(String, Version)>,
 }
 
 impl Names {
+    /// The nodes that are written.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = Version> + '_ {
+        self.facts.iter().map(|(version, _)| *version)
+    }
+
     fn facts(&self) -> Vec<(Version, Vec<u8>)> {
         // A node that is too large to keep is only missing from explanations.
         let encoded =
             |(version, node): &(Version, FactNode)| Some((*version, record::encode_facts(node).ok()?));
-        self.facts.iter().filter_map(encoded).collect()
+        let shared = self.shared.iter().map(|version| (*version, Vec::new()));
+        self.facts.iter().filter_map(encoded).chain(shared).collect()
     }
 }
 
@@ -163,9 +172,9 @@ impl Memo {
         Ok(self.store.as_ref().ok_or_else(absent)?)
     }
 
-    /// Asks to be the one that computes a trace.
-    pub(crate) fn claim(&self, trace: Trace) -> Result<Claim, EngineError> {
-        Ok(self.open()?.claim(trace)?)
+    /// Asks to be the one that computes a trace; `None` where another is at it still after so long.
+    pub(crate) fn claim(&self, trace: Trace, wait: Duration) -> Result<Option<Claim>, EngineError> {
+        Ok(self.open()?.claim_within(trace, wait)?)
     }
 
     /// A new, empty folder for an attempt.
@@ -190,9 +199,12 @@ impl Memo {
         miss(given)
     }
 
-    /// The bytes of stored content.
-    pub(crate) fn bytes(&self, digest: &Digest) -> Result<Result<Bytes, StoreError>, EngineError> {
-        miss(self.open()?.bytes(digest))
+    /// The bytes of stored content, with what is to be looked at afterwards where they are no copy.
+    pub(crate) fn lend(
+        &self,
+        digest: &Digest,
+    ) -> Result<Result<(Bytes, Option<Link>), StoreError>, EngineError> {
+        miss(self.open()?.lend(digest))
     }
 
     /// Whether one of these links does not hold what was given any longer.

@@ -220,18 +220,15 @@ pub fn run_with(
     coordinator.settled_before();
     let mut published = coordinator.execute();
     // What is put into the project may turn out damaged only then: its step runs again, in the same run.
-    for _ in 0..REBUILDS {
-        if published.is_err() || coordinator.stopping() {
-            break;
-        }
-        match coordinator.publish() {
+    while published.is_ok() && !coordinator.stopping() {
+        published = match coordinator.publish() {
             Ok(lost) if lost.is_empty() => break,
             Ok(lost) => {
                 lost.into_iter().for_each(|(output, what)| coordinator.lose(output, what));
-                published = coordinator.execute();
+                coordinator.execute()
             }
-            Err(error) => published = Err(error),
-        }
+            Err(error) => Err(error),
+        };
     }
     coordinator.unfinished();
     let mut summary = coordinator.summary();
@@ -283,6 +280,13 @@ impl Execute for Bodies {
         match &attempt.solid.body {
             Body::Command(_) => self.command.execute(attempt),
             Body::Function(_) => self.function.execute(attempt),
+        }
+    }
+
+    fn keep(&self, attempt: &Attempt<'_>) -> std::io::Result<()> {
+        match &attempt.solid.body {
+            Body::Command(_) => self.command.keep(attempt),
+            Body::Function(_) => self.function.keep(attempt),
         }
     }
 }

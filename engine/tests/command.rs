@@ -35,6 +35,8 @@ struct Kit {
     timeout: Option<Duration>,
     grace: Duration,
     attempts: usize,
+    /// Whether its folder is made fit to be kept even if it succeeds.
+    keep: bool,
 }
 
 impl Kit {
@@ -82,6 +84,7 @@ impl Kit {
             timeout: None,
             grace: Duration::from_secs(3600),
             attempts: 0,
+            keep: false,
         }
     }
 
@@ -163,7 +166,8 @@ impl Kit {
             })
             .collect();
         let solid = self.graph.solid(step);
-        CommandExecutor::new(&self.environment).grace(self.grace).execute(&Attempt {
+        let executor = CommandExecutor::new(&self.environment).grace(self.grace);
+        let attempt = Attempt {
             step: "a",
             solid,
             config: &self.graph.config(step),
@@ -179,7 +183,12 @@ impl Kit {
             timeout: self.timeout.or(solid.policy.timeout),
             cpus: solid.policy.cpus,
             cancel: &self.cancel,
-        })
+        };
+        let attempted = executor.execute(&attempt);
+        if attempted.outcome.is_err() || self.keep {
+            executor.keep(&attempt).unwrap();
+        }
+        attempted
     }
 
     /// The outputs of an attempt that succeeds.
@@ -615,6 +624,22 @@ fn an_output_must_be_something_that_can_be_kept() {
         "[x]",
         "its output `outputs/x` is a link out of its folder, to `/etc/passwd`",
     );
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("x"), "not of this step").unwrap();
+    let to = elsewhere.path().canonicalize().unwrap();
+    let to = to.display();
+    // What is below such a link was taken for the step's own, and might even be moved away.
+    check(
+        &format!("ln -s {to} outputs/plots"),
+        "[{x: {at: outputs/plots/x}}]",
+        &format!("its output `outputs/plots/x` is not in its folder: `outputs/plots` is a link to `{to}`"),
+    );
+    check(
+        &format!("rmdir outputs; ln -s {to} outputs"),
+        "[x]",
+        &format!("its output `outputs/x` is not in its folder: `outputs` is a link to `{to}`"),
+    );
+    assert_eq!(fs::read_to_string(elsewhere.path().join("x")).unwrap(), "not of this step");
     check(
         "ln -s nothing outputs/x",
         "[x]",
@@ -847,10 +872,41 @@ solids:
 ",
     );
     kit.env = vec![("TOKEN".to_owned(), "hunter2".to_owned())];
-    kit.secrets = vec!["hunter2".to_owned()];
+    kit.secrets = vec!["hunter2".to_owned(), "swordfish".to_owned()];
     // What it writes as an output is its result, and stays.
     assert_eq!(kit.prints(), "hunter2\n");
     assert_eq!(kit.log(), "*** ***\n");
+}
+
+/// A secret that is `true` blotted out every `true` of the log. What is blotted out is the caller's to say.
+#[test]
+fn a_secret_that_says_nothing_spoils_no_log() {
+    let mut kit = Kit::new(
+        "solids: {a: {config: {on: {type: bool, default: true, secret: true}}, command: 'echo true {{ config.on }} >&2', outputs: []}}",
+    );
+    assert!(kit.runs().is_empty());
+    assert_eq!(kit.log(), "true true\n");
+}
+
+/// What failed only after the command had succeeded (a changed file, an output that cannot be stored) was kept
+/// with its secrets.
+#[test]
+fn a_folder_is_fit_to_be_kept_however_late_it_failed() {
+    for (line, config) in [("true", true), ("rm -f config.json", false)] {
+        let long = "x".repeat(200_000);
+        let mut kit = Kit::new(&format!(
+            "solids: {{a: {{config: {{key: {{type: str, default: swordfish, secret: true}}}}, outputs: [], \
+             command: '{line}; V={long}; : {{{{ config.key }}}}'}}}}"
+        ));
+        kit.keep = true;
+        assert!(kit.runs().is_empty());
+        let line = fs::read_to_string(kit.last().join("line")).unwrap();
+        assert!(line.len() > 200_000 && !line.contains("swordfish"));
+        let at = kit.step_folder().join("config.json");
+        assert_eq!(at.exists(), config);
+        assert!(!config || !fs::read_to_string(at).unwrap().contains("swordfish"));
+        assert!(!fs::read_to_string(kit.last().join("run.sh")).unwrap().contains("swordfish"));
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{RunOptions, RunReport, now_ms, run_with};
 use cas_engine::source::{Environment, Measure, measure};
-use cas_store::{Commit, Create, Open, Output, Put, Store};
+use cas_store::{Claim, Commit, Create, Digest, Open, Output, Put, Store, Trace};
 
 /// Executes steps by writing what they are and what they were given; everything else is as told.
 #[derive(Default)]
@@ -41,12 +41,20 @@ struct Orders {
     writes: BTreeMap<String, (PathBuf, String)>,
     /// A step that stops the run.
     stops: Option<String>,
+    /// How often a step leaves what cannot be stored.
+    bad: BTreeMap<String, u32>,
+    /// What happens while a step runs.
+    hooks: BTreeMap<String, Box<dyn FnOnce() + Send>>,
     count: u32,
 }
 
 impl Execute for Fake {
     fn execute(&self, attempt: &Attempt<'_>) -> Attempted {
         self.ran.lock().unwrap().push(attempt.step.to_owned());
+        let hook = self.orders.lock().unwrap().hooks.remove(attempt.step);
+        if let Some(hook) = hook {
+            hook();
+        }
         let mut orders = self.orders.lock().unwrap();
         orders.count += 1;
         if let Some((path, text)) = orders.writes.remove(attempt.step) {
@@ -67,6 +75,16 @@ impl Execute for Fake {
             *left -= 1;
             fs::write(attempt.log, "it did not work\n").unwrap();
             return failure(Cause::Exit(1), "exit status 1");
+        }
+        if let Some(left) = orders.bad.get_mut(attempt.step)
+            && *left > 0
+        {
+            *left -= 1;
+            let folder = attempt.folder.join("bad");
+            fs::create_dir(&folder).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).unwrap();
+            let produced = vec![Produced::Folder(folder)];
+            return Attempted { outcome: Ok(produced), elapsed: Duration::from_millis(3) };
         }
         let mut given = Vec::new();
         for input in attempt.inputs {
@@ -128,6 +146,8 @@ struct Kit {
     only: bool,
     all: bool,
     set: Vec<&'static str>,
+    /// What is lost whenever this step has ended: its name, and what its output holds.
+    loses: Option<(&'static str, &'static str)>,
     open: Option<Store>,
 }
 
@@ -146,6 +166,7 @@ impl Kit {
             only: false,
             all: false,
             set: Vec::new(),
+            loses: None,
             open: None,
         }
     }
@@ -213,7 +234,24 @@ impl Kit {
 
     fn run(&mut self) -> RunReport {
         let (plan, memo, wanted) = self.plan();
-        let options = RunOptions {
+        let options = self.options(wanted);
+        self.events.clear();
+        let events = &mut self.events;
+        let (loses, store) = (self.loses, self.open.clone().unwrap());
+        run_with(&plan, &memo, &options, &self.fake, &mut |event| {
+            events.push(event.clone());
+            if let (Some((name, content)), Event::StepFinished { step, outcome: Outcome::Ran, .. }) =
+                (loses, event)
+                && step == name
+            {
+                store.quarantine(&Digest::of(content.as_bytes()), "a test").unwrap();
+            }
+        })
+        .unwrap()
+    }
+
+    fn options(&self, wanted: Wanted) -> RunOptions {
+        RunOptions {
             wanted,
             jobs: self.jobs,
             memory: None,
@@ -225,10 +263,7 @@ impl Kit {
             cancel: Arc::new(Cancel::default()),
             command_line: vec!["cas".to_owned(), "run".to_owned()],
             home: None,
-        };
-        self.events.clear();
-        let events = &mut self.events;
-        run_with(&plan, &memo, &options, &self.fake, &mut |event| events.push(event.clone())).unwrap()
+        }
     }
 
     /// Runs, and gives what ran.
@@ -967,25 +1002,135 @@ fn a_record_that_is_not_of_this_step_is_replaced_and_never_adopted() {
     let mut kit = Kit::new(CHAIN);
     let (plan, _, _) = kit.plan();
     let trace = plan.trace(StepId(0), &mut |_| None).unwrap();
-    let store = kit.store();
-    let staged = store.stage_bytes(b"of something else").unwrap();
+    commit(&kit.store(), trace, "other", "of something else", 1);
+    assert_eq!(kit.ran(), ["a", "b", "c"]);
+    assert_eq!(kit.bytes("c").as_deref(), Some("c(b(a()[])[])[]"));
+    assert_eq!(kit.ran(), NOTHING);
+}
+
+/// Commits a result with one output, as another run could have.
+fn commit(store: &Store, trace: Trace, output: &str, content: &str, made_ms: u64) {
+    let staged = store.stage_bytes(content.as_bytes()).unwrap();
     store
         .commit(Commit {
             trace,
             facts: Vec::new(),
             rows: Vec::new(),
-            outputs: vec![Output { name: "other".to_owned(), artifact: Some(staged.artifact("file")) }],
+            outputs: vec![Output { name: output.to_owned(), artifact: Some(staged.artifact("file")) }],
             staged: vec![staged],
             log: None,
-            made_ms: 1,
+            made_ms,
             cost_ms: 1,
             provenance: Vec::new(),
             parents: Vec::new(),
             history: None,
-            put: Put::IfAbsent,
+            put: Put::Replace,
         })
         .unwrap();
-    assert_eq!(kit.ran(), ["a", "b", "c"]);
-    assert_eq!(kit.bytes("c").as_deref(), Some("c(b(a()[])[])[]"));
-    assert_eq!(kit.ran(), NOTHING);
+}
+
+/// Two runs that found the result of an `every:` step too old both ran it, one after the other.
+#[test]
+fn a_result_that_another_run_renewed_meanwhile_is_taken() {
+    let yaml = r#"
+pipeline: p
+solids:
+  slow: {version: "1", command: "true"}
+  day: {version: {every: 1h}, command: "true"}
+"#;
+    let mut kit = Kit::new(yaml);
+    let (plan, _, _) = kit.plan();
+    let trace = plan.trace(StepId(1), &mut |_| None).unwrap();
+    commit(&kit.store(), trace, "result", "Monday", 1);
+    let store = kit.store();
+    let renew = move || commit(&store, trace, "result", "Tuesday", now_ms());
+    kit.fake.orders.lock().unwrap().hooks.insert("slow".to_owned(), Box::new(renew));
+    assert_eq!(kit.outcomes(), ["slow: ran", "day: joined"]);
+    assert_eq!(kit.bytes("day").as_deref(), Some("Tuesday"));
+    assert_eq!(*kit.fake.ran.lock().unwrap(), ["slow"]);
+}
+
+/// Whoever waited for another run's claim did not hear that its own run was stopped, for as long as that took.
+#[test]
+fn a_run_that_waits_for_another_can_be_stopped() {
+    let yaml = r#"
+pipeline: p
+solids:
+  stop: {version: "1", command: "true"}
+  wait: {version: "1", command: "true"}
+"#;
+    let mut kit = Kit::new(yaml);
+    kit.jobs = 2;
+    let (plan, _, _) = kit.plan();
+    let claim = kit.store().claim(plan.trace(StepId(1), &mut |_| None).unwrap()).unwrap();
+    assert!(matches!(claim, Claim::Granted(_)));
+    kit.fake.orders.lock().unwrap().stops = Some("stop".to_owned());
+    assert_eq!(kit.outcomes(), ["stop: cancelled", "wait: cancelled"]);
+    drop(claim);
+}
+
+/// The coordinator waited for ever for a worker that had panicked.
+#[test]
+fn a_panic_of_an_executor_ends_the_run() {
+    let mut kit = Kit::new(CHAIN);
+    kit.jobs = 2;
+    let (plan, memo, wanted) = kit.plan();
+    kit.fake.orders.lock().unwrap().hooks.insert("b".to_owned(), Box::new(|| panic!("out of luck")));
+    let options = kit.options(wanted);
+    let error = run_with(&plan, &memo, &options, &kit.fake, &mut |_| {}).unwrap_err();
+    assert_eq!(error.to_string(), "a panic while working on `b`: out of luck");
+    assert_eq!(kit.ran(), ["b", "c"], "what had finished is kept");
+}
+
+/// The attempt after a bad output committed its result without rows, so the next run did not find it.
+#[test]
+fn what_a_second_attempt_makes_is_found_by_its_version() {
+    let mut kit = Kit::new("pipeline: p\nsolids: {a: {version: \"1\", command: \"true\", retries: 1}}\n");
+    kit.fake.orders.lock().unwrap().bad.insert("a".to_owned(), 1);
+    assert_eq!(kit.ran(), ["a", "a"]);
+    assert_eq!(kit.outcomes(), ["a: reused"]);
+}
+
+/// Facts were taken for written as soon as they were made: a step that failed kept those that others share.
+#[test]
+fn a_step_that_fails_takes_no_facts_from_its_siblings() {
+    let yaml = "pipeline: p\nsolids: {a: {version: \"one\", command: \"true\", matrix: {n: [1, 2]}}}\n";
+    let mut kit = Kit::new(yaml);
+    kit.keep_going = true;
+    kit.fails("a[n=1]", 1);
+    assert_eq!(kit.outcomes(), ["a[n=1]: failed", "a[n=2]: ran"]);
+    kit.replace("one", "two");
+    let (plan, memo, wanted) = kit.plan();
+    let resolved = memo.resolve(&plan, &wanted).unwrap();
+    let failures = memo.failures("p").unwrap();
+    let why = memo.why(&plan, &resolved, &failures, StepId(1)).unwrap().map(|cause| cause.words);
+    assert_eq!(why.as_deref(), Some("version: one → two"));
+}
+
+/// Bytes that were gone each time they were to be published ended the run as if all was done, with nothing there.
+#[test]
+fn what_can_never_be_published_fails() {
+    let mut kit =
+        Kit::new("pipeline: p\nsolids: {a: {version: \"1\", command: \"true\"}}\npublish: {out.txt: a}\n");
+    kit.says("a", "lost");
+    kit.loses = Some(("a", "lost"));
+    for keep_going in [false, true] {
+        kit.keep_going = keep_going;
+        kit.force = vec!["a"];
+        let report = kit.run();
+        assert_eq!((report.summary.failed, report.summary.cancelled), (1, 0));
+        assert_eq!(*kit.fake.ran.lock().unwrap(), ["a", "a", "a", "a"]);
+        kit.fake.ran.lock().unwrap().clear();
+        let failure = kit.events.iter().rev().find_map(|event| match event {
+            Event::StepFinished { failure: Some(report), .. } => Some(report.failure.message.clone()),
+            _ => None,
+        });
+        let failure = failure.unwrap_or_default();
+        assert!(failure.starts_with("`a.result` cannot be published: it was made 3 times more"), "{failure}");
+        assert!(!kit.path("out.txt").exists());
+    }
+    kit.loses = None;
+    kit.force.clear();
+    assert_eq!(kit.run().summary.failed, 0);
+    assert_eq!(read(&kit.path("out.txt")), "lost");
 }

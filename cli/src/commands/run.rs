@@ -146,7 +146,8 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     };
     let code = match (summary.interrupted, summary.failed) {
         (true, _) => stopped.unwrap_or(Code::Interrupted),
-        (false, 0) => Code::Done,
+        // What was wanted and not got to is not done, whatever kept the run from it.
+        (false, 0) if summary.cancelled == 0 => Code::Done,
         (false, _) => Code::Failed,
     };
     match told {

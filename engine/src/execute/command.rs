@@ -97,7 +97,7 @@ impl CommandExecutor {
             cancel: attempt.cancel,
         });
         // Nobody writes to it any more, and nobody has read it.
-        let blotted = blot::blot_file(attempt.log, &secrets(attempt));
+        let blotted = blot::blot_file(attempt.log, attempt.secrets);
         let ended = ended.map_err(|error| unspawned(&line, &error))?;
         if let Err(error) = blotted {
             // What cannot be shown to be clean is not kept.
@@ -124,13 +124,13 @@ impl Execute for CommandExecutor {
             }
             Err(failure) => (Err(failure), Duration::ZERO),
         };
-        if outcome.is_err() {
-            let facts = facts(attempt);
-            let env = facts.environment(attempt.folder, &self.path, attempt.path, attempt.env);
-            // The failure is told all the same; the folder only helps to understand it.
-            let _ = repeat::keep(attempt, &facts, &env);
-        }
         Attempted { outcome, elapsed }
+    }
+
+    fn keep(&self, attempt: &Attempt<'_>) -> io::Result<()> {
+        let facts = facts(attempt);
+        let env = facts.environment(attempt.folder, &self.path, attempt.path, attempt.env);
+        repeat::keep(attempt, &facts, &env)
     }
 }
 
@@ -158,15 +158,6 @@ fn facts<'a>(attempt: &Attempt<'a>) -> Facts<'a> {
         cpus: attempt.cpus,
         hide: false,
     }
-}
-
-/// Everything that is blotted out of what is captured: what the attempt says, and secret config values.
-fn secrets(attempt: &Attempt<'_>) -> Vec<String> {
-    let configs = attempt.resources.iter().map(|given| &given.config).chain([attempt.config]);
-    let config = configs.flat_map(|config| {
-        config.secret.iter().filter_map(|name| config.values.get(name)).map(crate::value::Value::text)
-    });
-    attempt.secrets.iter().cloned().chain(config).collect()
 }
 
 /// The arguments of the program; a shell line that is too long is put into a file.

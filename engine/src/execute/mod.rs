@@ -33,6 +33,16 @@ pub use cancel::{Cancel, Stop};
 pub trait Execute: Send + Sync {
     /// Runs one attempt to its end. What it returns is the outcome: an attempt that fails is no error.
     fn execute(&self, attempt: &Attempt<'_>) -> Attempted;
+
+    /// Makes the folder of an attempt that failed, in whatever way, fit to be kept for people: writes what repeats
+    /// it, and takes secrets out of what was laid there.
+    ///
+    /// # Errors
+    /// That could not be done: the folder is not kept.
+    fn keep(&self, attempt: &Attempt<'_>) -> std::io::Result<()> {
+        let _ = attempt;
+        Ok(())
+    }
 }
 
 /// One attempt of one step: everything that it may see.

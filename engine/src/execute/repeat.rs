@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use super::line::{CommandLine, Facts, LINE_LIMIT_BYTES};
 use super::{Attempt, HIDDEN, blotted, folder};
@@ -20,15 +21,22 @@ pub(crate) fn keep(attempt: &Attempt<'_>, facts: &Facts<'_>, env: &[(String, Str
     let secret = facts.resources.iter().any(|(_, config)| !config.secret.is_empty())
         || !facts.config.secret.is_empty();
     if secret {
-        folder::overwrite(&folder::step(attempt.folder).join("config.json"), &hidden.config_json())?;
+        overwrite(&folder::step(attempt.folder).join("config.json"), &hidden.config_json())?;
         let long = attempt.folder.join(super::command::LONG_LINE);
-        if long.exists() {
-            folder::overwrite(&long, line.line.as_deref().unwrap_or_default())?;
-        }
+        overwrite(&long, line.line.as_deref().unwrap_or_default())?;
     }
     let path = attempt.folder.join("run.sh");
     fs::write(&path, script(attempt, &line, env, secret))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+}
+
+/// Puts another text into a file, which the step may have removed.
+fn overwrite(at: &Path, text: &str) -> io::Result<()> {
+    match at.symlink_metadata() {
+        Ok(_) => folder::overwrite(at, text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn script(attempt: &Attempt<'_>, line: &CommandLine, env: &[(String, String)], secret: bool) -> String {

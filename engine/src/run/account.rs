@@ -109,7 +109,8 @@ impl Coordinator<'_> {
             publish::Wanted { ready: Vec::new(), absent: BTreeSet::new(), overwrite: self.options.overwrite };
         for placed in publish::placed(&self.plan.graph) {
             let state = &self.states[placed.output.step.0 as usize];
-            if !state.settled || self.notes[placed.output.step.0 as usize].outcome.is_none() {
+            let note = &self.notes[placed.output.step.0 as usize];
+            if !state.settled || note.outcome.is_none() || note.given_up {
                 continue;
             }
             match state.artifact(placed.output.output) {

@@ -46,6 +46,8 @@ pub(super) struct Note {
     pub(super) rebuilds: u32,
     /// Whether what it runs with may have been taken back since it started.
     pub(super) stale: bool,
+    /// Its bytes cannot be had for what it publishes.
+    pub(super) given_up: bool,
     pub(super) record: Option<Box<StepRecord>>,
 }
 
@@ -135,8 +137,10 @@ impl Coordinator<'_> {
     pub(super) fn unchanged(&mut self, step: StepId) -> bool {
         let Some(trace) = self.states[step.0 as usize].trace else { return false };
         let names = self.names(step);
+        let nodes: Vec<Version> = names.nodes().collect();
         match self.memo.relink(trace, names, now_ms()) {
             Ok(true) => {
+                self.bench.wrote(nodes);
                 // A twin of a step of this very run is reused; only what had another version came out unchanged.
                 let twin = self.ran.get(&trace).copied();
                 let twin = twin.is_some() && twin == self.states[step.0 as usize].version;
@@ -155,7 +159,7 @@ impl Coordinator<'_> {
     /// The rows, facts and history of a step whose inputs are settled.
     pub(super) fn names(&self, step: StepId) -> Names {
         let Some(version) = self.states[step.0 as usize].version else { return Names::default() };
-        let facts = self.bench.unwritten(|wanted| {
+        let (facts, shared) = self.bench.unwritten(|wanted| {
             self.plan.facts(
                 step,
                 &self.bench.key,
@@ -165,7 +169,7 @@ impl Coordinator<'_> {
             )
         });
         let label = memo::label(&self.plan.graph.pipeline.name, &self.plan.graph.step_name(step));
-        Names { rows: self.plan.rows(step, &version), facts, history: Some((label, version)) }
+        Names { rows: self.plan.rows(step, &version), facts, shared, history: Some((label, version)) }
     }
 
     /// Whether nothing more is to be started.

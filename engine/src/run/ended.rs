@@ -57,6 +57,10 @@ impl Coordinator<'_> {
                 floor.schedule.reopen(step.0);
                 self.notes[index].private = true;
                 self.lost(floor, step, output, what);
+                // What it consumes may have been taken back meanwhile, and have failed.
+                if floor.schedule.phase(step.0) == Phase::Waiting && floor.schedule.hopeless(step.0) {
+                    self.skip(floor, step);
+                }
             }
             End::Failed(report) => {
                 shared = Some(report.clone());
@@ -169,9 +173,31 @@ impl Coordinator<'_> {
 
     /// Bytes were found gone when they were to be put into the project.
     pub(super) fn lose(&mut self, output: OutputId, what: String) {
-        (self.tell)(&Event::Damaged { output: self.plan.graph.output_name(output), what });
+        let name = self.plan.graph.output_name(output);
+        (self.tell)(&Event::Damaged { output: name.clone(), what: what.clone() });
         self.gone(output);
         let index = output.step.0 as usize;
+        if self.states[index].to_run {
+            return; // Another place that it is published to was found to lack it.
+        }
+        self.notes[index].rebuilds += 1;
+        let message = if self.named.as_ref().is_some_and(|named| !named.contains(&output.step)) {
+            Some(format!("`{name}` cannot be published: {what}, and nothing upstream may run"))
+        } else if self.notes[index].rebuilds > REBUILDS {
+            Some(format!(
+                "`{name}` cannot be published: it was made {REBUILDS} times more, and each time {what}"
+            ))
+        } else {
+            None
+        };
+        if let Some(message) = message {
+            let hint = Some("check the disk, and run `cas verify`".to_owned());
+            let failure = Failure { cause: Cause::BadOutput, message, hint };
+            self.notes[index].given_up = true;
+            self.finish(output.step, Outcome::Failed, None, Some(report(failure)));
+            self.failed |= !self.options.keep_going;
+            return;
+        }
         self.states[index].to_run = true;
         self.states[index].why = Some(Why::Bytes);
         self.notes[index].made = None;
@@ -218,6 +244,7 @@ impl Coordinator<'_> {
     /// A step that ran while something above it was taken back, which then failed.
     pub(super) fn skip(&mut self, floor: &mut Floor, step: StepId) {
         self.states[step.0 as usize].settled = false;
+        self.states[step.0 as usize].to_run = false;
         let why = Some("something above it failed".to_owned());
         self.finish(step, Outcome::Skipped, why.clone(), None);
         for below in floor.schedule.end(step.0).into_iter().map(StepId) {

@@ -279,7 +279,8 @@ impl Coordinator<'_> {
             why,
             failed: self.failures.of(&self.plan.graph.step_name(step), Some(version)),
             private: note.private,
-            reusable: note.reusable && matches!(why, Why::New | Why::Bytes),
+            // In the place of one that is too old, a result of another run is as good as one of its own.
+            reusable: why == Why::Expired || (note.reusable && matches!(why, Why::New | Why::Bytes)),
             misfit: false,
         }
     }

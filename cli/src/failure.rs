@@ -245,6 +245,17 @@ impl From<StoreError> for Failure {
             StoreError::InUse { .. } => {
                 (Code::Store, Some("wait for it to end, or wait longer with --wait 1h"))
             }
+            StoreError::Skew { .. } => {
+                (Code::Store, Some("wait for it to end, or use the same version of cas as it does"))
+            }
+            StoreError::NoHost { .. } => (Code::Store, None),
+            StoreError::Network { .. } => (
+                Code::Store,
+                Some(
+                    "use a folder on a local disk; if only one machine uses this one, write \
+                     `network_file_system = true` in its `config.toml`",
+                ),
+            ),
             StoreError::Missing { .. } => (Code::Failed, Some("`cas run` makes it again")),
             StoreError::Damaged { .. } => (Code::Failed, Some("`cas run` makes it again")),
             StoreError::IndexDamaged { .. } => (

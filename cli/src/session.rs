@@ -18,11 +18,12 @@ use cas_engine::plan::Plan;
 use cas_engine::publish;
 use cas_engine::run::now_ms;
 use cas_engine::source::{self, Environment, Measure};
-use cas_store::{Create, Open, Store, StoreError};
+use cas_store::{Create, Hosting, Open, Store, StoreError};
 
 use crate::args::{Common, Format, Program, Which};
 use crate::failure::{Code, Failure, HINT};
 use crate::report::lines::Detail;
+use crate::signals;
 
 /// The name of a pipeline file that is looked for.
 const PIPELINE_FILE: &str = "pipeline.yaml";
@@ -233,6 +234,14 @@ impl World {
                 for warning in store.warnings() {
                     self.warn(warning);
                 }
+                let detail = self.detail();
+                store.on_wait(move |host| {
+                    if detail > Detail::Quiet {
+                        // Nobody is left to tell if this cannot be written.
+                        let _ = writeln!(anstream::stderr().lock(), "{}", waiting(host));
+                    }
+                });
+                signals::hand_over_when_stopped(&store);
                 Ok(Some(store))
             }
             Err(StoreError::Absent { .. }) if create == Create::Never => Ok(None),
@@ -247,10 +256,9 @@ impl World {
         create: Create,
         body: impl FnOnce(Open<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let mut on_wait =
-            |owner: &str| self.tell(format_args!("waiting for the store: it is in use by {owner}"));
+        let mut on_wait = |host: &str| self.tell(waiting(host));
         let wait = which.wait.unwrap_or(WAIT);
-        body(Open { create, wait, owner: self.owner(), on_wait: &mut on_wait })
+        body(Open { create, hosting: Hosting::Willing, wait, owner: self.owner(), on_wait: &mut on_wait })
     }
 
     /// Opens a store to read; says so where there is none.
@@ -377,6 +385,11 @@ impl Session {
     pub(crate) fn store(&self) -> Option<&Store> {
         self.memo.store()
     }
+}
+
+/// Who is waited for.
+fn waiting(host: &str) -> String {
+    format!("waiting for the store: it is in use by {host}")
 }
 
 /// The pipeline file: the one that was named, else the nearest one upwards.

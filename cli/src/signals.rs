@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::JoinHandle;
 
 use cas_engine::execute::{Cancel, Stop};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use cas_store::Store;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::failure::Code;
@@ -63,4 +64,19 @@ impl Drop for Watch {
             let _ = thread.join();
         }
     }
+}
+
+/// From now on Ctrl-Z first lets another process serve the store, so that nobody has to wait for this one to go on.
+pub(crate) fn hand_over_when_stopped(store: &Store) {
+    // Without it, whoever needs the store is told who keeps it: that is no reason to fail.
+    let Ok(mut signals) = Signals::new([SIGTSTP]) else { return };
+    let store = store.downgrade();
+    let _ = std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            let handed_over = store.upgrade().map(|store| store.hand_over());
+            // This returns when the process goes on.
+            let _ = signal_hook::low_level::raise(SIGSTOP);
+            drop(handed_over);
+        }
+    });
 }

@@ -60,9 +60,6 @@ const BACK_OFF: Duration = Duration::from_millis(200);
 /// The longest wait between two attempts.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
-/// How long a claim is waited for between two looks at whether the run is being stopped.
-const CLAIM_SLICE: Duration = Duration::from_millis(200);
-
 /// One step to be run, with everything that is known of it.
 pub(crate) struct Task {
     pub(crate) step: StepId,
@@ -273,16 +270,17 @@ impl<'a> Bench<'a> {
             if self.cancel.now() > Stop::No {
                 return Ok(End::Cancelled);
             }
-            let guard = match self.memo.claim(task.trace, CLAIM_SLICE)? {
-                None => continue,
-                Some(Claim::Granted(guard)) => guard,
-                Some(Claim::Stored(found)) => {
+            let go_on = || self.cancel.now() == Stop::No;
+            let Some(claim) = self.memo.claim(task.trace, &go_on)? else { return Ok(End::Cancelled) };
+            let guard = match claim {
+                Claim::Granted(guard) => guard,
+                Claim::Stored(found) => {
                     if let Some(end) = self.joined(task, &found)? {
                         return Ok(end);
                     }
                     continue;
                 }
-                Some(Claim::Failed(failure)) if task.reusable => {
+                Claim::Failed(failure) if task.reusable => {
                     let failure = record::decode_failure(&failure).unwrap_or_else(|_| Failure {
                         cause: Cause::Error,
                         message: "another run that was computing it failed".to_owned(),
@@ -292,7 +290,7 @@ impl<'a> Bench<'a> {
                         FailureReport { failure, log_tail: String::new(), folder: None, attempts: 0 };
                     return Ok(End::Failed(report));
                 }
-                Some(Claim::Failed(_)) => continue,
+                Claim::Failed(_) => continue,
             };
             let solid = self.plan.graph.solid(task.step);
             task.misfit = guard.present().is_some_and(|found| !resolve::fits(solid, found));

@@ -8,7 +8,6 @@
 mod answers;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cas_store::{
     Artifact, Bytes, Claim, Commit, Committed, Digest, Found, Kind, Link, Moment, Output, Put, Relink,
@@ -172,9 +171,9 @@ impl Memo {
         Ok(self.store.as_ref().ok_or_else(absent)?)
     }
 
-    /// Asks to be the one that computes a trace; `None` where another is at it still after so long.
-    pub(crate) fn claim(&self, trace: Trace, wait: Duration) -> Result<Option<Claim>, EngineError> {
-        Ok(self.open()?.claim_within(trace, wait)?)
+    /// Asks to be the one that computes a trace; `None` where `go_on` ends the waiting for somebody else.
+    pub(crate) fn claim(&self, trace: Trace, go_on: &dyn Fn() -> bool) -> Result<Option<Claim>, EngineError> {
+        Ok(self.open()?.claim_while(trace, go_on)?)
     }
 
     /// A new, empty folder for an attempt.

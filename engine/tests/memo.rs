@@ -20,7 +20,7 @@ use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{RunOptions, RunReport, now_ms, run_with};
 use cas_engine::source::{Environment, Measure, measure};
-use cas_store::{Claim, Commit, Create, Digest, Open, Output, Put, Store, Trace};
+use cas_store::{Claim, Commit, Create, Digest, Hosting, Open, Output, Put, Store, Trace};
 
 /// Executes steps by writing what they are and what they were given; everything else is as told.
 #[derive(Default)]
@@ -182,6 +182,7 @@ impl Kit {
                 &dir,
                 Open {
                     create: Create::IfAbsent,
+                    hosting: Hosting::Willing,
                     wait: Duration::from_secs(10),
                     owner: "a test".to_owned(),
                     on_wait: &mut |_| {},

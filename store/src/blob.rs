@@ -313,9 +313,9 @@ impl Files {
         Ok(())
     }
 
-    /// Removes what lies in staging and says how many bytes that were: nobody is staging when the host
-    /// opens the store.
-    pub(crate) fn sweep_staging(&self) -> Result<u64, StoreError> {
+    /// Removes what dead processes left in staging and says how many bytes that were; `is_live` says of a
+    /// token whether its process lives. The host's.
+    pub(crate) fn sweep_staging(&self, is_live: &dyn Fn(&str) -> bool) -> Result<u64, StoreError> {
         let staging = self.layout.staging();
         let entries = match fs::read_dir(&staging) {
             Ok(entries) => entries,
@@ -323,8 +323,14 @@ impl Files {
             Err(error) => return Err(error).at("list", &staging),
         };
         let mut bytes = 0;
-        for entry in entries {
+        for entry in entries.collect::<Vec<_>>() {
             let entry = entry.at("list", &staging)?;
+            // The names were listed before it is asked who lives: a process has its file before it stages.
+            let name = entry.file_name();
+            let token = name.to_str().and_then(|name| name.split_once('-')).map(|(token, _)| token);
+            if token.is_some_and(is_live) {
+                continue;
+            }
             let size = entry.metadata().map_or(0, |metadata| metadata.len());
             match fs::remove_file(entry.path()) {
                 Ok(()) => bytes += size,

@@ -1,173 +1,372 @@
 //! Who is computing what: at most one at a time per trace.
 //!
 //! Lives in the host's memory alone. A claim belongs to a connection; when that goes, so do its claims.
-//! Whoever wants a claimed trace waits here until it is given back, and is told a failure that came of it.
+//! Whoever wants a claimed trace leaves a *ticket* and is told when it is given back, and of a failure
+//! that came of it; nobody waits in here. Right after a host was lost nothing is granted, until those whom
+//! it had served are here again: what they hold is not known before.
+//!
+//! What the functions return is what is to be told to whom; telling is the caller's.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::digest::Trace;
 
 /// All claims of one host.
 #[derive(Default)]
 pub(crate) struct Claims {
-    held: Mutex<Table>,
+    table: Mutex<Table>,
 }
 
 #[derive(Default)]
 struct Table {
-    last: u64,
-    held: HashMap<Trace, Arc<Held>>,
+    held: HashMap<Trace, Held>,
+    /// The connections that there are.
+    alive: HashSet<u64>,
+    /// Claims that were handed on while their owner was silent.
+    lost: HashSet<(u64, Trace)>,
+    /// Whether nothing is granted yet, and who has asked.
+    frozen: bool,
+    /// Whether nothing will be granted any more: the host is going.
+    closed: bool,
+    knocked: Vec<(u64, u64)>,
 }
 
 struct Held {
-    number: u64,
-    connection: u64,
+    by: Holder,
+    ticket: u64,
     owner: String,
-    end: Mutex<End>,
-    ended: Condvar,
+    waiting: Vec<(u64, u64)>,
 }
 
-#[derive(Clone)]
-enum End {
-    NotYet,
-    GivenBack,
-    Failed(Vec<u8>),
+/// Whose a claim is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Connection(u64),
+    /// A process that held it at the former host and is not here yet, by its token.
+    Absent(String),
 }
 
 /// What became of an attempt to claim.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Attempt {
-    /// The claim is the caller's, under this number.
-    Granted(u64),
-    /// Another had it and gave it back: there may be a result, or it may be claimed now.
-    GivenBack,
-    /// Another had it, and this is how it failed.
-    Failed(Vec<u8>),
-    /// Another has it still.
+    /// The claim is the caller's.
+    Granted,
+    /// This one has it; the caller's ticket is noted.
     Held(String),
+    /// The connection that asks is gone.
+    Gone,
 }
 
+/// Something that whoever left a ticket is to be told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) connection: u64,
+    pub(crate) ticket: u64,
+    /// How it failed, if it did.
+    pub(crate) failure: Option<Vec<u8>>,
+}
+
+/// Who has all claims while nothing is granted.
+const FORMER: &str = "a process that is expected back";
+
+/// Who has all claims while the host is going.
+const NEXT: &str = "the next host";
+
 impl Claims {
-    /// Claims a trace, or waits until whoever has it gives it back, but not beyond `until`.
-    pub(crate) fn attempt(&self, connection: u64, owner: &str, trace: Trace, until: Instant) -> Attempt {
-        let held = {
-            let mut table = lock(&self.held);
-            match table.held.get(&trace) {
-                Some(held) => Arc::clone(held),
+    /// Grants nothing until [`Claims::thaw`].
+    pub(crate) fn freeze(&self) {
+        self.table().frozen = true;
+    }
+
+    /// Grants nothing any more: what connections that end now hold, they hold at the next host.
+    pub(crate) fn close(&self) {
+        self.table().closed = true;
+    }
+
+    /// Begins to grant.
+    pub(crate) fn thaw(&self) -> Vec<Ended> {
+        let mut table = self.table();
+        table.frozen = false;
+        let knocked = std::mem::take(&mut table.knocked);
+        told(knocked, None)
+    }
+
+    /// Notes that a process that is not here yet holds a claim.
+    pub(crate) fn expect(&self, token: &str, owner: &str, trace: Trace, ticket: u64) {
+        let by = Holder::Absent(token.to_owned());
+        let held = Held { by, ticket, owner: owner.to_owned(), waiting: Vec::new() };
+        self.table().held.entry(trace).or_insert(held);
+    }
+
+    /// Gives back what a process holds that did not come back.
+    pub(crate) fn give_up(&self, token: &str) -> Vec<Ended> {
+        let absent = Holder::Absent(token.to_owned());
+        self.table().drop_where(|held| held.by == absent)
+    }
+
+    /// A connection begins, with the claims that its process held at a former host. One that was handed
+    /// on meanwhile is lost.
+    pub(crate) fn enter(&self, connection: u64, token: &str, owner: &str, claims: &[(Trace, u64)]) {
+        let mut table = self.table();
+        table.alive.insert(connection);
+        for (trace, ticket) in claims {
+            let absent = Holder::Absent(token.to_owned());
+            let is_ours = |held: &Held| held.by == absent || held.ticket == *ticket;
+            match table.held.get_mut(trace) {
+                Some(held) if is_ours(held) => {
+                    held.by = Holder::Connection(connection);
+                    held.ticket = *ticket;
+                }
+                Some(_) => drop(table.lost.insert((connection, *trace))),
                 None => {
-                    table.last += 1;
-                    let number = table.last;
-                    let held = Held {
-                        number,
-                        connection,
-                        owner: owner.to_owned(),
-                        end: Mutex::new(End::NotYet),
-                        ended: Condvar::new(),
-                    };
-                    table.held.insert(trace, Arc::new(held));
-                    return Attempt::Granted(number);
+                    let by = Holder::Connection(connection);
+                    let held = Held { by, ticket: *ticket, owner: owner.to_owned(), waiting: Vec::new() };
+                    table.held.insert(*trace, held);
                 }
             }
-        };
-        let mut end = lock(&held.end);
-        loop {
-            match &*end {
-                End::GivenBack => return Attempt::GivenBack,
-                End::Failed(failure) => return Attempt::Failed(failure.clone()),
-                End::NotYet => {}
+        }
+    }
+
+    /// Whether a connection is there.
+    pub(crate) fn is_here(&self, connection: u64) -> bool {
+        self.table().alive.contains(&connection)
+    }
+
+    /// Claims a trace, or notes that the connection is to be told under this ticket when it may try again.
+    /// Asking again for what is granted already changes nothing.
+    pub(crate) fn attempt(&self, connection: u64, owner: &str, trace: Trace, ticket: u64) -> Attempt {
+        let mut table = self.table();
+        if table.closed {
+            return Attempt::Held(NEXT.to_owned());
+        }
+        if !table.alive.contains(&connection) {
+            return Attempt::Gone;
+        }
+        let frozen = table.frozen;
+        match table.held.get_mut(&trace) {
+            Some(held) if held.by == Holder::Connection(connection) && held.ticket == ticket => {
+                Attempt::Granted
             }
-            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-            else {
-                return Attempt::Held(held.owner.clone());
-            };
-            end = held.ended.wait_timeout(end, left).unwrap_or_else(PoisonError::into_inner).0;
+            Some(held) => {
+                held.waiting.push((connection, ticket));
+                Attempt::Held(held.owner.clone())
+            }
+            None if frozen => {
+                table.knocked.push((connection, ticket));
+                Attempt::Held(FORMER.to_owned())
+            }
+            None => {
+                let by = Holder::Connection(connection);
+                let held = Held { by, ticket, owner: owner.to_owned(), waiting: Vec::new() };
+                table.held.insert(trace, held);
+                table.lost.remove(&(connection, trace));
+                Attempt::Granted
+            }
         }
     }
 
     /// Gives a claim back; those who wait for it are told the failure, if there was one. A claim that is
     /// not held (any longer) is passed over.
-    pub(crate) fn release(&self, trace: &Trace, number: u64, failure: Option<Vec<u8>>) {
-        let mut table = lock(&self.held);
-        if table.held.get(trace).is_some_and(|held| held.number == number)
+    pub(crate) fn release(
+        &self,
+        connection: u64,
+        trace: &Trace,
+        ticket: u64,
+        failure: Option<Vec<u8>>,
+    ) -> Vec<Ended> {
+        let mut table = self.table();
+        table.lost.remove(&(connection, *trace));
+        let ours = Holder::Connection(connection);
+        if table.held.get(trace).is_some_and(|held| held.by == ours && held.ticket == ticket)
             && let Some(held) = table.held.remove(trace)
         {
-            held.finish(failure);
+            return told(held.waiting, failure);
         }
+        Vec::new()
+    }
+
+    /// Whether this connection's claim was handed on while it was silent, and if so, who has it now: then
+    /// the ticket is noted.
+    pub(crate) fn is_lost(&self, connection: u64, trace: &Trace, ticket: u64) -> Option<Option<String>> {
+        let mut table = self.table();
+        if !table.lost.contains(&(connection, *trace)) {
+            return None;
+        }
+        Some(table.held.get_mut(trace).map(|held| {
+            held.waiting.push((connection, ticket));
+            held.owner.clone()
+        }))
+    }
+
+    /// Hands on the claims of connections that are silent. They are not gone: what they held is lost to
+    /// them, and they may claim again.
+    pub(crate) fn hand_on(&self, silent: &HashSet<u64>) -> Vec<Ended> {
+        let mut table = self.table();
+        let is_silent =
+            |held: &Held| matches!(&held.by, Holder::Connection(number) if silent.contains(number));
+        let lost: Vec<(u64, Trace)> = table
+            .held
+            .iter()
+            .filter_map(|(trace, held)| match held.by {
+                Holder::Connection(number) if silent.contains(&number) => Some((number, *trace)),
+                _ => None,
+            })
+            .collect();
+        table.lost.extend(lost);
+        table.drop_where(is_silent)
     }
 
     /// Gives back all claims of a connection that is gone.
-    pub(crate) fn disconnect(&self, connection: u64) {
-        lock(&self.held).held.retain(|_, held| {
-            let stays = held.connection != connection;
+    pub(crate) fn leave(&self, connection: u64) -> Vec<Ended> {
+        let mut table = self.table();
+        table.alive.remove(&connection);
+        table.lost.retain(|(number, _)| *number != connection);
+        table.knocked.retain(|(number, _)| *number != connection);
+        for held in table.held.values_mut() {
+            held.waiting.retain(|(number, _)| *number != connection);
+        }
+        table.drop_where(|held| held.by == Holder::Connection(connection))
+    }
+
+    /// A table that a panicking thread left behind is still whole: no change of it panics half-way.
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn drop_where(&mut self, goes: impl Fn(&Held) -> bool) -> Vec<Ended> {
+        let mut all = Vec::new();
+        if self.closed {
+            return all;
+        }
+        self.held.retain(|_, held| {
+            let stays = !goes(held);
             if !stays {
-                held.finish(None);
+                all.extend(told(std::mem::take(&mut held.waiting), None));
             }
             stays
         });
+        all
     }
 }
 
-impl Held {
-    fn finish(&self, failure: Option<Vec<u8>>) {
-        *lock(&self.end) = failure.map_or(End::GivenBack, End::Failed);
-        self.ended.notify_all();
-    }
-}
-
-/// A table that a panicking thread left behind is still whole: each change of it is one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn told(waiting: Vec<(u64, u64)>, failure: Option<Vec<u8>>) -> Vec<Ended> {
+    let each = |(connection, ticket)| Ended { connection, ticket, failure: failure.clone() };
+    waiting.into_iter().map(each).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const T: Trace = Trace::from_bytes([1; 32]);
 
-    fn now() -> Instant {
-        Instant::now()
+    fn claims(connections: &[u64]) -> Claims {
+        let claims = Claims::default();
+        for connection in connections {
+            claims.enter(*connection, &format!("token {connection}"), &format!("run {connection}"), &[]);
+        }
+        claims
+    }
+
+    fn attempt(claims: &Claims, connection: u64, ticket: u64) -> Attempt {
+        claims.attempt(connection, &format!("run {connection}"), T, ticket)
+    }
+
+    fn held(owner: &str) -> Attempt {
+        Attempt::Held(owner.to_owned())
+    }
+
+    fn ended(connection: u64, ticket: u64) -> Ended {
+        Ended { connection, ticket, failure: None }
     }
 
     #[test]
     fn a_trace_is_claimed_once() {
-        let claims = Claims::default();
-        assert_eq!(claims.attempt(1, "run 1", T, now()), Attempt::Granted(1));
-        assert_eq!(claims.attempt(2, "run 2", T, now()), Attempt::Held("run 1".to_owned()));
-        assert_eq!(claims.attempt(1, "run 1", T, now()), Attempt::Held("run 1".to_owned()));
-        claims.release(&T, 1, None);
-        assert_eq!(claims.attempt(2, "run 2", T, now()), Attempt::Granted(2));
-    }
-
-    #[test]
-    fn a_claim_that_was_handed_on_is_not_given_back_by_its_first_owner() {
-        let claims = Claims::default();
-        assert_eq!(claims.attempt(1, "run 1", T, now()), Attempt::Granted(1));
-        claims.disconnect(1);
-        assert_eq!(claims.attempt(2, "run 2", T, now()), Attempt::Granted(2));
-        claims.release(&T, 1, None);
-        assert_eq!(claims.attempt(3, "run 3", T, now()), Attempt::Held("run 2".to_owned()));
+        let claims = claims(&[1, 2]);
+        assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
+        assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
+        assert_eq!(attempt(&claims, 2, 20), held("run 1"));
+        assert_eq!(attempt(&claims, 1, 11), held("run 1"));
+        assert_eq!(claims.release(1, &T, 10, None), [ended(2, 20), ended(1, 11)]);
+        assert_eq!(attempt(&claims, 2, 20), Attempt::Granted);
     }
 
     #[test]
     fn those_who_wait_are_told_the_failure() {
-        let claims = Claims::default();
-        assert_eq!(claims.attempt(1, "run 1", T, now()), Attempt::Granted(1));
-        let long = now() + Duration::from_secs(600);
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| claims.attempt(2, "run 2", T, long));
-            // Whether it waits already or comes late: with the failure it is told, without it is granted.
-            // Give it the claim back only once it holds on to the same entry.
-            while lock(&claims.held).held.get(&T).is_some_and(|held| Arc::strong_count(held) < 2) {
-                std::thread::yield_now();
-            }
-            claims.release(&T, 1, Some(b"exit 1".to_vec()));
-            assert_eq!(waiting.join().expect("it does not panic"), Attempt::Failed(b"exit 1".to_vec()));
-        });
-        assert_eq!(claims.attempt(3, "run 3", T, now()), Attempt::Granted(2));
+        let claims = claims(&[1, 2]);
+        assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
+        assert_eq!(attempt(&claims, 2, 20), held("run 1"));
+        let told = claims.release(1, &T, 10, Some(b"exit 1".to_vec()));
+        assert_eq!(told, [Ended { connection: 2, ticket: 20, failure: Some(b"exit 1".to_vec()) }]);
+    }
+
+    #[test]
+    fn a_dead_claimant_hands_on_and_cannot_claim() {
+        let claims = claims(&[1, 2, 3]);
+        assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
+        assert_eq!(attempt(&claims, 2, 20), held("run 1"));
+        assert_eq!(attempt(&claims, 3, 30), held("run 1"));
+        // Who waited and is gone is told nothing.
+        assert_eq!(claims.leave(3), []);
+        assert_eq!(claims.leave(1), [ended(2, 20)]);
+        assert_eq!(attempt(&claims, 1, 10), Attempt::Gone);
+        assert_eq!(attempt(&claims, 2, 20), Attempt::Granted);
+        assert_eq!(claims.release(1, &T, 10, None), []);
+        assert_eq!(claims.release(2, &T, 20, None), []);
+    }
+
+    #[test]
+    fn a_silent_claimant_learns_that_it_lost_its_claim() {
+        let claims = claims(&[1, 2]);
+        assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
+        assert_eq!(claims.is_lost(1, &T, 11), None);
+        assert_eq!(attempt(&claims, 2, 20), held("run 1"));
+        assert_eq!(claims.hand_on(&HashSet::from([1])), [ended(2, 20)]);
+        assert_eq!(claims.is_lost(1, &T, 11), Some(None));
+        assert_eq!(attempt(&claims, 2, 20), Attempt::Granted);
+        assert_eq!(claims.is_lost(1, &T, 12), Some(Some("run 2".to_owned())));
+        // It is told when the other is done.
+        assert_eq!(claims.release(2, &T, 20, None), [ended(1, 12)]);
+        // Giving back what it no longer has changes nothing, but for that.
+        assert_eq!(claims.release(1, &T, 10, None), []);
+        assert_eq!(claims.is_lost(1, &T, 13), None);
+    }
+
+    #[test]
+    fn a_new_host_grants_nothing_before_the_others_are_back() {
+        let claims = claims(&[1]);
+        claims.freeze();
+        let other = Trace::from_bytes([2; 32]);
+        claims.expect("token 2", "run 2", T, 20);
+        assert_eq!(attempt(&claims, 1, 10), held("run 2"));
+        assert_eq!(claims.attempt(1, "run 1", other, 11), held(FORMER));
+        claims.enter(2, "token 2", "run 2", &[(T, 20)]);
+        assert_eq!(claims.thaw(), [ended(1, 11)]);
+        assert_eq!(claims.attempt(1, "run 1", other, 11), Attempt::Granted);
+        assert_eq!(claims.release(2, &T, 20, None), [ended(1, 10)]);
+    }
+
+    #[test]
+    fn a_host_that_is_going_hands_nothing_on() {
+        let claims = claims(&[1, 2]);
+        assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
+        assert_eq!(attempt(&claims, 2, 20), held("run 1"));
+        claims.close();
+        assert_eq!(claims.leave(1), []);
+        assert_eq!(attempt(&claims, 2, 20), held(NEXT));
+    }
+
+    #[test]
+    fn what_an_absent_process_held_is_given_up_or_lost() {
+        let claims = claims(&[1]);
+        claims.expect("token 2", "run 2", T, 20);
+        assert_eq!(attempt(&claims, 1, 10), held("run 2"));
+        assert_eq!(claims.give_up("token 2"), [ended(1, 10)]);
+        assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
+        claims.enter(2, "token 2", "run 2", &[(T, 20)]);
+        assert_eq!(claims.is_lost(2, &T, 21), Some(Some("run 1".to_owned())));
     }
 }

@@ -40,6 +40,8 @@ pub struct Config {
     pub durability: Durability,
     /// `sharing = "private"`.
     pub sharing: Sharing,
+    /// `network_file_system = true`: the store may lie on one, because a single machine uses it.
+    pub network_file_system: bool,
     /// `inline_limit = "4K"`: values up to this size live in the index.
     pub inline_limit_bytes: u64,
     /// The table `[policy]`: what garbage collection keeps.
@@ -51,6 +53,7 @@ impl Default for Config {
         Self {
             durability: Durability::default(),
             sharing: Sharing::default(),
+            network_file_system: false,
             inline_limit_bytes: INLINE_LIMIT_BYTES,
             policy: Policy::default(),
         }
@@ -143,6 +146,12 @@ impl Config {
                         return Err(Wrong { line, what });
                     }
                 }
+                "network_file_system" => {
+                    config.network_file_system = item.as_bool().ok_or_else(|| Wrong {
+                        line,
+                        what: "`network_file_system` should be true or false".to_owned(),
+                    })?;
+                }
                 "inline_limit" => {
                     let bytes = size_of(key, item, line)?;
                     if bytes > INLINE_LIMIT_MAX_BYTES {
@@ -154,7 +163,11 @@ impl Config {
                 }
                 "policy" => config.policy = parse_policy(text, item, line)?,
                 other => {
-                    return Err(unknown(other, line, "durability, sharing, inline_limit, policy"));
+                    return Err(unknown(
+                        other,
+                        line,
+                        "durability, sharing, network_file_system, inline_limit, policy",
+                    ));
                 }
             }
         }

@@ -28,11 +28,18 @@ pub const POINTS: &[&str] = &[
     // Files are made durable.
     "sync.before-files",
     "sync.before-folders",
-    // The host opens index and journal.
+    // A process says that it is there.
+    "process.locked",
+    "process.named",
+    // The host opens index and journal, and lets others in; at its end the other way round.
+    "host.locked",
     "host.index-opened",
     "host.change-replayed",
     "journal.segment-made",
     "journal.segment-named",
+    "host.opened",
+    "host.door-open",
+    "host.door-closed",
     // A change is written.
     "journal.before-append",
     "journal.half-appended",

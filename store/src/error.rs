@@ -48,6 +48,36 @@ pub enum StoreError {
         /// Who has it, as far as is known.
         owner: String,
     },
+    /// A process of another version of the program has the store, and the two do not understand each other.
+    #[error("the store at `{}` is in use by {owner}, which is cas {theirs}; this is cas {ours}", dir.display())]
+    Skew {
+        /// The folder.
+        dir: PathBuf,
+        /// Who has it.
+        owner: String,
+        /// Its version.
+        theirs: String,
+        /// This program's.
+        ours: String,
+    },
+    /// No process serves the store, and this one was told not to.
+    #[error("no process serves the store at `{}`, and this one is not to", dir.display())]
+    NoHost {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The folder is on a network file system.
+    #[error(
+        "the store at `{}` is on a network file system ({kind}), where locks and sockets of several machines \
+         do not work together",
+        dir.display()
+    )]
+    Network {
+        /// The folder.
+        dir: PathBuf,
+        /// What kind of file system.
+        kind: &'static str,
+    },
     /// The bytes of this digest are not in the store.
     #[error("blob `{digest}` is not in the store")]
     Missing {

@@ -18,7 +18,7 @@ use crate::store::Create;
 use crate::tables;
 
 /// What may lie in a folder in which a store was begun and never finished.
-const BEGUN: [&str; 9] = [
+const BEGUN: [&str; 10] = [
     ".gitignore",
     "CACHEDIR.TAG",
     "blobs",
@@ -26,6 +26,7 @@ const BEGUN: [&str; 9] = [
     "lock",
     "processes",
     "quarantine",
+    "socket",
     "staging",
     "work",
 ];
@@ -145,8 +146,10 @@ impl Folder {
             Ok(()) => {}
             // Another process was first; its store is the one.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(&begun).at("remove", &begun)?;
+                let _ = fs::remove_file(&begun);
             }
+            // It even serves it already, and tidied up.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && Self::find(layout)?.is_some() => {}
             Err(error) => return Err(error).at("name", &path),
         }
         File::open(layout.root()).and_then(|folder| folder.sync_all()).at("sync", layout.root())?;

@@ -4,6 +4,7 @@
 //! journal has beyond them is read into memory, and every write is refused with the reason.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use crate::apply;
 use crate::blob::Files;
@@ -26,9 +27,13 @@ pub(crate) fn reason(error: &StoreError) -> Option<&'static str> {
 }
 
 /// Opens a store to be read.
-pub(crate) fn open(layout: &Layout, store_id: &str, why: &str) -> Result<Core, StoreError> {
+pub(crate) fn open(
+    layout: &Layout,
+    store_id: &str,
+    files: Arc<Files>,
+    why: &str,
+) -> Result<Core, StoreError> {
     let config = Config::read(&layout.config())?;
-    let files = Files::new(layout.clone(), config.inline_limit_bytes);
     let index = Index::open_frozen(layout.root(), &layout.index())?;
     check_store(&index, store_id)?;
     let applied = index.position()?;

@@ -171,6 +171,21 @@ pub struct CollectReport {
 }
 
 impl CollectReport {
+    /// This collection and what went on from it, as one.
+    pub(crate) fn and(self, next: Self) -> Self {
+        Self {
+            results: self.results + next.results,
+            records: self.records + next.records,
+            runs: self.runs + next.runs,
+            unnamed: self.unnamed + next.unnamed,
+            freed_bytes: self.freed_bytes + next.freed_bytes,
+            rebuild_ms: self.rebuild_ms.saturating_add(next.rebuild_ms),
+            size_before_bytes: self.size_before_bytes,
+            kept_pinned: next.kept_pinned,
+            kept_in_use: next.kept_in_use,
+        }
+    }
+
     /// Stored bytes afterwards.
     pub fn size_after_bytes(&self) -> u64 {
         self.size_before_bytes.saturating_sub(self.freed_bytes)

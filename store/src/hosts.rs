@@ -1,90 +1,192 @@
-//! The hosts of this process: one per store, however often it is opened.
+//! A process's part in its stores: one [`Member`] per store, however often it is opened, and the way to
+//! the host, who may be this process itself.
 //!
 //! The one piece of process-wide state in this crate. The kernel's lock on a store belongs to an open file,
 //! so a second one in the same process would wait for the first for ever; the second opener is given the
-//! first one's host instead.
+//! first one's host instead. A child of a fork begins without any of it.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use crate::blob::Files;
+use crate::client::Client;
+use crate::config::Config;
+use crate::crash;
+use crate::door::{Door, PROGRAM};
 use crate::error::StoreError;
 use crate::folder::Folder;
+use crate::frame as frames;
 use crate::frozen;
 use crate::host::{self, Core, Host};
 use crate::index::Expect;
 use crate::layout::Layout;
-use crate::lock::HostLock;
+use crate::lock::{self, HostLock};
+use crate::processes::{self, ProcessFile};
 use crate::rebuild::{self, RebuildReport};
 use crate::reserve;
+use crate::socket;
+use crate::store::Hosting;
+use crate::sys::{Birth, Kept, PerProcess};
+use crate::wire::{GREETING_VERSION, Hello, PROTOCOL, Welcome, frame};
 use crate::work::{self, WorkFolder};
+
+/// What this process has of a store that it uses, as long as any part of it does.
+pub(crate) struct Member {
+    pub(crate) folder: Folder,
+    pub(crate) files: Arc<Files>,
+    pub(crate) config: Config,
+    /// Says to others that this process lives, and what it holds on to.
+    pub(crate) file: ProcessFile,
+    pub(crate) birth: Birth,
+    slot: Arc<Slot>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if !self.birth.is_over() {
+            self.files.save_marks();
+        }
+    }
+}
 
 /// A host that is shared by all stores of this process that have its folder open.
 pub(crate) struct Hosted {
-    /// Present until this is dropped.
-    host: Option<Host>,
-    core: Arc<Core>,
+    /// Present until this is dropped; the door closes first.
+    parts: Option<(Option<Door>, Host)>,
     slot: Arc<Slot>,
+    birth: Birth,
 }
 
 impl Hosted {
     /// What answers requests.
     pub(crate) fn core(&self) -> &Core {
-        &self.core
+        let (_, host) = self.parts.as_ref().expect("they are taken only when this is dropped");
+        host.core()
     }
 }
 
 impl Drop for Hosted {
     fn drop(&mut self) {
-        drop(self.host.take());
+        if self.birth.is_over() {
+            // Its threads stayed in the parent, and all that it would close is the parent's.
+            std::mem::forget(self.parts.take());
+            return;
+        }
+        if let Some((door, host)) = self.parts.take() {
+            drop(door);
+            crash::point("host.door-closed");
+            drop(host);
+        }
         self.slot.set(State::Closed);
     }
 }
 
-/// How long a process that has given our lock up may take to end.
-const LETTING_GO: Duration = Duration::from_secs(10);
+/// How long a process that has given our lock up may take to end, and how long a new host may take to come.
+pub(crate) const LETTING_GO: Duration = Duration::from_secs(10);
+
+/// Somebody who has the store and does not answer is named to the user after this time.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// The longest time between two looks at a lock that another process has. Waiting for the kernel itself
+/// would be a thread that cannot be called back when time is up.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How to get at a host.
 pub(crate) struct Wanted<'a> {
     pub(crate) wait: Duration,
     pub(crate) owner: &'a str,
+    pub(crate) hosting: Hosting,
     pub(crate) on_wait: &'a mut dyn FnMut(&str),
     /// Whether a store that cannot be written is opened to be read.
     pub(crate) to_read: bool,
 }
 
-/// The host of a store: the one that this process has, or a new one.
-pub(crate) fn open(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<Arc<Hosted>, StoreError> {
-    let layout = &folder.layout;
-    let slot = slot_of(layout);
-    if let Some(hosted) = slot.enter(layout, wanted.wait)? {
-        return Ok(hosted);
+/// A host that was reached.
+pub(crate) enum Reached {
+    /// It is this process.
+    Own(Arc<Hosted>),
+    /// It is another one, at the end of this connection, on which greetings were exchanged.
+    Other { line: Kept<UnixStream>, welcome: Welcome },
+}
+
+/// This process's part in a store: the one that it has, or a new one.
+pub(crate) fn join(folder: Folder, owner: &str) -> Result<Arc<Member>, StoreError> {
+    let slot = slot_of(&folder.layout);
+    let mut member = slot.member.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(member) = member.upgrade() {
+        return Ok(member);
     }
-    let until = Instant::now() + wanted.wait.max(LETTING_GO);
-    let opened = match lock(layout, wanted) {
-        Ok(lock) => Host::open(layout.clone(), &folder.id, lock, expectation(layout), until),
-        Err(error) => match frozen::reason(&error).filter(|_| wanted.to_read) {
-            Some(why) => Host::open_frozen(layout, &folder.id, why),
-            None => Err(error),
-        },
-    };
-    match opened {
-        Ok(host) => {
-            let core = Arc::clone(host.core());
-            let hosted = Arc::new(Hosted { host: Some(host), core, slot: Arc::clone(&slot) });
-            slot.set(State::Open(Arc::downgrade(&hosted)));
-            Ok(hosted)
+    let config = Config::read(&folder.layout.config())?;
+    let files = Arc::new(Files::new(folder.layout.clone(), config.inline_limit_bytes));
+    let file = ProcessFile::create(&folder.layout, files.token(), owner)?;
+    let new = Member { folder, files, config, file, birth: Birth::now(), slot: Arc::clone(&slot) };
+    let new = Arc::new(new);
+    *member = Arc::downgrade(&new);
+    Ok(new)
+}
+
+/// Finds the host of a store, or becomes it.
+///
+/// # Errors
+///
+/// [`StoreError::InUse`] where it does not answer in time, [`StoreError::Skew`], [`StoreError::NoHost`],
+/// and what opening the index says.
+pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached, StoreError> {
+    let layout = &member.folder.layout;
+    let slot = &member.slot;
+    if let Some(hosted) = slot.enter(layout, wanted.wait)? {
+        return Ok(Reached::Own(hosted));
+    }
+    let mut opening = Opening { slot, found: State::Closed };
+    let mut patience = Patience::new(layout, wanted.wait);
+    loop {
+        if wanted.hosting == Hosting::Willing && !slot.hands_over.load(Ordering::SeqCst) {
+            let hosted = match HostLock::take(layout, wanted.owner) {
+                Ok(Some(lock)) => Some(host(member, lock, wanted)?),
+                Ok(None) => None,
+                Err(error) => match frozen::reason(&error).filter(|_| wanted.to_read) {
+                    Some(why) => Some(only_read(member, why)?),
+                    None => return Err(error),
+                },
+            };
+            if let Some(hosted) = hosted.map(Arc::new) {
+                opening.found = State::Open(Arc::downgrade(&hosted));
+                return Ok(Reached::Own(hosted));
+            }
         }
-        Err(error) => {
-            slot.set(State::Closed);
-            Err(error)
+        match socket::connect(layout) {
+            Ok(line) => {
+                if let Some(welcome) = greet(member, &line, &mut patience, wanted)? {
+                    return Ok(Reached::Other { line, welcome });
+                }
+            }
+            Err(error) if nobody_there(&error) => {}
+            Err(source) => return Err(StoreError::Io { action: "use", path: layout.socket(), source }),
         }
+        patience.check("", wanted)?;
+        patience.pause();
     }
 }
 
-/// Makes the index of a store anew; nothing in this process may have the store open.
+/// Opens another connection to the host that is there.
+pub(crate) fn connect(member: &Member) -> io::Result<Kept<UnixStream>> {
+    let line = socket::connect(&member.folder.layout)?;
+    frames::send(&*line, frame::GREETING, GREETING_VERSION, &hello(member))?;
+    let welcome: Welcome = frames::receive(&*line, frame::GREETING, GREETING_VERSION)?;
+    if welcome.protocol != u32::from(PROTOCOL) || !welcome.refusal.is_empty() {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(line)
+}
+
+/// Makes the index of a store anew; nobody may have the store open.
 pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<RebuildReport, StoreError> {
     let layout = &folder.layout;
     let slot = slot_of(layout);
@@ -92,41 +194,236 @@ pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<Rebuil
         let owner = "this process".to_owned();
         return Err(StoreError::InUse { dir: layout.root().to_owned(), owner });
     }
-    let result = (|| {
-        let lock = lock(layout, wanted)?;
-        let mut report = match rebuild::rebuild(layout, &folder.id) {
-            Err(StoreError::Io { source, .. })
-                if host::is_full(&source) && reserve::release(&layout.reserve()) =>
-            {
-                rebuild::rebuild(layout, &folder.id)?
-            }
-            rebuilt => rebuilt?,
-        };
-        let until = Instant::now() + LETTING_GO;
-        let host = Host::open(layout.clone(), &folder.id, lock, Expect::Index, until)?;
-        report.unreadable.extend(host.core().warnings.iter().cloned());
-        host.core().match_files(&mut report)?;
-        Ok(report)
-    })();
-    slot.set(State::Closed);
-    result
+    let _opening = Opening { slot: &slot, found: State::Closed };
+    let mut patience = Patience::new(layout, wanted.wait);
+    let lock = loop {
+        if let Some(lock) = HostLock::take(layout, wanted.owner)? {
+            break lock;
+        }
+        patience.check("", wanted)?;
+        patience.pause();
+    };
+    let mut report = match rebuild::rebuild(layout, &folder.id) {
+        Err(StoreError::Io { source, .. })
+            if host::is_full(&source) && reserve::release(&layout.reserve()) =>
+        {
+            rebuild::rebuild(layout, &folder.id)?
+        }
+        rebuilt => rebuilt?,
+    };
+    let config = Config::read(&layout.config())?;
+    let files = Arc::new(Files::new(layout.clone(), config.inline_limit_bytes));
+    let until = Instant::now() + LETTING_GO;
+    let host = Host::open(layout.clone(), &folder.id, lock, Expect::Index, until, files)?;
+    report.unreadable.extend(host.core().warnings.iter().cloned());
+    host.core().match_files(&mut report)?;
+    Ok(report)
 }
 
-/// The work folders of a store, of which none is in use then; needs no index.
+/// The work folders of a store that are not in use, and nothing of its index. Where nobody serves the store,
+/// what dead processes were staging goes too.
 pub(crate) fn clean(
     folder: &Folder,
-    wanted: &mut Wanted<'_>,
+    wanted: &Wanted<'_>,
     each: &mut dyn FnMut(WorkFolder) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let layout = &folder.layout;
-    let _lock = lock(layout, wanted)?;
-    // What a killed process was staging is nobody's either.
-    Files::new(layout.clone(), 0).sweep_staging()?;
-    work::list(layout, "/")?.into_iter().try_for_each(each)
+    if let Some(_lock) = HostLock::take(layout, wanted.owner)? {
+        Files::new(layout.clone(), 0).sweep_staging(&|token| processes::is_live(layout, token))?;
+    }
+    work::list(layout, "/")?.into_iter().filter(|folder| !folder.in_use).try_for_each(each)
 }
 
-fn lock(layout: &Layout, wanted: &mut Wanted<'_>) -> Result<HostLock, StoreError> {
-    HostLock::take(layout.root(), &layout.lock(), wanted.owner, wanted.wait, wanted.on_wait)
+/// Notes that somebody in this process uses the store through a client of its own.
+pub(crate) fn register(member: &Member, client: &Arc<Client>) {
+    let mut clients = member.slot.clients.lock().unwrap_or_else(PoisonError::into_inner);
+    clients.retain(|client| client.strong_count() > 0);
+    clients.push(Arc::downgrade(client));
+}
+
+/// Gives up being the host, if this process is it, until the returned value is dropped: what is asked
+/// meanwhile waits for another host. What this process holds it keeps.
+pub(crate) fn hand_over(member: &Arc<Member>) -> HandedOver {
+    let slot = &member.slot;
+    slot.hands_over.store(true, Ordering::SeqCst);
+    member.file.stopped(true);
+    let clients = slot.clients.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    for client in clients.iter().filter_map(Weak::upgrade) {
+        client.let_go();
+    }
+    // What is being answered is answered first.
+    let until = Instant::now() + LETTING_GO;
+    let mut state = slot.state();
+    while matches!(*state, State::Open(_)) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        state = slot.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    drop(state);
+    HandedOver { member: Arc::clone(member) }
+}
+
+/// While this lives, the process does not become the host.
+#[must_use = "dropped, the process may host again"]
+pub struct HandedOver {
+    member: Arc<Member>,
+}
+
+impl Drop for HandedOver {
+    fn drop(&mut self) {
+        self.member.file.stopped(false);
+        self.member.slot.hands_over.store(false, Ordering::SeqCst);
+    }
+}
+
+impl std::fmt::Debug for HandedOver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HandedOver").finish_non_exhaustive()
+    }
+}
+
+fn host(member: &Member, lock: HostLock, wanted: &Wanted<'_>) -> Result<Hosted, StoreError> {
+    let layout = &member.folder.layout;
+    crash::point("host.locked");
+    let until = Instant::now() + wanted.wait.max(LETTING_GO);
+    let files = Arc::clone(&member.files);
+    let host = Host::open(layout.clone(), &member.folder.id, lock, expectation(layout), until, files)?;
+    crash::point("host.opened");
+    let door = Door::open(Arc::clone(host.core()), wanted.owner).map_err(|source| StoreError::Io {
+        action: "begin to serve",
+        path: layout.socket(),
+        source,
+    })?;
+    crash::point("host.door-open");
+    let slot = Arc::clone(&member.slot);
+    Ok(Hosted { parts: Some((Some(door), host)), slot, birth: Birth::now() })
+}
+
+/// A host for this process alone, of a store that it cannot write.
+fn only_read(member: &Member, why: &str) -> Result<Hosted, StoreError> {
+    let files = Arc::clone(&member.files);
+    let host = Host::open_frozen(&member.folder.layout, &member.folder.id, files, why)?;
+    Ok(Hosted { parts: Some((None, host)), slot: Arc::clone(&member.slot), birth: Birth::now() })
+}
+
+fn hello(member: &Member) -> Hello {
+    Hello { protocol: u32::from(PROTOCOL), program: PROGRAM.to_owned(), store: member.folder.id.clone() }
+}
+
+/// Exchanges greetings; `None` where the host went away.
+fn greet(
+    member: &Member,
+    line: &UnixStream,
+    patience: &mut Patience<'_>,
+    wanted: &mut Wanted<'_>,
+) -> Result<Option<Welcome>, StoreError> {
+    let dir = || member.folder.layout.root().to_owned();
+    if let Err(who) = socket::check_peer(line, member.config.sharing) {
+        return Err(StoreError::InUse { dir: dir(), owner: who });
+    }
+    if frames::send(line, frame::GREETING, GREETING_VERSION, &hello(member)).is_err() {
+        return Ok(None);
+    }
+    // A host that is stopped lets connect whoever wants to, and says nothing.
+    patience.connected = Some(Instant::now());
+    let slice = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    loop {
+        let mut wanted_of_it = [PollFd::new(line, PollFlags::IN)];
+        match poll(&mut wanted_of_it, Some(&slice)) {
+            Ok(0) => patience.check(", which does not answer (was it stopped?)", wanted)?,
+            Ok(_) => break,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return Ok(None),
+        }
+    }
+    patience.connected = None;
+    let _ = line.set_read_timeout(Some(LETTING_GO));
+    let Ok(welcome) = frames::receive::<Welcome>(line, frame::GREETING, GREETING_VERSION) else {
+        return Ok(None);
+    };
+    let _ = line.set_read_timeout(None);
+    if welcome.protocol != u32::from(PROTOCOL) {
+        return Err(StoreError::Skew {
+            dir: dir(),
+            owner: welcome.owner,
+            theirs: format!("{} (protocol {})", welcome.program, welcome.protocol),
+            ours: format!("{PROGRAM} (protocol {PROTOCOL})"),
+        });
+    }
+    if !welcome.refusal.is_empty() {
+        let owner = format!("{}, who does not serve {}", welcome.owner, welcome.refusal);
+        return Err(StoreError::InUse { dir: dir(), owner });
+    }
+    if welcome.store != member.folder.id {
+        let what = "it became another store while it was open".to_owned();
+        return Err(StoreError::NotAStore { dir: dir(), what });
+    }
+    Ok(Some(welcome))
+}
+
+fn nobody_there(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, Interrupted, NotFound, WouldBlock};
+    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset | Interrupted | WouldBlock)
+}
+
+/// How long somebody waits for another, and what is said about it.
+struct Patience<'a> {
+    layout: &'a Layout,
+    begin: Instant,
+    looked: Instant,
+    wait: Duration,
+    /// Since when there is a connection on which nothing is said.
+    connected: Option<Instant>,
+    told: bool,
+    pause: Duration,
+}
+
+impl<'a> Patience<'a> {
+    fn new(layout: &'a Layout, wait: Duration) -> Self {
+        let pause = Duration::from_millis(1);
+        let now = Instant::now();
+        Self { layout, begin: now, looked: now, wait, connected: None, told: false, pause }
+    }
+
+    /// Says who is waited for, once, when it takes longer; and that it took too long.
+    fn check(&mut self, manner: &str, wanted: &mut Wanted<'_>) -> Result<(), StoreError> {
+        let gap = self.looked.elapsed();
+        if gap > SILENT {
+            // This process was stopped: that is no time that it waited.
+            self.begin += gap;
+            self.connected = self.connected.map(|_| Instant::now());
+        }
+        self.looked = Instant::now();
+        let waited = self.begin.elapsed();
+        // A host that lives says something at once; one that is busy starting may take a moment.
+        let too_long = match self.connected {
+            Some(since) => waited >= self.wait && since.elapsed() >= SILENT,
+            None => waited >= self.wait,
+        };
+        if !too_long && (self.told || waited < SILENT.min(self.wait / 2)) {
+            return Ok(());
+        }
+        let owner = format!("{}{manner}", lock::owner(self.layout));
+        if !self.told {
+            (wanted.on_wait)(&owner);
+            self.told = true;
+        }
+        if !too_long {
+            return Ok(());
+        }
+        let dir = self.layout.root().to_owned();
+        if wanted.hosting == Hosting::Declined && self.connected.is_none() {
+            return Err(StoreError::NoHost { dir });
+        }
+        Err(StoreError::InUse { dir, owner })
+    }
+
+    fn pause(&mut self) {
+        std::thread::sleep(self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 /// An index is expected where there is one, and where a journal says that there was one.
@@ -139,9 +436,13 @@ fn expectation(layout: &Layout) -> Expect {
     if has_journal || layout.index().join("CURRENT").exists() { Expect::Index } else { Expect::Nothing }
 }
 
-static SLOTS: Mutex<BTreeMap<PathBuf, Arc<Slot>>> = Mutex::new(BTreeMap::new());
+static SLOTS: PerProcess<Mutex<BTreeMap<PathBuf, Arc<Slot>>>> = PerProcess::new();
 
 struct Slot {
+    member: Mutex<Weak<Member>>,
+    clients: Mutex<Vec<Weak<Client>>>,
+    /// Whether this process is not to become the host.
+    hands_over: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -155,11 +456,29 @@ enum State {
 }
 
 fn slot_of(layout: &Layout) -> Arc<Slot> {
-    let mut slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let slot = slots
-        .entry(layout.root().to_owned())
-        .or_insert_with(|| Arc::new(Slot { state: Mutex::new(State::Closed), changed: Condvar::new() }));
+    let mut slots = SLOTS.get().lock().unwrap_or_else(PoisonError::into_inner);
+    let slot = slots.entry(layout.root().to_owned()).or_insert_with(|| {
+        Arc::new(Slot {
+            member: Mutex::new(Weak::new()),
+            clients: Mutex::default(),
+            hands_over: AtomicBool::new(false),
+            state: Mutex::new(State::Closed),
+            changed: Condvar::new(),
+        })
+    });
     Arc::clone(slot)
+}
+
+/// The right to look for a host or to become it; what was found is left for the others in this process.
+struct Opening<'a> {
+    slot: &'a Slot,
+    found: State,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.slot.set(std::mem::replace(&mut self.found, State::Closed));
+    }
 }
 
 impl Slot {

@@ -84,6 +84,16 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// Where the host is spoken to.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.root.join("socket")
+    }
+
+    /// The folder of the files that say which processes use the store.
+    pub(crate) fn processes(&self) -> PathBuf {
+        self.root.join("processes")
+    }
+
     /// The index (RocksDB's folder).
     pub(crate) fn index(&self) -> PathBuf {
         self.root.join("index")

@@ -6,14 +6,25 @@
 //!   outputs, facts, … ─────┘                │                                          ▼
 //!                                           └────────────────────────────► blobs (index or files)
 //! ```
+//!
+//! Any number of processes use a store at once. One of them is its host, and the others go through it:
+//!
+//! ```text
+//!   Store ─ client ─┬─ a call ────────────────────────────► host ─► journal, index, blobs
+//!                   └─ a message ─► socket ─► its door ─────┘
+//! ```
 
+mod answers;
 mod apply;
 mod blob;
 mod change;
 pub mod check;
+mod claim;
 mod claims;
+mod client;
 pub mod codec;
 pub mod collect;
+mod commit;
 pub mod config;
 #[cfg(feature = "crash-points")]
 pub mod crash;
@@ -25,27 +36,36 @@ pub mod digest;
 pub mod disk;
 #[cfg(not(feature = "crash-points"))]
 mod disk;
+mod door;
 mod durable;
 pub mod error;
 mod folder;
+mod frame;
 mod frozen;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod garbage;
+mod guests;
 mod host;
 mod hosts;
 mod index;
 mod journal;
 pub mod judge;
 mod layout;
+mod leases;
 mod lock;
+mod maintain;
 mod mark;
+mod network;
 mod overlay;
 mod pipe;
 mod place;
+mod processes;
 mod rebuild;
+mod receive;
 pub mod record;
 mod reserve;
+mod socket;
 mod stage;
 pub mod store;
 mod stream;
@@ -60,10 +80,13 @@ mod work;
 pub use blob::Bytes;
 
 pub use check::{Depth, Finding, Stats, VerifyReport};
+pub use claim::{Claim, ClaimGuard};
 pub use collect::{CollectReport, Garbage, Going, Mode, Policy, Why};
+pub use commit::{Commit, Committed, Put, Relink};
 pub use config::{Config, Durability, Sharing};
 pub use digest::{Digest, HexError, Trace, Version};
 pub use error::StoreError;
+pub use hosts::HandedOver;
 pub use judge::{Accept, Judged, Judgement, Mark, Said, Saying};
 pub use layout::MTIME_S;
 pub use rebuild::RebuildReport;
@@ -72,8 +95,6 @@ pub use record::{
     ResultRecord,
 };
 pub use stage::Staged;
-pub use store::{
-    Claim, ClaimGuard, Commit, Committed, Create, Link, Open, Provided, Put, Relink, Run, Store, Take,
-};
+pub use store::{Create, Hosting, Link, Open, Provided, Run, Store, Take, WeakStore};
 pub use tree::{Entry, Node, Tree, TreeError};
 pub use work::WorkFolder;

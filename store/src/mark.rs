@@ -5,7 +5,7 @@
 //! after that is looked at anew. Marks are a convenience. They are kept in one file, which anybody may
 //! delete; one that cannot be read is none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
@@ -57,6 +57,8 @@ pub(crate) struct Marks(Mutex<Held>);
 #[derive(Default)]
 struct Held {
     marks: HashMap<Digest, Stamp>,
+    /// What the file may still have and is not to be believed.
+    forgotten: HashSet<Digest>,
     /// Whether there are marks that the file does not have.
     unsaved: bool,
 }
@@ -75,7 +77,7 @@ impl Marks {
             let saved: Saved = codec::decode(KIND, VERSION, &bytes).ok()?;
             (saved.boot == boot_id()?).then(|| saved.marks.into_iter().collect())
         })();
-        Self(Mutex::new(Held { marks: marks.unwrap_or_default(), unsaved: false }))
+        Self(Mutex::new(Held { marks: marks.unwrap_or_default(), ..Held::default() }))
     }
 
     /// Writes the marks, if there are new ones and it is known when the machine started.
@@ -85,10 +87,16 @@ impl Marks {
             return;
         }
         let Some(boot) = boot_id() else { return };
-        let marks = held.marks.iter().take(KEPT_MAX).map(|(digest, stamp)| (*digest, *stamp)).collect();
+        // Another process may have written it meanwhile: both know something.
+        let others = Self::load(layout).0.into_inner().unwrap_or_else(PoisonError::into_inner).marks;
+        let others = others.into_iter().filter(|(digest, _)| !held.marks.contains_key(digest));
+        let others = others.filter(|(digest, _)| !held.forgotten.contains(digest));
+        let marks = held.marks.iter().map(|(digest, stamp)| (*digest, *stamp));
+        let marks = marks.chain(others).take(KEPT_MAX).collect();
         let Ok(bytes) = codec::encode(KIND, VERSION, &Saved { boot, marks }) else { return };
         let path = layout.checked();
-        let new = path.with_extension("new");
+        // Two processes that end at once must not write into one file.
+        let new = layout.staged(&crate::blob::token());
         // Losing marks costs time, never truth: so nothing here is worth an error.
         if fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).is_ok() {
             held.unsaved = false;
@@ -113,6 +121,7 @@ impl Marks {
     /// Forgets what was noted of a blob.
     pub(crate) fn forget(&self, digest: &Digest) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.forgotten.insert(*digest);
         if held.marks.remove(digest).is_some() {
             held.unsaved = true;
         }
@@ -142,6 +151,7 @@ mod tests {
     fn marks_hold_for_the_next_process_until_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().to_owned());
+        fs::create_dir(layout.staging()).unwrap();
         let digest = Digest::of(b"a");
         let marks = Marks::load(&layout);
         marks.note(digest, stamp(1));

@@ -12,19 +12,19 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{Bytes, Files};
-use crate::check::{Depth, Finding, Stats, VerifyReport};
-use crate::collect::{CollectReport, Going, Mode, Policy};
+use crate::client::{Answer, Client};
+use crate::collect::Policy;
 use crate::config::Config;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::folder::Folder;
-use crate::host::Core;
-use crate::hosts::{self, Hosted, Wanted};
+use crate::hosts::{self, HandedOver, Wanted};
+use crate::network;
 use crate::rebuild::RebuildReport;
-use crate::record::{Artifact, BlobRecord, Found, Moment, Output, Pin, Replacement, ResultRecord};
+use crate::record::{Artifact, BlobRecord, Found, Moment, Pin, Replacement};
 use crate::stage::{Staged, StagedBlob};
 use crate::tree::Tree;
-use crate::wire::{CommitMessage, Opaque, RelinkMessage, Request, Response};
+use crate::wire::{Opaque, Request, Response};
 use crate::work::{self, WorkFolder};
 
 /// Whether opening may make a new store.
@@ -36,11 +36,25 @@ pub enum Create {
     Never,
 }
 
+/// Whether a process may serve others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hosting {
+    /// It becomes the host where there is none: others then go through it, for as long as it has the store
+    /// open. That costs a few threads, and memory for the index.
+    #[default]
+    Willing,
+    /// It uses a host that is there, and waits for one where there is none; [`StoreError::NoHost`] if none
+    /// comes.
+    Declined,
+}
+
 /// How to open a store.
 pub struct Open<'a> {
     /// Whether to make one.
     pub create: Create,
-    /// How long to wait while another process has it.
+    /// Whether to serve other processes.
+    pub hosting: Hosting,
+    /// How long to wait while a process that has it does not answer.
     pub wait: Duration,
     /// What other processes are told about this one: ``run 12 of `pipeline.yaml` (pid 4711)``.
     pub owner: String,
@@ -55,81 +69,6 @@ pub enum Take {
     Copy,
     /// It is left over: it may be moved into the store, where nobody holds it open for writing.
     Adopt,
-}
-
-/// What to do where the trace has a result already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Put {
-    /// The first wins while its bytes are there; where any of them is gone, as [`Put::Replace`].
-    IfAbsent,
-    /// The new result replaces all outputs of the old one, whose digests go to the ledger.
-    Replace,
-}
-
-/// A result and everything that is kept with it, written in one batch or not at all.
-#[derive(Debug)]
-pub struct Commit {
-    /// The key of the result.
-    pub trace: Trace,
-    /// The rows that name it: one per output, in their order, or the one of a result without outputs.
-    pub rows: Vec<Version>,
-    /// All outputs, in declared order.
-    pub outputs: Vec<Output>,
-    /// The bytes that `outputs` and `log` name.
-    pub staged: Vec<Staged>,
-    /// What the execution printed.
-    pub log: Option<Digest>,
-    /// When.
-    pub made_ms: u64,
-    /// How long it took.
-    pub cost_ms: u64,
-    /// Opaque: where this came from. Kept beside the result, replaced with it.
-    pub provenance: Vec<u8>,
-    /// The results that this one was made from: their records are kept as long as this one's.
-    pub parents: Vec<Trace>,
-    /// Opaque nodes under their own key, shared, put if absent: what each version was made of. An empty one
-    /// only names a node that was put before: it is kept as long as any result that names it.
-    pub facts: Vec<(Version, Vec<u8>)>,
-    /// The line of history to add (its `trace` is this one).
-    pub history: Option<(String, Version)>,
-    /// Where there is one already.
-    pub put: Put,
-}
-
-/// What became of a commit.
-#[derive(Debug)]
-pub enum Committed {
-    /// The result is the trace's present one.
-    New,
-    /// Another result was there first and is the trace's present one; `differs` if its content is not ours.
-    Adopted {
-        /// The present result.
-        found: Found,
-        /// Whether any output's digest differs.
-        differs: bool,
-    },
-    /// The result took the place of this one.
-    Replaced {
-        /// What was there.
-        old: ResultRecord,
-        /// Whether any output's digest differs.
-        differs: bool,
-    },
-}
-
-/// Rows that are to name a result that is there already (its inputs' content was the same), all or none.
-#[derive(Debug, Default)]
-pub struct Relink {
-    /// The key of the result.
-    pub trace: Option<Trace>,
-    /// The rows.
-    pub rows: Vec<Version>,
-    /// As in a [`Commit`].
-    pub facts: Vec<(Version, Vec<u8>)>,
-    /// As in a [`Commit`].
-    pub history: Option<(String, Version)>,
-    /// When.
-    pub at_ms: u64,
 }
 
 /// A file or tree that was given to somebody to read.
@@ -170,58 +109,6 @@ pub struct Run {
     pub blobs: Vec<Digest>,
 }
 
-/// What became of an attempt to claim a trace.
-#[derive(Debug)]
-pub enum Claim {
-    /// The caller is to compute it; nobody else will, as long as the guard lives.
-    Granted(ClaimGuard),
-    /// Somebody else was computing it, and this is the result.
-    Stored(Found),
-    /// Somebody else was computing it, and this is how it failed, in their words.
-    Failed(Vec<u8>),
-}
-
-/// A claim on a trace. Dropped, it is given back: whoever waits for it finds the result, or goes on.
-#[must_use = "dropped, the claim is given back at once"]
-pub struct ClaimGuard {
-    store: Store,
-    trace: Trace,
-    claim: u64,
-    present: Option<Found>,
-    failure: Option<Vec<u8>>,
-}
-
-impl ClaimGuard {
-    /// What is claimed.
-    pub fn trace(&self) -> Trace {
-        self.trace
-    }
-
-    /// The present result of the trace when the claim was granted: somebody may have been faster.
-    pub fn present(&self) -> Option<&Found> {
-        self.present.as_ref()
-    }
-
-    /// Gives the claim back; those who wait are told that it failed, and how.
-    pub fn fail(mut self, failure: Vec<u8>) {
-        self.failure = Some(failure);
-    }
-}
-
-impl Drop for ClaimGuard {
-    fn drop(&mut self) {
-        let failure = self.failure.take().map(Opaque);
-        // A host that is gone has given the claim back already.
-        let _ = self.store.ask(Request::Release { trace: self.trace, claim: self.claim, failure });
-    }
-}
-
-impl std::fmt::Debug for ClaimGuard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClaimGuard").field("trace", &self.trace).finish_non_exhaustive()
-    }
-}
-
 /// An open store. Clones share it; the last one to go closes it.
 #[derive(Clone)]
 pub struct Store {
@@ -229,15 +116,32 @@ pub struct Store {
 }
 
 struct Inner {
-    hosted: Arc<Hosted>,
-    connection: u64,
+    client: Arc<Client>,
+    warnings: Vec<String>,
     /// Counts what must not happen twice when a request is repeated.
     tokens: AtomicU64,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.hosted.core().disconnect(self.connection);
+        self.client.close();
+    }
+}
+
+/// A store that is open as long as somebody else keeps it open.
+#[derive(Clone)]
+pub struct WeakStore(std::sync::Weak<Inner>);
+
+impl WeakStore {
+    /// The store, if it is open still.
+    pub fn upgrade(&self) -> Option<Store> {
+        Some(Store { inner: self.0.upgrade()? })
+    }
+}
+
+impl std::fmt::Debug for WeakStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WeakStore").finish_non_exhaustive()
     }
 }
 
@@ -248,22 +152,27 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store in a folder. Opened again in the same process, it is shared.
+    /// Opens the store in a folder. The first process to do so serves the others, until it closes it; then
+    /// another one does. Opened again in the same process, it is shared. A child of a fork has to open it
+    /// anew.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Absent`], [`StoreError::NotAStore`], [`StoreError::Format`], [`StoreError::InUse`],
-    /// [`StoreError::Config`], and [`StoreError::IndexDamaged`], which [`Store::rebuild`] mends.
+    /// [`StoreError::Absent`], [`StoreError::NotAStore`], [`StoreError::Format`], [`StoreError::Network`],
+    /// [`StoreError::InUse`] where whoever serves it does not answer, [`StoreError::Skew`],
+    /// [`StoreError::NoHost`], [`StoreError::Config`], and [`StoreError::IndexDamaged`], which [`Store::rebuild`] mends.
     pub fn open(dir: &Path, open: Open<'_>) -> Result<Self, StoreError> {
+        network::check(dir)?;
         let folder = Folder::open(dir, open.create)?;
-        let to_read = open.create == Create::Never;
-        let mut wanted = Wanted { wait: open.wait, owner: &open.owner, on_wait: open.on_wait, to_read };
-        let hosted = hosts::open(&folder, &mut wanted)?;
-        let connection = hosted.core().connect(&open.owner);
+        let member = hosts::join(folder, &open.owner)?;
+        let Open { create, wait, hosting, owner, on_wait } = open;
+        let to_read = create == Create::Never;
+        let client = Client::open(member, &mut Wanted { wait, owner: &owner, hosting, on_wait, to_read })?;
+        let warnings = client.warnings();
         let first = blake3::hash(crate::blob::token().as_bytes());
         let first = first.as_bytes().first_chunk::<8>().copied().unwrap_or_default();
         let tokens = AtomicU64::new(u64::from_le_bytes(first) | 1);
-        Ok(Self { inner: Arc::new(Inner { hosted, connection, tokens }) })
+        Ok(Self { inner: Arc::new(Inner { client, warnings, tokens }) })
     }
 
     /// Makes the index of a store anew, from its journal and its blob files. It must not be open.
@@ -272,14 +181,15 @@ impl Store {
     ///
     /// As for [`Store::open`].
     pub fn rebuild(dir: &Path, open: Open<'_>) -> Result<RebuildReport, StoreError> {
+        network::check(dir)?;
         let folder = Folder::mend(dir)?;
-        let mut wanted =
-            Wanted { wait: open.wait, owner: &open.owner, on_wait: open.on_wait, to_read: false };
+        let Open { wait, hosting, owner, on_wait, .. } = open;
+        let mut wanted = Wanted { wait, owner: &owner, hosting, on_wait, to_read: false };
         hosts::rebuild(&folder, &mut wanted)
     }
 
-    /// Hands over every work folder of a store that nobody has open. It needs no index: a store whose disk is
-    /// full, or whose index is damaged, has work folders too.
+    /// Hands over every work folder of a store that no live process uses. It needs no index: a store whose disk
+    /// is full, or whose index is damaged, has work folders too.
     ///
     /// # Errors
     ///
@@ -290,9 +200,8 @@ impl Store {
         each: &mut dyn FnMut(WorkFolder) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let folder = Folder::open(dir, Create::Never)?;
-        let mut wanted =
-            Wanted { wait: open.wait, owner: &open.owner, on_wait: open.on_wait, to_read: false };
-        hosts::clean(&folder, &mut wanted, each)
+        let Open { wait, hosting, owner, on_wait, .. } = open;
+        hosts::clean(&folder, &Wanted { wait, owner: &owner, hosting, on_wait, to_read: false }, each)
     }
 
     /// Whether a folder holds a store, of whatever format; opens nothing.
@@ -302,22 +211,44 @@ impl Store {
 
     /// The store's folder, absolute.
     pub fn dir(&self) -> &Path {
-        self.core().root()
+        self.client().member().folder.layout.root()
     }
 
     /// What tells this store from every other: 32 hex digits, for as long as it exists.
     pub fn id(&self) -> &str {
-        &self.core().store_id
+        &self.client().member().folder.id
     }
 
     /// What was found lost when the store was opened, in words for a person: to be shown once.
     pub fn warnings(&self) -> &[String] {
-        &self.core().warnings
+        &self.inner.warnings
+    }
+
+    /// What the process is called that serves the store now, and whether it is this one.
+    pub fn host(&self) -> (String, bool) {
+        self.client().host()
+    }
+
+    /// Sets who is told, later on, that a host is waited for which does not answer: with who that is.
+    pub fn on_wait(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        self.client().set_teller(Arc::new(tell));
+    }
+
+    /// This store, without keeping it open.
+    pub fn downgrade(&self) -> WeakStore {
+        WeakStore(Arc::downgrade(&self.inner))
+    }
+
+    /// Lets another process serve the store, because this one is about to be stopped (Ctrl-Z). Until the
+    /// returned value is dropped this process does not serve; what it claims and leases stays its own, for
+    /// 30 s without a sign of it.
+    pub fn hand_over(&self) -> HandedOver {
+        hosts::hand_over(self.client().member())
     }
 
     /// The store's settings, as they were when it was opened.
     pub fn config(&self) -> &Config {
-        &self.core().config
+        &self.client().member().config
     }
 
     /// The policy that the store's `config.toml` holds now.
@@ -326,7 +257,7 @@ impl Store {
     ///
     /// [`StoreError::Config`] when the file is not understood.
     pub fn policy(&self) -> Result<Policy, StoreError> {
-        Ok(Config::read(&self.core().layout.config())?.policy)
+        Ok(Config::read(&self.files().layout().config())?.policy)
     }
 
     /// Keeps a policy in the store's `config.toml`.
@@ -335,7 +266,7 @@ impl Store {
     ///
     /// When the file cannot be understood or written.
     pub fn save_policy(&self, policy: &Policy) -> Result<(), StoreError> {
-        Config::save_policy(&self.core().layout.config(), policy)
+        Config::save_policy(&self.files().layout().config(), policy)
     }
 
     /// A new, empty, private folder below the store's work folder, on the same file system as the blobs.
@@ -346,7 +277,7 @@ impl Store {
     /// The folders below the store's work folder, by name, and those that were kept of failures
     /// ([`WorkFolder::kept`]).
     pub fn work_folders(&self) -> Result<Vec<WorkFolder>, StoreError> {
-        work::list(&self.core().layout, self.files().token())
+        work::list(self.files().layout(), self.files().token())
     }
 
     /// Removes a folder below the store's work folder, and says how many bytes that freed.
@@ -355,7 +286,7 @@ impl Store {
     ///
     /// When it is in use or is none of the store's.
     pub fn remove_work_folder(&self, folder: &WorkFolder) -> Result<u64, StoreError> {
-        work::remove(&self.core().layout, folder)
+        work::remove(self.files().layout(), folder)
     }
 
     /// As [`Store::remove_work_folder`], for a folder that [`Store::clean`] handed over.
@@ -395,7 +326,10 @@ impl Store {
     /// from collection as long as this store is open.
     pub fn lookup(&self, versions: &[Version]) -> Result<Vec<Option<Found>>, StoreError> {
         match self.ask(Request::Lookup(versions.to_vec()))? {
-            Response::Found(found) => Ok(found),
+            Response::Found(found) => {
+                self.note_leases(found.iter().flatten());
+                Ok(found)
+            }
             other => Err(self.unexpected(&other)),
         }
     }
@@ -404,7 +338,10 @@ impl Store {
     /// result without outputs.
     pub fn row(&self, version: &Version) -> Result<Option<(u16, Found)>, StoreError> {
         match self.ask(Request::Row(*version))? {
-            Response::Row(row) => Ok(row),
+            Response::Row(row) => {
+                self.note_leases(row.iter().map(|(_, found)| found));
+                Ok(row)
+            }
             other => Err(self.unexpected(&other)),
         }
     }
@@ -412,76 +349,10 @@ impl Store {
     /// For each trace: its present result, if there is one.
     pub fn results(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
         match self.ask(Request::Results(traces.to_vec()))? {
-            Response::Found(found) => Ok(found),
-            other => Err(self.unexpected(&other)),
-        }
-    }
-
-    /// Writes a result, atomically.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Missing`] names a blob that is neither staged with it nor in the store.
-    pub fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
-        let message = CommitMessage {
-            trace: commit.trace,
-            rows: commit.rows,
-            outputs: commit.outputs,
-            staged: announced(&commit.staged),
-            log: commit.log,
-            made_ms: commit.made_ms,
-            cost_ms: commit.cost_ms,
-            provenance: Opaque(commit.provenance),
-            parents: commit.parents,
-            facts: opaque(commit.facts),
-            history: commit.history,
-            put: commit.put,
-        };
-        // `commit.staged` lives until here: what the host did not take is removed with it.
-        match self.ask(Request::Commit(Box::new(message)))? {
-            Response::New => Ok(Committed::New),
-            Response::Adopted { found, differs } => Ok(Committed::Adopted { found, differs }),
-            Response::Replaced { old, differs } => Ok(Committed::Replaced { old, differs }),
-            other => Err(self.unexpected(&other)),
-        }
-    }
-
-    /// Lets rows name a result that is there; false if it is not there (any longer).
-    pub fn relink(&self, relink: Relink) -> Result<bool, StoreError> {
-        let Some(trace) = relink.trace else { return Ok(false) };
-        let message = RelinkMessage {
-            trace,
-            rows: relink.rows,
-            facts: opaque(relink.facts),
-            history: relink.history,
-            at_ms: relink.at_ms,
-        };
-        self.flag(Request::Relink(Box::new(message)))
-    }
-
-    /// Claims a trace before computing it: granted, or what became of it once somebody else is done.
-    pub fn claim(&self, trace: Trace) -> Result<Claim, StoreError> {
-        loop {
-            if let Some(claim) = self.claim_within(trace, Duration::from_secs(60))? {
-                return Ok(claim);
+            Response::Found(found) => {
+                self.note_leases(found.iter().flatten());
+                Ok(found)
             }
-        }
-    }
-
-    /// As [`Store::claim`], but gives up after a while: `None` if somebody else is at it still.
-    pub fn claim_within(&self, trace: Trace, wait: Duration) -> Result<Option<Claim>, StoreError> {
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).min(10 * 60 * 1000);
-        match self.ask(Request::Claim { trace, wait_ms })? {
-            Response::Granted { claim, present } => Ok(Some(Claim::Granted(ClaimGuard {
-                store: self.clone(),
-                trace,
-                claim,
-                present,
-                failure: None,
-            }))),
-            Response::Stored(found) => Ok(Some(Claim::Stored(found))),
-            Response::ClaimantFailed(failure) => Ok(Some(Claim::Failed(failure.0))),
-            Response::Held { .. } => Ok(None),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -588,7 +459,9 @@ impl Store {
 
     /// Takes a pin away; false if there was none.
     pub fn unpin(&self, version: &Version) -> Result<bool, StoreError> {
-        self.flag(Request::Unpin(*version))
+        // Told twice because a host was lost, the second answer would be that there is none.
+        let pinned = self.pins()?.iter().any(|pin| pin.version == *version);
+        Ok(self.flag(Request::Unpin(*version))? || pinned)
     }
 
     /// All pins, oldest first.
@@ -681,159 +554,14 @@ impl Store {
         self.done(Request::Lost { digest: *digest, why: why.to_owned() })
     }
 
-    // Maintenance.
-
-    /// Collects garbage, or says what would go; `each` is told of everything that goes, in order. A policy
-    /// that asks for nothing lets only go what nothing names. `now_ms` is what ages are counted to.
-    pub fn gc(
-        &self,
-        policy: &Policy,
-        mode: Mode,
-        now_ms: u64,
-        each: &mut dyn FnMut(Going),
-    ) -> Result<CollectReport, StoreError> {
-        let begin = Request::CollectBegin { policy: policy.clone(), now_ms, mode };
-        let session = match self.ask(begin)? {
-            Response::Number(session) => session,
-            other => return Err(self.unexpected(&other)),
-        };
-        loop {
-            match self.ask(Request::CollectNext { session, limit: PAGE })? {
-                Response::Collected { going, done, report } => {
-                    going.into_iter().for_each(&mut *each);
-                    if done {
-                        return Ok(report);
-                    }
-                }
-                other => return Err(self.unexpected(&other)),
-            }
-        }
-    }
-
-    /// Re-hashes blobs and cross-checks the index; `each` is told of everything that is not as it should
-    /// be. Damaged blobs go to quarantine; those and missing ones are misses from then on.
-    pub fn verify(&self, depth: Depth, each: &mut dyn FnMut(Finding)) -> Result<VerifyReport, StoreError> {
-        let mut report = VerifyReport::default();
-        let mut after = None;
-        loop {
-            let page = match self.ask(Request::BlobPage { after, limit: PAGE })? {
-                Response::BlobPage(page) => page,
-                other => return Err(self.unexpected(&other)),
-            };
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            self.verify_blobs(depth, &page, &mut report, each)?;
-        }
-        let mut cursor = None;
-        loop {
-            match self.ask(Request::CheckPage { after: cursor, limit: 4 * PAGE })? {
-                Response::Checked { findings, checked, next } => {
-                    report.entries += checked;
-                    report.findings += findings.len() as u64;
-                    findings.into_iter().for_each(&mut *each);
-                    if next.is_none() {
-                        break;
-                    }
-                    cursor = next;
-                }
-                other => return Err(self.unexpected(&other)),
-            }
-        }
-        match self.ask(Request::CheckJournal { read: depth != Depth::Quick })? {
-            Response::Checked { findings, checked, .. } => {
-                report.entries += checked;
-                report.findings += findings.len() as u64;
-                findings.into_iter().for_each(&mut *each);
-            }
-            other => return Err(self.unexpected(&other)),
-        }
-        match self.ask(Request::Unnamed)? {
-            Response::Number(unnamed) => report.unnamed = unnamed,
-            other => return Err(self.unexpected(&other)),
-        }
-        Ok(report)
-    }
-
-    fn verify_blobs(
-        &self,
-        depth: Depth,
-        page: &[(Digest, BlobRecord)],
-        report: &mut VerifyReport,
-        each: &mut dyn FnMut(Finding),
-    ) -> Result<(), StoreError> {
-        let files = self.files();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16);
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let work = || -> Result<Vec<(usize, Finding)>, StoreError> {
-            let mut found = Vec::new();
-            // Blobs differ in size: whoever is free takes the next.
-            while let Some((digest, record)) = page.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Some(finding) = Core::examine(files, digest, record, depth.reads(digest))? {
-                    let at = page.partition_point(|(other, _)| other < digest);
-                    found.push((at, finding));
-                }
-            }
-            Ok(found)
-        };
-        let mut found = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let mut all = Vec::new();
-            for worker in workers {
-                match worker.join() {
-                    Ok(found) => all.extend(found?),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            Ok::<_, StoreError>(all)
-        })?;
-        found.sort_by_key(|(at, _)| *at);
-        report.blobs += page.len() as u64;
-        for (_, record) in page.iter().filter(|(digest, _)| depth.reads(digest)) {
-            report.read += 1;
-            report.read_bytes += record.len;
-        }
-        for (_, finding) in found {
-            match &finding {
-                Finding::Damaged { digest, what } => self.quarantine(digest, what)?,
-                Finding::Missing { digest } => self.quarantine(digest, "its file is missing")?,
-                Finding::Row { .. } | Finding::Journal { .. } | Finding::Index { .. } => {}
-            }
-            report.findings += 1;
-            each(finding);
-        }
-        Ok(())
-    }
-
-    /// Counts and sizes.
-    pub fn stats(&self) -> Result<Stats, StoreError> {
-        match self.ask(Request::Stats)? {
-            Response::Stats(stats) => Ok(stats),
-            other => Err(self.unexpected(&other)),
-        }
-    }
-
-    /// Writes the journal anew, as a snapshot of the index. Collecting does this by itself where it pays.
-    pub fn compact(&self) -> Result<(), StoreError> {
-        self.done(Request::Compact)
-    }
-
-    /// Puts everything that was acknowledged so far on disk.
-    ///
-    /// # Errors
-    ///
-    /// When the disk refuses; from then on the store takes no more writes.
-    pub fn sync(&self) -> Result<(), StoreError> {
-        self.done(Request::Sync)
-    }
-
     // The way to the host.
 
-    fn core(&self) -> &Core {
-        self.inner.hosted.core()
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
     }
 
-    fn files(&self) -> &Files {
-        &self.core().files
+    pub(crate) fn files(&self) -> &Files {
+        &self.client().member().files
     }
 
     /// A number of this connection's own, for what must not happen twice when a request is repeated.
@@ -842,34 +570,50 @@ impl Store {
     }
 
     pub(crate) fn ask(&self, request: Request) -> Result<Response, StoreError> {
-        match self.core().serve(self.inner.connection, request) {
+        Ok(self.ask_on(request)?.response)
+    }
+
+    /// Asks, and says on which link the answer came.
+    pub(crate) fn ask_on(&self, request: Request) -> Result<Answer, StoreError> {
+        let answer = self.client().ask(request)?;
+        match answer.response {
             Response::Failed(failure) => Err(failure.into_error(self.dir())),
-            response => Ok(response),
+            _ => Ok(answer),
         }
     }
 
-    fn done(&self, request: Request) -> Result<(), StoreError> {
+    /// Notes for the next host what this one said is present.
+    pub(crate) fn note_leases<'a>(&self, found: impl Iterator<Item = &'a Found>) {
+        let present = found.filter(|found| found.present.contains(&true));
+        self.client().member().file.lease(present.map(|found| found.trace));
+    }
+
+    pub(crate) fn note_lease(&self, trace: Trace) {
+        self.client().member().file.lease(std::iter::once(trace));
+    }
+
+    pub(crate) fn done(&self, request: Request) -> Result<(), StoreError> {
         match self.ask(request)? {
             Response::Done => Ok(()),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    fn flag(&self, request: Request) -> Result<bool, StoreError> {
+    pub(crate) fn flag(&self, request: Request) -> Result<bool, StoreError> {
         match self.ask(request)? {
             Response::Flag(flag) => Ok(flag),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    fn versions(&self, request: Request) -> Result<Vec<Version>, StoreError> {
+    pub(crate) fn versions(&self, request: Request) -> Result<Vec<Version>, StoreError> {
         match self.ask(request)? {
             Response::Versions(versions) => Ok(versions),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    fn traces(&self, request: Request) -> Result<Vec<Trace>, StoreError> {
+    pub(crate) fn traces(&self, request: Request) -> Result<Vec<Trace>, StoreError> {
         match self.ask(request)? {
             Response::Traces(traces) => Ok(traces),
             other => Err(self.unexpected(&other)),
@@ -910,12 +654,8 @@ impl Store {
 }
 
 /// How much is asked for at once where all of something is walked over.
-const PAGE: u64 = 1024;
+pub(crate) const PAGE: u64 = 1024;
 
-fn announced(staged: &[Staged]) -> Vec<StagedBlob> {
+pub(crate) fn announced(staged: &[Staged]) -> Vec<StagedBlob> {
     staged.iter().flat_map(|staged| staged.blobs().iter().cloned()).collect()
-}
-
-fn opaque(facts: Vec<(Version, Vec<u8>)>) -> Vec<(Version, Opaque)> {
-    facts.into_iter().map(|(version, fact)| (version, Opaque(fact))).collect()
 }

@@ -1,13 +1,21 @@
 //! What the operating system offers and no safe library gives: the only unsafe code of the store.
 //!
-//! Three calls: asking whether a file is held open for writing, starting write-back, mapping a file. What
-//! is left out is an answer on the safe side: a lease that cannot be had means "held open".
+//! Asking whether a file is held open for writing, starting write-back, mapping a file, and being told of a
+//! fork. What is left out is an answer on the safe side: a lease that cannot be had means "held open".
+//!
+//! **Forks.** A child gets a copy of every descriptor. A lock or a connection that lives on in a child
+//! outlives the process that it speaks for: nobody would notice its death. So each descriptor that means
+//! something to others is [`Kept`] on a list, and in a child, before anything else runs there, all of
+//! them become `/dev/null`. What was opened before the fork can tell that ([`Birth::is_over`]) and refuses.
 
-#![expect(unsafe_code, reason = "two system calls without a safe wrapper, and mapping a file")]
+#![expect(unsafe_code, reason = "system calls without a safe wrapper, mapping a file, and hearing of a fork")]
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 /// Asks the kernel whether anybody (this process included) has the file open for writing or mapped
 /// writable: only then does it refuse a read lease. The lease is given back at once. `file` must be open
@@ -51,6 +59,144 @@ pub(crate) fn start_write_back(file: &File, offset: u64, bytes: u64) {
 pub(crate) fn map(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: see above; the file is one that this program does not change while it stands.
     unsafe { memmap2::Mmap::map(file) }
+}
+
+/// How many descriptors can be kept from children. One that finds no room is shared with them.
+const KEPT_MAX: usize = 4096;
+
+/// The descriptors that no child may have; -1 is a free place.
+static KEPT: [AtomicI32; KEPT_MAX] = [const { AtomicI32::new(-1) }; KEPT_MAX];
+
+/// What the descriptors become in a child; -1 until it is open.
+static NOTHING: AtomicI32 = AtomicI32::new(-1);
+
+/// How many forks lie between the first process and this one.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+unsafe extern "C" {
+    // The libc crate does not declare it for Linux, where every C library has it.
+    fn pthread_atfork(
+        prepare: Option<unsafe extern "C" fn()>,
+        parent: Option<unsafe extern "C" fn()>,
+        child: Option<unsafe extern "C" fn()>,
+    ) -> libc::c_int;
+}
+
+/// Runs in a child between the fork and everything else; calls nothing but what may be called there.
+unsafe extern "C" fn in_child() {
+    FORKS.fetch_add(1, Ordering::SeqCst);
+    let nothing = NOTHING.load(Ordering::SeqCst);
+    for kept in &KEPT {
+        let fd = kept.swap(-1, Ordering::SeqCst);
+        if fd >= 0 && nothing >= 0 {
+            // SAFETY: `dup3` takes integers; it may be called in a child. Whoever owns `fd` here goes on
+            // to own a descriptor that leads nowhere, so that closing it later closes nothing else.
+            unsafe {
+                libc::dup3(nothing, fd, libc::O_CLOEXEC);
+            }
+        }
+    }
+}
+
+/// Asks to be told of forks, once.
+fn watch_forks() {
+    static WATCHED: OnceLock<Option<File>> = OnceLock::new();
+    WATCHED.get_or_init(|| {
+        let nothing = File::options().read(true).write(true).open("/dev/null").ok();
+        if let Some(nothing) = &nothing {
+            NOTHING.store(nothing.as_raw_fd(), Ordering::SeqCst);
+        }
+        // SAFETY: `in_child` lives as long as the program and does only what may be done in a child.
+        unsafe {
+            pthread_atfork(None, None, Some(in_child));
+        }
+        nothing
+    });
+}
+
+/// Something with a descriptor that no child of a fork gets (and no program that is executed: everything
+/// that is opened here is closed then).
+#[derive(Debug)]
+pub(crate) struct Kept<T: AsFd> {
+    inner: T,
+    place: Option<usize>,
+}
+
+impl<T: AsFd> Kept<T> {
+    pub(crate) fn new(inner: T) -> Self {
+        watch_forks();
+        let fd = inner.as_fd().as_raw_fd();
+        let free =
+            |place: &AtomicI32| place.compare_exchange(-1, fd, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        let place = KEPT.iter().position(free);
+        Self { inner, place }
+    }
+}
+
+impl<T: AsFd> Deref for Kept<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: AsFd> Drop for Kept<T> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            // In a child the place is free already, or another's.
+            let fd = self.inner.as_fd().as_raw_fd();
+            let _ = KEPT[place].compare_exchange(fd, -1, Ordering::SeqCst, Ordering::Relaxed);
+        }
+    }
+}
+
+/// In which process something came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Birth(u64);
+
+impl Birth {
+    pub(crate) fn now() -> Self {
+        watch_forks();
+        Self(FORKS.load(Ordering::SeqCst))
+    }
+
+    /// Whether that was before a fork, in the parent: threads, locks and connections stayed there.
+    pub(crate) fn is_over(self) -> bool {
+        self.0 != FORKS.load(Ordering::SeqCst)
+    }
+}
+
+/// A value that every process of a family has for itself: in a child it is made anew, because what it
+/// was in the parent may have been locked by a thread that does not exist here.
+pub(crate) struct PerProcess<T: 'static> {
+    at: AtomicPtr<(Birth, T)>,
+}
+
+impl<T: Default + Send + Sync> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        Self { at: AtomicPtr::new(std::ptr::null_mut()) }
+    }
+
+    /// The value of this process. (A parent's is never freed: there is one per fork.)
+    pub(crate) fn get(&'static self) -> &'static T {
+        let now = Birth::now();
+        loop {
+            let old = self.at.load(Ordering::Acquire);
+            // SAFETY: what is stored here came from `Box::into_raw` below and is never freed.
+            if let Some((birth, value)) = unsafe { old.as_ref() }
+                && *birth == now
+            {
+                return value;
+            }
+            let new = Box::into_raw(Box::new((now, T::default())));
+            if self.at.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                // Another thread was first.
+                // SAFETY: `new` was made above and nobody else has seen it.
+                drop(unsafe { Box::from_raw(new) });
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use crate::wire::Response;
 /// So many things go in one step, between which others have their turn.
 const STEP: u64 = 4;
 
+/// No connection has this number.
+const ITSELF: u64 = 0;
+
 /// How long others have their turn.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -115,9 +118,15 @@ impl Core {
     /// One collection by the policy of `config.toml`; gives the size afterwards, or `None` where somebody else
     /// collects.
     fn collect_by_itself(&self) -> Result<Option<u64>, StoreError> {
-        if self.session.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self.begin_collection(ITSELF).is_some() {
             return Ok(None);
         }
+        let left = self.collect_in_steps();
+        self.abandon_collection(ITSELF);
+        left
+    }
+
+    fn collect_in_steps(&self) -> Result<Option<u64>, StoreError> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let number = self.collect_begin(self.config.policy.clone(), now_ms, Mode::Collect)?;

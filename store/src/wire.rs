@@ -11,12 +11,60 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Finding, Stats};
 use crate::codec;
 use crate::collect::{CollectReport, Going, Mode, Policy};
+use crate::commit::Put;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::judge;
 use crate::record::{BlobRecord, Found, Moment, Output, Pin, Replacement, ResultRecord};
 use crate::stage::StagedBlob;
-use crate::store::{Put, Run};
+use crate::store::Run;
+
+/// The number of this protocol: whatever changes a message raises it. Two processes that differ in it do not
+/// talk, because there is always one of them that can be waited for.
+pub(crate) const PROTOCOL: u8 = 1;
+
+/// The kinds of frames.
+pub(crate) mod frame {
+    /// [`super::Hello`] and [`super::Welcome`]. Their version is 1 for ever: they tell the protocol.
+    pub(crate) const GREETING: u8 = b'h';
+    pub(crate) const REQUEST: u8 = b'q';
+    pub(crate) const RESPONSE: u8 = b'a';
+    pub(crate) const NOTICE: u8 = b'n';
+}
+
+/// The version of greetings, in every protocol.
+pub(crate) const GREETING_VERSION: u8 = 1;
+
+/// The first message of whoever connects; never changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) protocol: u32,
+    /// The version of the program, for people.
+    pub(crate) program: String,
+    /// The id of the store that is meant.
+    pub(crate) store: String,
+}
+
+/// The host's answer to it; never changed. Where the protocols differ nothing follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    pub(crate) protocol: u32,
+    pub(crate) program: String,
+    pub(crate) store: String,
+    /// What the host is called.
+    pub(crate) owner: String,
+    /// Why it does not talk to whoever asks; empty where it does.
+    pub(crate) refusal: String,
+}
+
+/// What the host says unasked, on the connection on which it was entered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Notice {
+    /// It has heard.
+    Alive,
+    /// What a ticket was left for has ended.
+    Ended { ticket: u64, failure: Option<Opaque> },
+}
 
 /// What is asked of the host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,33 +74,109 @@ pub(crate) enum Request {
     Results(Vec<Trace>),
     Commit(Box<CommitMessage>),
     Relink(Box<RelinkMessage>),
-    Touch { traces: Vec<Trace>, at_ms: u64 },
+    Touch {
+        traces: Vec<Trace>,
+        at_ms: u64,
+    },
     Facts(Vec<Version>),
     Provenance(Trace),
     Ledger(Trace),
-    History { label: String, limit: u64 },
-    Labels { after: Option<String>, limit: u64 },
-    Rows { after: Option<Version>, limit: u64 },
-    WithPrefix { hex: String, limit: u64 },
-    RowsOf { trace: Trace, limit: u64 },
-    Makers { digest: Digest, limit: u64 },
-    Children { trace: Trace, limit: u64 },
+    History {
+        label: String,
+        limit: u64,
+    },
+    Labels {
+        after: Option<String>,
+        limit: u64,
+    },
+    Rows {
+        after: Option<Version>,
+        limit: u64,
+    },
+    WithPrefix {
+        hex: String,
+        limit: u64,
+    },
+    RowsOf {
+        trace: Trace,
+        limit: u64,
+    },
+    Makers {
+        digest: Digest,
+        limit: u64,
+    },
+    Children {
+        trace: Trace,
+        limit: u64,
+    },
     Pin(Pin),
     Unpin(Version),
     Pins,
-    BeginRun { at_ms: u64, record: Opaque, token: u64 },
-    NoteRun { id: u64, record: Opaque, named: Vec<Digest>, staged: Vec<StagedBlob> },
-    Runs { before: Option<u64>, limit: u64 },
+    BeginRun {
+        at_ms: u64,
+        record: Opaque,
+        token: u64,
+    },
+    NoteRun {
+        id: u64,
+        record: Opaque,
+        named: Vec<Digest>,
+        staged: Vec<StagedBlob>,
+    },
+    Runs {
+        before: Option<u64>,
+        limit: u64,
+    },
     Blobs(Vec<Digest>),
-    Lost { digest: Digest, why: String },
-    Claim { trace: Trace, wait_ms: u64 },
-    Release { trace: Trace, claim: u64, failure: Option<Opaque> },
+    Lost {
+        digest: Digest,
+        why: String,
+    },
+    /// The first of a process's connections: with the claims that it has. It lives as long as the process
+    /// uses the store, and carries [`Request::Renew`] and [`Notice`]s.
+    Enter {
+        owner: String,
+        token: String,
+        claims: Vec<(Trace, u64)>,
+    },
+    /// The first on each other connection: which one it belongs to.
+    Attach {
+        connection: u64,
+        token: String,
+    },
+    Renew,
+    /// `waited`: somebody else had it, so that a result is what was waited for.
+    Claim {
+        trace: Trace,
+        ticket: u64,
+        waited: bool,
+    },
+    Release {
+        trace: Trace,
+        ticket: u64,
+        failure: Option<Opaque>,
+    },
     Stats,
-    CollectBegin { policy: Policy, now_ms: u64, mode: Mode },
-    CollectNext { session: u64, limit: u64 },
-    BlobPage { after: Option<Digest>, limit: u64 },
-    CheckPage { after: Option<CheckCursor>, limit: u64 },
-    CheckJournal { read: bool },
+    CollectBegin {
+        policy: Policy,
+        now_ms: u64,
+        mode: Mode,
+    },
+    CollectNext {
+        session: u64,
+        limit: u64,
+    },
+    BlobPage {
+        after: Option<Digest>,
+        limit: u64,
+    },
+    CheckPage {
+        after: Option<CheckCursor>,
+        limit: u64,
+    },
+    CheckJournal {
+        read: bool,
+    },
     Unnamed,
     Compact,
     Sync,
@@ -65,29 +189,51 @@ pub(crate) enum Response {
     Found(Vec<Option<Found>>),
     Row(Option<(u16, Found)>),
     New,
-    Adopted { found: Found, differs: bool },
-    Replaced { old: ResultRecord, differs: bool },
+    Adopted {
+        found: Found,
+        differs: bool,
+    },
+    Replaced {
+        old: ResultRecord,
+        differs: bool,
+    },
     Done,
     Flag(bool),
     Facts(Vec<Option<Opaque>>),
     Provenance(Option<Opaque>),
     Ledger(Vec<Replacement>),
     Moments(Vec<Moment>),
-    Rows { rows: Vec<(Version, Found)>, last: Option<Version> },
+    Rows {
+        rows: Vec<(Version, Found)>,
+        last: Option<Version>,
+    },
     Versions(Vec<Version>),
     Traces(Vec<Trace>),
     Pins(Vec<Pin>),
     Number(u64),
     Runs(Vec<Run>),
     Blobs(Vec<Option<BlobRecord>>),
-    Granted { claim: u64, present: Option<Found> },
+    Granted {
+        present: Option<Found>,
+    },
     Stored(Found),
-    ClaimantFailed(Opaque),
-    Held { by: String },
+    Held {
+        by: String,
+    },
     Stats(Stats),
-    Collected { going: Vec<Going>, done: bool, report: CollectReport },
+    Collected {
+        going: Vec<Going>,
+        done: bool,
+        report: CollectReport,
+    },
+    /// The collection is not known here: it was begun at a host that is gone.
+    Unknown,
     BlobPage(Vec<(Digest, BlobRecord)>),
-    Checked { findings: Vec<Finding>, checked: u64, next: Option<CheckCursor> },
+    Checked {
+        findings: Vec<Finding>,
+        checked: u64,
+        next: Option<CheckCursor>,
+    },
     Failed(Failure),
     Judge(judge::Told),
 }
@@ -111,6 +257,8 @@ pub(crate) struct CommitMessage {
     pub(crate) facts: Vec<(Version, Opaque)>,
     pub(crate) history: Option<(String, Version)>,
     pub(crate) put: Put,
+    /// Where to be told, if it has to wait for whoever took over its claim.
+    pub(crate) ticket: u64,
 }
 
 /// A relink as the host is told of it.
@@ -172,6 +320,9 @@ impl Failure {
             | StoreError::FormatLost { .. }
             | StoreError::Format { .. }
             | StoreError::InUse { .. }
+            | StoreError::Skew { .. }
+            | StoreError::NoHost { .. }
+            | StoreError::Network { .. }
             | StoreError::Exists { .. } => Self::Index(error.to_string()),
         }
     }

@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::error::{At, StoreError};
 use crate::layout::Layout;
+use crate::processes;
 
 /// A folder below the store's work folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +22,16 @@ pub struct WorkFolder {
     pub in_use: bool,
 }
 
-/// The work folders of a store, by name; `token` is in the names of those that this process handed out.
-pub(crate) fn list(layout: &Layout, token: &str) -> Result<Vec<WorkFolder>, StoreError> {
+/// The work folders of a store, by name; `own` is in the names of those that this process handed out.
+pub(crate) fn list(layout: &Layout, own: &str) -> Result<Vec<WorkFolder>, StoreError> {
     let mut folders = Vec::new();
-    list_in(&layout.work(), false, token, &mut folders)?;
+    let in_use = |name: &str| {
+        // `<label>-<token>-<number>`: the token says whose it is.
+        name.rsplit('-').nth(1).is_some_and(|token| token == own || processes::is_live(layout, token))
+    };
+    list_in(&layout.work(), false, &in_use, &mut folders)?;
     folders.retain(|folder| folder.path != failed(layout));
-    list_in(&failed(layout), true, token, &mut folders)?;
+    list_in(&failed(layout), true, &|_| false, &mut folders)?;
     folders.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(folders)
 }
@@ -36,7 +41,12 @@ fn failed(layout: &Layout) -> PathBuf {
     layout.work().join("failed")
 }
 
-fn list_in(dir: &Path, kept: bool, token: &str, folders: &mut Vec<WorkFolder>) -> Result<(), StoreError> {
+fn list_in(
+    dir: &Path,
+    kept: bool,
+    in_use: &dyn Fn(&str) -> bool,
+    folders: &mut Vec<WorkFolder>,
+) -> Result<(), StoreError> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         other => other.at("list", dir)?,
@@ -53,7 +63,7 @@ fn list_in(dir: &Path, kept: bool, token: &str, folders: &mut Vec<WorkFolder>) -
         folders.push(WorkFolder {
             modified_ms: modified.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
             kept,
-            in_use: !kept && name.contains(token),
+            in_use: in_use(&name),
             path,
         });
     }

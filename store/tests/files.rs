@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cas_store::{
-    Artifact, Commit, Committed, Create, Digest, Kind, MTIME_S, Node, Open, Output, Put, Staged, Store,
-    StoreError, Take, Trace,
+    Artifact, Commit, Committed, Create, Digest, Hosting, Kind, MTIME_S, Node, Open, Output, Put, Staged,
+    Store, StoreError, Take, Trace,
 };
 use tempfile::TempDir;
 
@@ -60,6 +60,7 @@ impl Space {
 fn open(dir: &Path) -> Store {
     let open = Open {
         create: Create::IfAbsent,
+        hosting: Hosting::Willing,
         wait: Duration::ZERO,
         owner: "a test".to_owned(),
         on_wait: &mut |_| (),

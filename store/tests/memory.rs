@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use cas_store::{Commit, Create, Open, Output, Put, Store, Trace};
+use cas_store::{Commit, Create, Hosting, Open, Output, Put, Store, Trace};
 
 const LEN: u64 = 400 << 20;
 
@@ -44,6 +44,7 @@ fn a_large_blob_goes_in_and_out_in_little_memory() {
     let dir = tempfile::tempdir().unwrap();
     let open = Open {
         create: Create::IfAbsent,
+        hosting: Hosting::Willing,
         wait: Duration::ZERO,
         owner: "a test".to_owned(),
         on_wait: &mut |_| (),

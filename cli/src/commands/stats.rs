@@ -28,7 +28,7 @@ struct Row {
     store: String,
     chosen_by: String,
     exists: bool,
-    host: Option<u32>,
+    host: Option<String>,
     versions: u64,
     results: u64,
     evicted: u64,
@@ -62,8 +62,7 @@ pub(crate) fn stats(world: &mut World, args: &StatsArgs) -> Result<Code, Failure
             store: choice.dir.display().to_string(),
             chosen_by: choice.by.to_string(),
             exists: store.is_some(),
-            // Whoever opened it last is its host: this process, while there is one process at a time.
-            host: store.is_some().then(std::process::id),
+            host: store.as_ref().map(|store| store.host().0),
             versions: stats.rows,
             results: stats.results,
             evicted: stats.evicted,
@@ -90,14 +89,11 @@ pub(crate) fn stats(world: &mut World, args: &StatsArgs) -> Result<Code, Failure
     let count = |number: u64| words::thousands(usize::try_from(number).unwrap_or(usize::MAX));
     writeln!(out, "store        {}", choice.dir.display())?;
     writeln!(out, "chosen by    {}", choice.by)?;
-    if store.is_none() {
-        return done(out);
+    let Some(store) = store else { return done(out) };
+    match store.host() {
+        (_, true) => writeln!(out, "host         this command itself (pid {})", std::process::id())?,
+        (host, false) => writeln!(out, "host         {host}")?,
     }
-    writeln!(
-        out,
-        "host         this command itself (pid {}): nobody else has the store open",
-        std::process::id()
-    )?;
     writeln!(out, "versions     {}", count(stats.rows))?;
     writeln!(out, "results      {} ({} evicted)", count(stats.results), count(stats.evicted))?;
     writeln!(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cas_store::{Artifact, Create, Kind, Open, Store, StoreError};
+use cas_store::{Artifact, Create, Hosting, Kind, Open, Store, StoreError};
 use serde::Serialize;
 
 use super::BoxError;
@@ -145,6 +145,7 @@ pub fn run(
         store,
         Open {
             create: Create::IfAbsent,
+            hosting: Hosting::Willing,
             wait: options.wait,
             owner: format!("a run of `{}` (pid {})", pipeline.name, std::process::id()),
             on_wait: &mut |who| {

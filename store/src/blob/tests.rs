@@ -166,7 +166,7 @@ fn what_is_dropped_without_a_commit_leaves_nothing() {
 fn what_a_killed_process_left_in_staging_is_swept() {
     let space = Space::new();
     std::mem::forget(space.files.stage_bytes(&noise(100_000)).unwrap());
-    assert_eq!(space.files.sweep_staging().unwrap(), 100_000);
+    assert_eq!(space.files.sweep_staging(&|_| false).unwrap(), 100_000);
     assert_eq!(space.staging(), Vec::<String>::new());
 }
 

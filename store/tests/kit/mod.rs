@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cas_store::{
-    Artifact, CollectReport, Commit, Committed, Create, Digest, Finding, Going, Kind, Mode, Open, Output,
-    Policy, Put, Staged, Store, StoreError, Trace, Version,
+    Artifact, CollectReport, Commit, Committed, Create, Digest, Finding, Going, Hosting, Kind, Mode, Open,
+    Output, Policy, Put, Staged, Store, StoreError, Trace, Version,
 };
 
 /// A store that goes when it is dropped.
@@ -38,7 +38,8 @@ pub(crate) fn open_waiting(dir: &Path, wait: Duration) -> Result<Store, StoreErr
 }
 
 pub(crate) fn how(wait: Duration, on_wait: &mut dyn FnMut(&str)) -> Open<'_> {
-    Open { create: Create::IfAbsent, wait, owner: "a test".to_owned(), on_wait }
+    let owner = "a test".to_owned();
+    Open { create: Create::IfAbsent, hosting: Hosting::Willing, wait, owner, on_wait }
 }
 
 /// Ids from small numbers.

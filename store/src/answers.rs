@@ -1,0 +1,393 @@
+//! What the host answers, request by request, and all that only reads.
+
+use std::sync::PoisonError;
+
+use crate::apply;
+use crate::change::Change;
+use crate::digest::{Digest, Trace, Version};
+use crate::error::StoreError;
+use crate::host::Core;
+use crate::index::Family;
+use crate::record::{BlobRecord, Found, Moment, Pin};
+use crate::store::Run;
+use crate::tables::{self, refs};
+use crate::wire::{Failure, Opaque, Request, Response};
+
+/// Presence of more files than this is looked up by several threads.
+const FILES_PER_THREAD: usize = 2048;
+
+impl Core {
+    /// Answers a request of a connection.
+    pub(crate) fn serve(&self, connection: u64, request: Request) -> Response {
+        self.answer(connection, request).unwrap_or_else(|error| Response::Failed(Failure::of(&error)))
+    }
+
+    fn answer(&self, connection: u64, request: Request) -> Result<Response, StoreError> {
+        Ok(match request {
+            Request::Lookup(versions) => Response::Found(self.lookup(connection, &versions)?),
+            Request::Row(version) => Response::Row(self.row(connection, &version)?),
+            Request::Results(traces) => Response::Found(self.find_leased(connection, &traces)?),
+            Request::Commit(message) => self.commit(connection, *message)?,
+            Request::Relink(message) => Response::Flag(self.relink(connection, *message)?),
+            Request::Touch { traces, at_ms } => self.touch(&traces, at_ms)?,
+            Request::Facts(versions) => {
+                let values = self.index.get_many(Family::Facts, &versions)?;
+                let facts = versions.iter().zip(values).map(|(version, value)| {
+                    value
+                        .map(|bytes| {
+                            let tables::OpaqueRow(fact) =
+                                self.index.decode(tables::kind::FACT, "fact", version.as_bytes(), &bytes)?;
+                            Ok(Opaque(fact))
+                        })
+                        .transpose()
+                });
+                Response::Facts(facts.collect::<Result<_, StoreError>>()?)
+            }
+            Request::Provenance(trace) => {
+                let value = self.index.get(Family::Provenance, trace.as_bytes())?;
+                let row: Option<tables::ProvenanceRow> = value
+                    .map(|bytes| {
+                        let kind = tables::kind::PROVENANCE;
+                        self.index.decode(kind, "provenance", trace.as_bytes(), &bytes)
+                    })
+                    .transpose()?;
+                Response::Provenance(row.map(|row| Opaque(row.provenance)))
+            }
+            Request::Ledger(trace) => Response::Ledger(self.index.ledger(&trace)?),
+            Request::History { label, limit } => Response::Moments(self.history(&label, limit)?),
+            Request::Labels { after, limit } => Response::Moments(self.labels(after.as_deref(), limit)?),
+            Request::Rows { after, limit } => self.rows(after.as_ref(), limit)?,
+            Request::WithPrefix { hex, limit } => Response::Versions(self.with_prefix(&hex, limit)?),
+            Request::RowsOf { trace, limit } => {
+                let rows = self.index.referred_hashes(trace.as_bytes(), refs::ROW)?;
+                Response::Versions(rows.into_iter().take(count(limit)).map(Version::from_bytes).collect())
+            }
+            Request::Makers { digest, limit } => {
+                let mut makers = self.index.referred_hashes(digest.as_bytes(), refs::OUTPUT)?;
+                makers.extend(self.index.referred_hashes(digest.as_bytes(), refs::EVICTED)?);
+                Response::Traces(makers.into_iter().take(count(limit)).map(Trace::from_bytes).collect())
+            }
+            Request::Children { trace, limit } => {
+                let children = self.index.referred_hashes(trace.as_bytes(), refs::CHILD)?;
+                Response::Traces(children.into_iter().take(count(limit)).map(Trace::from_bytes).collect())
+            }
+            Request::Pin(pin) => {
+                self.write_one(&Change::Pin(pin))?;
+                Response::Done
+            }
+            Request::Unpin(version) => {
+                let pinned = self.index.pin(&version)?.is_some();
+                if pinned {
+                    self.write_one(&Change::Unpin(version))?;
+                }
+                Response::Flag(pinned)
+            }
+            Request::Pins => Response::Pins(self.pins()?),
+            Request::BeginRun { at_ms, record, token } => {
+                Response::Number(self.begin_run(at_ms, record.0, token)?)
+            }
+            Request::NoteRun { id, record, named, staged } => {
+                self.note_run(id, record.0, named, &staged)?;
+                Response::Done
+            }
+            Request::Runs { before, limit } => Response::Runs(self.runs(before, limit)?),
+            Request::Blobs(digests) => Response::Blobs(self.index.blobs(&digests)?),
+            Request::Lost { digest, why } => {
+                self.lose(&digest, &why)?;
+                Response::Done
+            }
+            Request::Enter { .. } | Request::Attach { .. } | Request::Renew => {
+                let what = "this is only said when a connection begins".to_owned();
+                return Err(StoreError::Index { dir: self.root().to_owned(), what });
+            }
+            Request::Claim { trace, ticket, waited } => self.claim(connection, trace, ticket, waited)?,
+            Request::Release { trace, ticket, failure } => {
+                self.release(connection, &trace, ticket, failure);
+                Response::Done
+            }
+            Request::Stats => Response::Stats(self.stats()?),
+            Request::CollectBegin { policy, now_ms, mode } => match self.begin_collection(connection) {
+                Some(by) => Response::Held { by },
+                None => match self.collect_begin(policy, now_ms, mode) {
+                    Ok(number) => Response::Number(number),
+                    Err(error) => {
+                        self.abandon_collection(connection);
+                        return Err(error);
+                    }
+                },
+            },
+            Request::CollectNext { session, limit } => {
+                if !self.collects(connection) {
+                    return Ok(Response::Unknown);
+                }
+                let answer = self.collect_next(session, limit);
+                if !matches!(answer, Ok(Response::Collected { done: false, .. })) {
+                    self.abandon_collection(connection);
+                }
+                answer?
+            }
+            Request::BlobPage { after, limit } => Response::BlobPage(self.blob_page(after, limit)?),
+            Request::CheckPage { after, limit } => self.check_page(after, limit)?,
+            Request::CheckJournal { read } => self.check_journal(read)?,
+            Request::Unnamed => Response::Number(self.unnamed_files()?),
+            Request::Compact => {
+                self.snapshot()?;
+                Response::Done
+            }
+            Request::Sync => {
+                self.sync(None)?;
+                Response::Done
+            }
+            Request::Judge(ask) => Response::Judge(self.judge(ask)?),
+        })
+    }
+
+    // Reading.
+
+    fn lookup(&self, connection: u64, versions: &[Version]) -> Result<Vec<Option<Found>>, StoreError> {
+        let traces = in_parts(versions, |part| self.index.rows(part))?;
+        let mut wanted: Vec<Trace> = traces.iter().flatten().copied().collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut found = self.find_leased(connection, &wanted)?;
+        let place = |trace: &Trace| wanted.binary_search(trace).ok();
+        let mut left = vec![0u32; wanted.len()];
+        for at in traces.iter().flatten().filter_map(place) {
+            left[at] += 1;
+        }
+        let answers = traces.iter().map(|trace| {
+            let at = place(trace.as_ref()?)?;
+            // Most results are named by one row: the last one gets it without a copy.
+            left[at] -= 1;
+            if left[at] == 0 { found[at].take() } else { found[at].clone() }
+        });
+        Ok(answers.collect())
+    }
+
+    fn row(&self, connection: u64, version: &Version) -> Result<Option<(u16, Found)>, StoreError> {
+        let Some((trace, place)) = self.index.row_place(version)? else { return Ok(None) };
+        let found = self.find_leased(connection, &[trace])?.pop().flatten();
+        Ok(found.map(|found| (place, found)))
+    }
+
+    /// As [`Core::standing`], and what is found present stays so for this connection: between the two nobody
+    /// removes it.
+    pub(crate) fn find_leased(
+        &self,
+        connection: u64,
+        traces: &[Trace],
+    ) -> Result<Vec<Option<Found>>, StoreError> {
+        let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let found = self.standing(traces)?;
+        self.lease(connection, found.iter().flatten());
+        Ok(found)
+    }
+
+    /// The present results of traces, without those that count as absent.
+    pub(crate) fn standing(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
+        let mut found = self.find(traces)?;
+        self.marks.withhold(&mut found);
+        Ok(found)
+    }
+
+    /// The present results of traces, those that count as absent too, with what is there of their bytes.
+    pub(crate) fn find(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
+        let records = in_parts(traces, |part| self.index.results(part))?;
+        let mut digests: Vec<Digest> = records.iter().flatten().flat_map(apply::digests).flatten().collect();
+        digests.sort_unstable();
+        digests.dedup();
+        let present = self.presence(&digests)?;
+        Ok(traces
+            .iter()
+            .zip(records)
+            .map(|(trace, record)| {
+                let record = record?;
+                let present = apply::digests(&record)
+                    .into_iter()
+                    .map(|digest| match digest {
+                        None => true,
+                        Some(digest) => digests.binary_search(&digest).is_ok_and(|at| present[at]),
+                    })
+                    .collect();
+                Some(Found { trace: *trace, record, present })
+            })
+            .collect())
+    }
+
+    /// For each digest: whether its bytes are there.
+    pub(crate) fn presence(&self, digests: &[Digest]) -> Result<Vec<bool>, StoreError> {
+        let rows = in_parts(digests, |part| self.index.blob_rows(part))?;
+        let mut present = vec![false; digests.len()];
+        let mut files = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            match row {
+                Some(row) if row.inline => present[at] = true,
+                Some(row) => files.push((at, row.without_bytes())),
+                None => {}
+            }
+        }
+        let threads = match files.len() {
+            few if few <= FILES_PER_THREAD => 1,
+            _ => std::thread::available_parallelism().map_or(1, usize::from).min(8),
+        };
+        let share = files.len().div_ceil(threads).max(1);
+        let look = |files: &[(usize, BlobRecord)]| -> Vec<usize> {
+            files
+                .iter()
+                .filter(|(at, record)| self.files.present(&digests[*at], record))
+                .map(|(at, _)| *at)
+                .collect()
+        };
+        let there: Vec<usize> = if threads == 1 {
+            look(&files)
+        } else {
+            std::thread::scope(|scope| {
+                let parts: Vec<_> = files.chunks(share).map(|part| scope.spawn(move || look(part))).collect();
+                // A thread that panicked found nothing: a miss.
+                parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+            })
+        };
+        for at in there {
+            present[at] = true;
+        }
+        Ok(present)
+    }
+
+    fn history(&self, label: &str, limit: u64) -> Result<Vec<Moment>, StoreError> {
+        let mut moments = Vec::new();
+        self.index.scan_prefix(Family::History, &tables::label_prefix(label), &mut |key, value| {
+            if moments.len() >= count(limit) {
+                return Ok(false);
+            }
+            moments.push(self.index.moment(key, value)?);
+            Ok(true)
+        })?;
+        Ok(moments)
+    }
+
+    fn labels(&self, after: Option<&str>, limit: u64) -> Result<Vec<Moment>, StoreError> {
+        // Behind the last possible key of a label: its prefix, and more bytes of 255 than its keys have.
+        let behind = |label: &str| {
+            let mut key = tables::label_prefix(label);
+            key.extend_from_slice(&[0xff; 48]);
+            key
+        };
+        let mut from = after.map(behind).unwrap_or_default();
+        let mut moments: Vec<Moment> = Vec::new();
+        while moments.len() < count(limit) {
+            let mut next = None;
+            self.index.scan(Family::History, &from, &mut |key, value| {
+                next = Some(self.index.moment(key, value)?);
+                Ok(false)
+            })?;
+            let Some(moment) = next else { break };
+            from = behind(&moment.label);
+            moments.push(moment);
+        }
+        Ok(moments)
+    }
+
+    fn rows(&self, after: Option<&Version>, limit: u64) -> Result<Response, StoreError> {
+        let mut from = after.map(|version| version.as_bytes().to_vec()).unwrap_or_default();
+        if after.is_some() {
+            from.push(0);
+        }
+        let mut page = Vec::new();
+        self.index.scan(Family::Rows, &from, &mut |key, value| {
+            if page.len() >= count(limit) {
+                return Ok(false);
+            }
+            let version = key.try_into().map_err(|_| self.index.damaged("a row", "has a wrong length"))?;
+            let version = Version::from_bytes(version);
+            page.push((version, self.index.decode_row(key, value)?.0));
+            Ok(true)
+        })?;
+        let last = page.last().map(|(version, _)| *version);
+        let traces: Vec<Trace> = page.iter().map(|(_, trace)| *trace).collect();
+        let found = self.find(&traces)?;
+        let rows =
+            page.into_iter().zip(found).filter_map(|((version, _), found)| Some((version, found?))).collect();
+        Ok(Response::Rows { rows, last })
+    }
+
+    fn with_prefix(&self, hex: &str, limit: u64) -> Result<Vec<Version>, StoreError> {
+        let hex = hex.to_ascii_lowercase();
+        let mut from = Vec::new();
+        for pair in hex.as_bytes().chunks(2) {
+            let digit = |byte: u8| char::from(byte).to_digit(16);
+            let high = digit(pair[0]);
+            let low = pair.get(1).map_or(Some(0), |byte| digit(*byte));
+            let (Some(high), Some(low)) = (high, low) else { return Ok(Vec::new()) };
+            from.push(u8::try_from(high * 16 + low).unwrap_or(u8::MAX));
+        }
+        let mut found = Vec::new();
+        self.index.scan(Family::Rows, &from, &mut |key, _| {
+            let Ok(key) = <[u8; 32]>::try_from(key) else { return Ok(true) };
+            let version = Version::from_bytes(key);
+            if found.len() >= count(limit) || !version.to_hex().starts_with(&hex) {
+                return Ok(false);
+            }
+            found.push(version);
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    fn pins(&self) -> Result<Vec<Pin>, StoreError> {
+        let mut pins: Vec<Pin> = Vec::new();
+        self.index.scan(Family::Pins, &[], &mut |key, value| {
+            pins.push(self.index.decode(tables::kind::PIN, "pin", key, value)?);
+            Ok(true)
+        })?;
+        pins.sort_by_key(|pin| (pin.at_ms, pin.version));
+        Ok(pins)
+    }
+
+    fn runs(&self, before: Option<u64>, limit: u64) -> Result<Vec<Run>, StoreError> {
+        let mut runs = Vec::new();
+        let before = before.map(u64::to_be_bytes);
+        self.index.scan_back(
+            Family::Runs,
+            before.as_ref().map(|key| key.as_slice()),
+            &mut |key, value| {
+                if runs.len() >= count(limit) {
+                    return Ok(false);
+                }
+                let id = self.index.number("the number of a run", key)?;
+                let row: tables::RunRow = self.index.decode(tables::kind::RUN, "run", key, value)?;
+                runs.push(Run { id, at_ms: row.at_ms, record: row.record, blobs: row.blobs });
+                Ok(true)
+            },
+        )?;
+        Ok(runs)
+    }
+}
+
+/// Does something for many keys, by several threads where there are enough of them.
+fn in_parts<K: Sync, T: Send>(
+    keys: &[K],
+    work: impl Fn(&[K]) -> Result<Vec<T>, StoreError> + Sync,
+) -> Result<Vec<T>, StoreError> {
+    const PART: usize = 4096;
+    let threads = match keys.len() / PART {
+        0 | 1 => return work(keys),
+        parts => std::thread::available_parallelism().map_or(1, usize::from).min(8).min(parts),
+    };
+    let share = keys.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = keys.chunks(share).map(|part| scope.spawn(|| work(part))).collect();
+        let mut all = Vec::with_capacity(keys.len());
+        for part in parts {
+            match part.join() {
+                Ok(done) => all.extend(done?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(all)
+    })
+}
+
+/// A limit of a message as a length.
+pub(crate) fn count(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,136 @@
+//! Computing something once: [`Claim`].
+
+use std::time::{Duration, Instant};
+
+use crate::digest::Trace;
+use crate::error::StoreError;
+use crate::record::Found;
+use crate::store::Store;
+use crate::wire::{Opaque, Request, Response};
+
+/// How often whoever waits is asked whether to go on.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What became of an attempt to claim a trace.
+#[derive(Debug)]
+pub enum Claim {
+    /// The caller is to compute it; nobody else will, as long as the guard lives.
+    Granted(ClaimGuard),
+    /// Somebody else was computing it, and this is the result.
+    Stored(Found),
+    /// Somebody else was computing it, and this is how it failed, in their words.
+    Failed(Vec<u8>),
+}
+
+/// A claim on a trace. Dropped, it is given back: whoever waits for it finds the result, or goes on.
+#[must_use = "dropped, the claim is given back at once"]
+pub struct ClaimGuard {
+    store: Store,
+    trace: Trace,
+    ticket: u64,
+    present: Option<Found>,
+    failure: Option<Vec<u8>>,
+}
+
+impl ClaimGuard {
+    /// What is claimed.
+    pub fn trace(&self) -> Trace {
+        self.trace
+    }
+
+    /// The present result of the trace when the claim was granted: somebody may have been faster.
+    pub fn present(&self) -> Option<&Found> {
+        self.present.as_ref()
+    }
+
+    /// Gives the claim back; those who wait are told that it failed, and how.
+    pub fn fail(mut self, failure: Vec<u8>) {
+        self.failure = Some(failure);
+    }
+}
+
+impl Drop for ClaimGuard {
+    fn drop(&mut self) {
+        let failure = self.failure.take().map(Opaque);
+        // If no host is to be had there is nobody who waits for this either.
+        let _ = self.store.ask(Request::Release { trace: self.trace, ticket: self.ticket, failure });
+        // Only now: a host that came in between had to know of it, to tell the failure.
+        self.store.client().end_claim(self.ticket, &self.trace);
+    }
+}
+
+impl std::fmt::Debug for ClaimGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClaimGuard").field("trace", &self.trace).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Claims a trace before computing it: granted, or what became of it once somebody else is done.
+    pub fn claim(&self, trace: Trace) -> Result<Claim, StoreError> {
+        loop {
+            if let Some(claim) = self.claim_while(trace, &|| true)? {
+                return Ok(claim);
+            }
+        }
+    }
+
+    /// As [`Store::claim`], but gives up after a while: `None` if somebody else is at it still.
+    pub fn claim_within(&self, trace: Trace, wait: Duration) -> Result<Option<Claim>, StoreError> {
+        let begin = Instant::now();
+        self.claim_while(trace, &|| begin.elapsed() < wait)
+    }
+
+    /// As [`Store::claim`], but gives up when `go_on` says so, which is asked now and then: `None` if
+    /// somebody else is at it still.
+    pub fn claim_while(&self, trace: Trace, go_on: &dyn Fn() -> bool) -> Result<Option<Claim>, StoreError> {
+        let client = self.client();
+        let ticket = client.new_ticket();
+        let claim = self.claim_under(trace, ticket, go_on);
+        // A claim is kept under its ticket, and nothing is to be told about it any more.
+        client.drop_ticket(ticket);
+        claim
+    }
+
+    fn claim_under(
+        &self,
+        trace: Trace,
+        ticket: u64,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Claim>, StoreError> {
+        let client = self.client();
+        let mut waited = false;
+        loop {
+            let answer = self.ask_on(Request::Claim { trace, ticket, waited })?;
+            match answer.response {
+                Response::Granted { present } => {
+                    // Granted by a host that is gone, it has to be granted again.
+                    if !client.keep_claim(ticket, trace, answer.link) {
+                        continue;
+                    }
+                    self.note_leases(present.iter());
+                    let (store, failure) = (self.clone(), None);
+                    return Ok(Some(Claim::Granted(ClaimGuard { store, trace, ticket, present, failure })));
+                }
+                Response::Stored(found) => {
+                    self.note_leases(std::iter::once(&found));
+                    return Ok(Some(Claim::Stored(found)));
+                }
+                Response::Held { .. } => {}
+                other => return Err(self.unexpected(&other)),
+            }
+            waited = true;
+            let failure = loop {
+                if !go_on() {
+                    return Ok(None);
+                }
+                if let Some(ended) = client.await_ticket(ticket, Instant::now() + LOOK) {
+                    break ended;
+                }
+            };
+            if let Some(failure) = failure {
+                return Ok(Some(Claim::Failed(failure)));
+            }
+        }
+    }
+}

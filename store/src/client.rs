@@ -1,0 +1,616 @@
+//! The other end of the host: asks it, wherever it is, and finds the next one when it goes.
+//!
+//! A request to a host in this process is a call; to another, a message on a connection that nobody else
+//! uses meanwhile. None of them waits for a claim: whoever has to, leaves a ticket and is told on the
+//! *line*, a connection with a thread that listens and says every few seconds that this process lives.
+//! When the line ends, the host is gone: the processes that it served race for the lock, one of them
+//! becomes the host, all others go to that one, each with the claims that it has. What was asked and not
+//! answered is asked again.
+
+use std::collections::HashMap;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::digest::Trace;
+use crate::error::StoreError;
+use crate::frame as frames;
+use crate::hosts::{self, Hosted, LETTING_GO, Member, Reached, Wanted};
+use crate::store::Hosting;
+use crate::sys::Kept;
+use crate::wire::{Notice, PROTOCOL, Request, Response, frame};
+
+/// How often the host is told that this process lives.
+const RENEW: Duration = Duration::from_secs(5);
+
+/// A host that did not answer for so much longer is named to the user.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// So much is asked at once at most.
+const CONNECTIONS: usize = 8;
+
+/// A request whose answer is lost so often is one that hosts cannot answer.
+const TRIES: u32 = 50;
+
+/// Told who is waited for.
+pub(crate) type Teller = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// One user of a store, with its way to the host.
+pub(crate) struct Client {
+    member: Arc<Member>,
+    owner: String,
+    wait: Duration,
+    hosting: Hosting,
+    to_read: bool,
+    teller: Mutex<Option<Teller>>,
+    tickets: Tickets,
+    state: Mutex<State>,
+    /// Held by whoever looks for a host.
+    search: Mutex<()>,
+    /// Itself, for the threads that listen.
+    this: Weak<Client>,
+}
+
+struct State {
+    link: Option<Link>,
+    /// Counts the links: what was said on an earlier one may not hold any longer.
+    links: u64,
+    /// The claims that this user has.
+    claims: HashMap<u64, Trace>,
+    closed: bool,
+}
+
+#[derive(Clone)]
+enum Link {
+    Own { hosted: Arc<Hosted>, connection: u64 },
+    Other(Arc<Remote>),
+}
+
+/// A host in another process.
+struct Remote {
+    number: u64,
+    owner: String,
+    line: Kept<UnixStream>,
+    /// Connections: those that are free, and how many there are.
+    pool: Mutex<Pool>,
+    freed: Condvar,
+    /// The line has ended.
+    gone: AtomicBool,
+    /// It was waited for long enough.
+    given_up: AtomicBool,
+}
+
+#[derive(Default)]
+struct Pool {
+    free: Vec<Arc<Kept<UnixStream>>>,
+    all: Vec<Weak<Kept<UnixStream>>>,
+    used: usize,
+}
+
+/// An answer, and on which link it was given.
+pub(crate) struct Answer {
+    pub(crate) response: Response,
+    pub(crate) link: u64,
+}
+
+impl Client {
+    /// Finds the host, or becomes it.
+    pub(crate) fn open(member: Arc<Member>, wanted: &mut Wanted<'_>) -> Result<Arc<Self>, StoreError> {
+        let client = Arc::new_cyclic(|this| Self {
+            member,
+            owner: wanted.owner.to_owned(),
+            wait: wanted.wait,
+            hosting: wanted.hosting,
+            to_read: wanted.to_read,
+            teller: Mutex::new(None),
+            tickets: Tickets::new(),
+            state: Mutex::new(State { link: None, links: 0, claims: HashMap::new(), closed: false }),
+            search: Mutex::new(()),
+            this: Weak::clone(this),
+        });
+        client.find_host(wanted)?;
+        hosts::register(&client.member, &client);
+        Ok(client)
+    }
+
+    pub(crate) fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// Who is told when a host has to be waited for later on.
+    pub(crate) fn set_teller(&self, teller: Teller) {
+        *self.teller.lock().unwrap_or_else(PoisonError::into_inner) = Some(teller);
+    }
+
+    /// What the host is called, and whether it is this process.
+    pub(crate) fn host(&self) -> (String, bool) {
+        match self.state().link.clone() {
+            Some(Link::Other(remote)) => (remote.owner.clone(), false),
+            Some(Link::Own { .. }) | None => (self.owner.clone(), true),
+        }
+    }
+
+    /// What the host in this process, if it is here, found lost when it opened the store.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        match self.state().link.clone() {
+            Some(Link::Own { hosted, .. }) => hosted.core().warnings.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Asks the host, and the next one if this one goes before it has answered.
+    pub(crate) fn ask(&self, request: Request) -> Result<Answer, StoreError> {
+        if self.member.birth.is_over() {
+            let what = "it was opened before this process was forked: open it again".to_owned();
+            return Err(self.failed(what));
+        }
+        let mut tries = 0;
+        loop {
+            let (link, number) = self.link()?;
+            match link {
+                Link::Own { hosted, connection } => {
+                    let response = hosted.core().serve(connection, request);
+                    return Ok(Answer { response, link: number });
+                }
+                Link::Other(remote) => match remote.call(&self.member, &request) {
+                    Ok(response) => return Ok(Answer { response, link: number }),
+                    Err(Lost::Unsendable(what)) => return Err(self.failed(what)),
+                    Err(Lost::Unanswered) => {
+                        tries += 1;
+                        if tries == TRIES {
+                            return Err(self.failed("its host does not answer".to_owned()));
+                        }
+                    }
+                    Err(Lost::Gone) => self.lost(&remote)?,
+                },
+            }
+        }
+    }
+
+    fn failed(&self, what: String) -> StoreError {
+        StoreError::Index { dir: self.member.folder.layout.root().to_owned(), what }
+    }
+
+    /// The present link, which is looked for if there is none.
+    fn link(&self) -> Result<(Link, u64), StoreError> {
+        loop {
+            {
+                let state = self.state();
+                if let Some(link) = &state.link {
+                    return Ok((link.clone(), state.links));
+                }
+            }
+            self.find_host_again(self.wait.max(LETTING_GO))?;
+        }
+    }
+
+    /// A host is gone: finds the next one, unless that is done already.
+    fn lost(&self, remote: &Arc<Remote>) -> Result<(), StoreError> {
+        {
+            let mut state = self.state();
+            match &state.link {
+                Some(Link::Other(present)) if Arc::ptr_eq(present, remote) => state.link = None,
+                Some(_) => return Ok(()),
+                None => {}
+            }
+        }
+        remote.hang_up();
+        let given_up = remote.given_up.load(Ordering::SeqCst);
+        self.find_host_again(if given_up { Duration::ZERO } else { self.wait.max(LETTING_GO) })
+    }
+
+    fn find_host_again(&self, wait: Duration) -> Result<(), StoreError> {
+        let teller = self.teller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut on_wait = |who: &str| {
+            if let Some(tell) = &teller {
+                tell(who);
+            }
+        };
+        let owner = self.owner.clone();
+        self.find_host(&mut Wanted {
+            wait,
+            owner: &owner,
+            hosting: self.hosting,
+            on_wait: &mut on_wait,
+            to_read: self.to_read,
+        })
+    }
+
+    fn find_host(&self, wanted: &mut Wanted<'_>) -> Result<(), StoreError> {
+        let _search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = Instant::now();
+        let wait = wanted.wait;
+        loop {
+            {
+                let state = self.state();
+                if state.closed {
+                    return Err(self.failed("it was closed".to_owned()));
+                }
+                if state.link.is_some() {
+                    return Ok(());
+                }
+            }
+            wanted.wait = wait.saturating_sub(begin.elapsed());
+            match hosts::reach(&self.member, wanted)? {
+                Reached::Own(hosted) => {
+                    self.enter_own(hosted);
+                    return Ok(());
+                }
+                Reached::Other { line, welcome } => {
+                    // One that goes in this very moment is followed by another.
+                    if self.enter_other(line, welcome.owner) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn enter_own(&self, hosted: Arc<Hosted>) {
+        let this = Weak::clone(&self.this);
+        let notify = Box::new(move |notice| {
+            if let (Notice::Ended { ticket, failure }, Some(client)) = (notice, this.upgrade()) {
+                client.tickets.deliver(ticket, failure.map(|failure| failure.0));
+            }
+        });
+        let mut state = self.state();
+        let claims: Vec<(Trace, u64)> =
+            state.claims.iter().map(|(ticket, trace)| (*trace, *ticket)).collect();
+        let token = self.member.files.token();
+        let connection = hosted.core().enter(&self.owner, token, &claims, false, notify);
+        if state.closed {
+            hosted.core().leave(connection);
+            drop(state);
+            return;
+        }
+        self.linked(&mut state, Link::Own { hosted, connection });
+    }
+
+    /// Enters at a host in another process; false where it is gone again.
+    fn enter_other(&self, line: Kept<UnixStream>, owner: String) -> bool {
+        let mut state = self.state();
+        if state.closed {
+            return false;
+        }
+        let claims = state.claims.iter().map(|(ticket, trace)| (*trace, *ticket)).collect();
+        let token = self.member.files.token().to_owned();
+        let enter = Request::Enter { owner: self.owner.clone(), token, claims };
+        let number = line
+            .set_read_timeout(Some(LETTING_GO))
+            .and_then(|()| frames::send(&*line, frame::REQUEST, PROTOCOL, &enter))
+            .and_then(|()| frames::receive(&*line, frame::RESPONSE, PROTOCOL))
+            .and_then(|number| line.set_read_timeout(None).map(|()| number));
+        let Ok(Response::Number(number)) = number else { return false };
+        let remote = Arc::new(Remote {
+            number,
+            owner,
+            line,
+            pool: Mutex::default(),
+            freed: Condvar::new(),
+            gone: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
+        });
+        let (listening, this) = (Arc::clone(&remote), Weak::clone(&self.this));
+        let wait = self.wait;
+        let listen = move || listen(&listening, &this, wait);
+        // Without the thread nobody would notice that the host is gone; better not to be here at all.
+        if std::thread::Builder::new().name("cas-store-line".to_owned()).spawn(listen).is_err() {
+            remote.hang_up();
+            return false;
+        }
+        self.linked(&mut state, Link::Other(remote));
+        true
+    }
+
+    fn linked(&self, state: &mut State, link: Link) {
+        state.link = Some(link);
+        state.links += 1;
+        // What was to be told was to be told by a host that is gone: whoever waits asks again.
+        self.tickets.end_all();
+    }
+
+    /// Lets go of the host in this process, so that it can end.
+    pub(crate) fn let_go(&self) {
+        let link = {
+            let mut state = self.state();
+            match &state.link {
+                Some(Link::Own { .. }) => state.link.take(),
+                _ => None,
+            }
+        };
+        // Not left as one leaves for good: what is claimed stays claimed, at the next host too.
+        drop(link);
+    }
+
+    /// Ends it: what it held at the host is given back.
+    pub(crate) fn close(&self) {
+        if self.member.birth.is_over() {
+            return;
+        }
+        let link = {
+            let mut state = self.state();
+            state.closed = true;
+            state.link.take()
+        };
+        match link {
+            Some(Link::Own { hosted, connection }) => hosted.core().leave(connection),
+            Some(Link::Other(remote)) => remote.hang_up(),
+            None => {}
+        }
+    }
+
+    // Claims.
+
+    /// A ticket that nobody else has.
+    pub(crate) fn new_ticket(&self) -> u64 {
+        self.tickets.open()
+    }
+
+    /// Gives a ticket up.
+    pub(crate) fn drop_ticket(&self, ticket: u64) {
+        self.tickets.close(ticket);
+    }
+
+    /// Waits until a ticket's time has come: then there is the failure, if there was one.
+    pub(crate) fn await_ticket(&self, ticket: u64, until: Instant) -> Option<Option<Vec<u8>>> {
+        self.tickets.wait(ticket, until)
+    }
+
+    /// Notes a claim that was granted on this link; false if that is not the present one any longer, so
+    /// that the next host does not know of it.
+    pub(crate) fn keep_claim(&self, ticket: u64, trace: Trace, link: u64) -> bool {
+        let mut state = self.state();
+        if state.links != link {
+            return false;
+        }
+        state.claims.insert(ticket, trace);
+        self.member.file.claim(&trace, ticket);
+        true
+    }
+
+    /// Notes that a claim was given back.
+    pub(crate) fn end_claim(&self, ticket: u64, trace: &Trace) {
+        if self.state().claims.remove(&ticket).is_some() {
+            self.member.file.end(trace, ticket);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no answer.
+enum Lost {
+    /// The connection ended, and the host lives.
+    Unanswered,
+    /// The host is gone.
+    Gone,
+    /// There is no such message.
+    Unsendable(String),
+}
+
+impl Remote {
+    fn call(&self, member: &Member, request: &Request) -> Result<Response, Lost> {
+        let line = match self.take(member) {
+            Some(line) => line,
+            None => return Err(self.lost()),
+        };
+        let asked = frames::send(&**line, frame::REQUEST, PROTOCOL, request);
+        if let Err(error) = &asked
+            && error.kind() == std::io::ErrorKind::InvalidInput
+        {
+            self.give_back(Some(line));
+            return Err(Lost::Unsendable(format!("a question is too long: {error}")));
+        }
+        match asked.and_then(|()| frames::receive(&**line, frame::RESPONSE, PROTOCOL)) {
+            Ok(response) => {
+                self.give_back(Some(line));
+                Ok(response)
+            }
+            Err(_) => {
+                self.give_back(None);
+                Err(self.lost())
+            }
+        }
+    }
+
+    /// The line's end may be noticed a moment after that of another connection.
+    fn lost(&self) -> Lost {
+        let soon = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        let mut ended = [PollFd::new(&*self.line, PollFlags::empty())];
+        let hung_up = poll(&mut ended, Some(&soon)).is_ok_and(|number| number > 0);
+        if hung_up || self.gone.load(Ordering::SeqCst) { Lost::Gone } else { Lost::Unanswered }
+    }
+
+    /// A connection for one's own use; `None` where there is none to be had.
+    fn take(&self, member: &Member) -> Option<Arc<Kept<UnixStream>>> {
+        {
+            let mut pool = self.pool();
+            loop {
+                if self.gone.load(Ordering::SeqCst) {
+                    return None;
+                }
+                if let Some(line) = pool.free.pop() {
+                    pool.used += 1;
+                    return Some(line);
+                }
+                if pool.used < CONNECTIONS {
+                    pool.used += 1;
+                    break;
+                }
+                pool = self.freed.wait(pool).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        let line = (|| {
+            let line = hosts::connect(member)?;
+            let token = member.files.token().to_owned();
+            let attach = Request::Attach { connection: self.number, token };
+            frames::send(&*line, frame::REQUEST, PROTOCOL, &attach)?;
+            match frames::receive(&*line, frame::RESPONSE, PROTOCOL)? {
+                Response::Flag(true) => Ok(Arc::new(line)),
+                // It is another host.
+                _ => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+            }
+        })();
+        match line {
+            Ok(line) => {
+                let mut pool = self.pool();
+                pool.all.retain(|line| line.strong_count() > 0);
+                pool.all.push(Arc::downgrade(&line));
+                Some(line)
+            }
+            Err(_) => {
+                self.give_back(None);
+                None
+            }
+        }
+    }
+
+    fn give_back(&self, line: Option<Arc<Kept<UnixStream>>>) {
+        let mut pool = self.pool();
+        pool.used -= 1;
+        pool.free.extend(line);
+        self.freed.notify_one();
+    }
+
+    /// Ends all connections; whoever waits for an answer on one learns that there will be none.
+    fn hang_up(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+        let _ = self.line.shutdown(Shutdown::Both);
+        let mut pool = self.pool();
+        self.freed.notify_all();
+        pool.free.clear();
+        for line in pool.all.drain(..).filter_map(|line| line.upgrade()) {
+            let _ = line.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Listens to what the host says unasked, tells it that this process lives, and goes to the next one when
+/// it is gone.
+fn listen(remote: &Arc<Remote>, this: &Weak<Client>, wait: Duration) {
+    let mut said = Instant::now();
+    let mut heard = said;
+    let mut told = false;
+    let slice = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+    loop {
+        let mut wanted = [PollFd::new(&*remote.line, PollFlags::IN)];
+        match poll(&mut wanted, Some(&slice)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => match frames::receive(&*remote.line, frame::NOTICE, PROTOCOL) {
+                Ok(Notice::Alive) => {
+                    heard = Instant::now();
+                    told = false;
+                }
+                Ok(Notice::Ended { ticket, failure }) => {
+                    heard = Instant::now();
+                    let Some(client) = this.upgrade() else { return };
+                    client.tickets.deliver(ticket, failure.map(|failure| failure.0));
+                }
+                Err(_) => break,
+            },
+            Err(_) => break,
+        }
+        if said.elapsed() > 2 * (RENEW + SILENT) {
+            // This process was stopped: what the host said meanwhile is still to be read.
+            heard = Instant::now();
+        }
+        if said.elapsed() >= RENEW {
+            said = Instant::now();
+            if frames::send(&*remote.line, frame::REQUEST, PROTOCOL, &Request::Renew).is_err() {
+                break;
+            }
+        }
+        if heard.elapsed() < RENEW + SILENT {
+            continue;
+        }
+        let Some(client) = this.upgrade() else { return };
+        if !told {
+            told = true;
+            let teller = client.teller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(tell) = teller {
+                tell(&format!("{}, which does not answer (was it stopped?)", remote.owner));
+            }
+        }
+        if heard.elapsed() > wait.max(LETTING_GO) {
+            remote.given_up.store(true, Ordering::SeqCst);
+            break;
+        }
+    }
+    remote.gone.store(true, Ordering::SeqCst);
+    remote.hang_up();
+    if let Some(client) = this.upgrade()
+        && !client.state().closed
+    {
+        // What cannot be had now is told to whoever asks next.
+        let _ = client.lost(remote);
+        client.tickets.end_all();
+    }
+}
+
+/// Who waits to be told something.
+struct Tickets {
+    table: Mutex<HashMap<u64, Option<Option<Vec<u8>>>>>,
+    came: Condvar,
+    next: AtomicU64,
+}
+
+impl Tickets {
+    fn new() -> Self {
+        let hash = blake3::hash(crate::blob::token().as_bytes());
+        let first = hash.as_bytes().first_chunk::<8>().copied().unwrap_or_default();
+        Self {
+            table: Mutex::default(),
+            came: Condvar::new(),
+            next: AtomicU64::new(u64::from_le_bytes(first)),
+        }
+    }
+
+    fn open(&self) -> u64 {
+        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        self.table().insert(ticket, None);
+        ticket
+    }
+
+    fn close(&self, ticket: u64) {
+        self.table().remove(&ticket);
+    }
+
+    fn deliver(&self, ticket: u64, failure: Option<Vec<u8>>) {
+        if let Some(place) = self.table().get_mut(&ticket) {
+            *place = Some(failure);
+            self.came.notify_all();
+        }
+    }
+
+    fn end_all(&self) {
+        for place in self.table().values_mut() {
+            place.get_or_insert(None);
+        }
+        self.came.notify_all();
+    }
+
+    fn wait(&self, ticket: u64, until: Instant) -> Option<Option<Vec<u8>>> {
+        let mut table = self.table();
+        loop {
+            if let Some(ended) = table.get_mut(&ticket).and_then(Option::take) {
+                return Some(ended);
+            }
+            let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            table = self.came.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<u64, Option<Option<Vec<u8>>>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,159 @@
+//! Results on their way into the store: [`Commit`], all of it or nothing, and [`Relink`].
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{Digest, Trace, Version};
+use crate::error::StoreError;
+use crate::record::{Found, Output, ResultRecord};
+use crate::stage::Staged;
+use crate::store::{Store, announced};
+use crate::wire::{CommitMessage, Opaque, RelinkMessage, Request, Response};
+
+/// A ticket is waited for in pieces of this length.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// What to do where the trace has a result already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Put {
+    /// The first wins while its bytes are there; where any of them is gone, as [`Put::Replace`].
+    IfAbsent,
+    /// The new result replaces all outputs of the old one, whose digests go to the ledger.
+    Replace,
+}
+
+/// A result and everything that is kept with it, written in one batch or not at all.
+#[derive(Debug)]
+pub struct Commit {
+    /// The key of the result.
+    pub trace: Trace,
+    /// The rows that name it: one per output, in their order, or the one of a result without outputs.
+    pub rows: Vec<Version>,
+    /// All outputs, in declared order.
+    pub outputs: Vec<Output>,
+    /// The bytes that `outputs` and `log` name.
+    pub staged: Vec<Staged>,
+    /// What the execution printed.
+    pub log: Option<Digest>,
+    /// When.
+    pub made_ms: u64,
+    /// How long it took.
+    pub cost_ms: u64,
+    /// Opaque: where this came from. Kept beside the result, replaced with it.
+    pub provenance: Vec<u8>,
+    /// The results that this one was made from: their records are kept as long as this one's.
+    pub parents: Vec<Trace>,
+    /// Opaque nodes under their own key, shared, put if absent: what each version was made of. An empty one
+    /// only names a node that was put before: it is kept as long as any result that names it.
+    pub facts: Vec<(Version, Vec<u8>)>,
+    /// The line of history to add (its `trace` is this one).
+    pub history: Option<(String, Version)>,
+    /// Where there is one already.
+    pub put: Put,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub enum Committed {
+    /// The result is the trace's present one.
+    New,
+    /// Another result was there first and is the trace's present one; `differs` if its content is not ours.
+    Adopted {
+        /// The present result.
+        found: Found,
+        /// Whether any output's digest differs.
+        differs: bool,
+    },
+    /// The result took the place of this one.
+    Replaced {
+        /// What was there.
+        old: ResultRecord,
+        /// Whether any output's digest differs.
+        differs: bool,
+    },
+}
+
+/// Rows that are to name a result that is there already (its inputs' content was the same), all or none.
+#[derive(Debug, Default)]
+pub struct Relink {
+    /// The key of the result.
+    pub trace: Option<Trace>,
+    /// The rows.
+    pub rows: Vec<Version>,
+    /// As in a [`Commit`].
+    pub facts: Vec<(Version, Vec<u8>)>,
+    /// As in a [`Commit`].
+    pub history: Option<(String, Version)>,
+    /// When.
+    pub at_ms: u64,
+}
+
+impl Store {
+    /// Writes a result, atomically.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] names a blob that is neither staged with it nor in the store.
+    pub fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+        let client = self.client();
+        let ticket = client.new_ticket();
+        let trace = commit.trace;
+        let message = CommitMessage {
+            trace,
+            rows: commit.rows,
+            outputs: commit.outputs,
+            staged: announced(&commit.staged),
+            log: commit.log,
+            made_ms: commit.made_ms,
+            cost_ms: commit.cost_ms,
+            provenance: Opaque(commit.provenance),
+            parents: commit.parents,
+            facts: opaque(commit.facts),
+            history: commit.history,
+            put: commit.put,
+            ticket,
+        };
+        let answer = loop {
+            match self.ask(Request::Commit(Box::new(message.clone()))) {
+                // This process was silent for so long that somebody else has its claim by now: what that
+                // gives is the result, and this one is compared with it.
+                Ok(Response::Held { .. }) => {
+                    while client.await_ticket(ticket, Instant::now() + LONG).is_none() {}
+                }
+                answer => break answer,
+            }
+        };
+        client.drop_ticket(ticket);
+        // `commit.staged` lives until here: what the host did not take is removed with it.
+        let committed = match answer? {
+            Response::New => Committed::New,
+            Response::Adopted { found, differs } => Committed::Adopted { found, differs },
+            Response::Replaced { old, differs } => Committed::Replaced { old, differs },
+            other => return Err(self.unexpected(&other)),
+        };
+        self.note_lease(trace);
+        Ok(committed)
+    }
+
+    /// Lets rows name a result that is there; false if it is not there (any longer).
+    pub fn relink(&self, relink: Relink) -> Result<bool, StoreError> {
+        let Some(trace) = relink.trace else { return Ok(false) };
+        let message = RelinkMessage {
+            trace,
+            rows: relink.rows,
+            facts: opaque(relink.facts),
+            history: relink.history,
+            at_ms: relink.at_ms,
+        };
+        let linked = self.flag(Request::Relink(Box::new(message)))?;
+        if linked {
+            self.note_lease(trace);
+        }
+        Ok(linked)
+    }
+}
+
+fn opaque(facts: Vec<(Version, Vec<u8>)>) -> Vec<(Version, Opaque)> {
+    facts.into_iter().map(|(version, fact)| (version, Opaque(fact))).collect()
+}

@@ -1,0 +1,164 @@
+//! Those whom the host serves: how they come and go, claim, fall silent, and come back from a former host.
+//!
+//! The host's own process is one of them. Nothing is granted, and nothing collected, until everybody whom
+//! the former host served is back or gone, for [`PATIENCE`] at most: what they hold is theirs.
+
+use std::time::Duration;
+
+use crate::claims::Attempt;
+use crate::digest::Trace;
+use crate::error::StoreError;
+use crate::host::Core;
+use crate::leases::{Notify, SILENCE};
+use crate::processes;
+use crate::record::{Found, ResultRecord};
+use crate::wire::{Opaque, Response};
+
+/// How long those whom the former host served are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked who is silent or gone, and the same while somebody is expected.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_OUT: Duration = Duration::from_millis(20);
+
+/// A look that comes so much too late says that this process was stopped, and heard nobody meanwhile.
+const STOPPED: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// Notes which processes the former host served; `own` is this one's token.
+    pub(crate) fn expect_back(&self, own: &str) -> Result<(), StoreError> {
+        for (token, listed) in processes::list(&self.layout)? {
+            // This process may use the store in several places, which come back one by one.
+            if token != own {
+                self.connections.expect(&token, &listed);
+            }
+            for (trace, ticket) in &listed.claims {
+                self.claims.expect(&token, &listed.owner, *trace, *ticket);
+            }
+        }
+        if self.connections.awaits(PATIENCE) {
+            self.claims.freeze();
+            self.set_frozen(true);
+        }
+        Ok(())
+    }
+
+    /// Lets somebody in, with the claims that its process has; `owner` is what others are told about it.
+    pub(crate) fn enter(
+        &self,
+        owner: &str,
+        token: &str,
+        claims: &[(Trace, u64)],
+        remote: bool,
+        notify: Notify,
+    ) -> u64 {
+        let leases = processes::read(&self.layout, token).leases;
+        let number = self.connections.enter(owner, token, leases, remote, notify);
+        self.claims.enter(number, token, owner, claims);
+        self.thaw_if_all_are_back();
+        number
+    }
+
+    /// Gives up everything that a connection held.
+    pub(crate) fn leave(&self, number: u64) {
+        let ended = self.claims.leave(number);
+        self.connections.leave(number);
+        self.connections.tell(ended);
+        self.abandon_collection(number);
+    }
+
+    /// Looks who fell silent or is gone for good; gives the time until the next look.
+    pub(crate) fn look_around(&self, since_last: Duration) -> Duration {
+        if since_last > LOOK + STOPPED {
+            self.connections.forgive();
+        }
+        for (token, absent) in self.connections.absent() {
+            if !processes::is_live(&self.layout, &token) {
+                self.connections.give_up(&token);
+                self.connections.tell(self.claims.give_up(&token));
+            } else if absent > SILENCE {
+                self.connections.tell(self.claims.give_up(&token));
+            }
+        }
+        self.thaw_if_all_are_back();
+        let silent = self.connections.silent();
+        if !silent.is_empty() {
+            self.connections.tell(self.claims.hand_on(&silent));
+        }
+        if self.is_frozen() { LOOK_OUT } else { LOOK }
+    }
+
+    fn thaw_if_all_are_back(&self) {
+        if self.is_frozen() && !self.connections.awaits(PATIENCE) {
+            self.set_frozen(false);
+            self.connections.tell(self.claims.thaw());
+        }
+    }
+
+    // Claims.
+
+    pub(crate) fn claim(
+        &self,
+        connection: u64,
+        trace: Trace,
+        ticket: u64,
+        waited: bool,
+    ) -> Result<Response, StoreError> {
+        let owner = self.connections.owner(connection);
+        match self.claims.attempt(connection, &owner, trace, ticket) {
+            Attempt::Granted => {
+                let present = match self.find_leased(connection, &[trace]) {
+                    Ok(mut found) => found.pop().flatten(),
+                    Err(error) => {
+                        self.release(connection, &trace, ticket, None);
+                        return Err(error);
+                    }
+                };
+                match present {
+                    // What was waited for is there.
+                    Some(found) if waited && found.whole() => {
+                        self.release(connection, &trace, ticket, None);
+                        Ok(Response::Stored(found))
+                    }
+                    present => Ok(Response::Granted { present }),
+                }
+            }
+            Attempt::Held(by) => Ok(Response::Held { by }),
+            Attempt::Gone => {
+                let what = "whoever asks has left".to_owned();
+                Err(StoreError::Index { dir: self.root().to_owned(), what })
+            }
+        }
+    }
+
+    pub(crate) fn release(&self, connection: u64, trace: &Trace, ticket: u64, failure: Option<Opaque>) {
+        let ended = self.claims.release(connection, trace, ticket, failure.map(|failure| failure.0));
+        self.connections.tell(ended);
+    }
+
+    // Leases.
+
+    pub(crate) fn lease<'a>(&self, connection: u64, found: impl Iterator<Item = &'a Found>) {
+        let present = found.filter(|found| found.present.contains(&true)).map(|found| found.trace);
+        self.connections.lease(connection, present);
+    }
+
+    pub(crate) fn lease_trace(&self, connection: u64, trace: Trace) {
+        self.connections.lease(connection, std::iter::once(trace));
+    }
+
+    /// Whoever was told that a result is present may still read its bytes after it was replaced.
+    pub(crate) fn keep_bytes_of(&self, trace: &Trace, old: &ResultRecord) {
+        self.connections.keep_bytes(trace, &crate::apply::named_by(old));
+    }
+
+    /// Whether a live process was told that this result is present.
+    pub(crate) fn is_leased(&self, trace: &Trace) -> bool {
+        self.connections.is_leased(trace)
+    }
+
+    /// Whether a live connection may still read this blob of a result that was replaced.
+    pub(crate) fn is_blob_leased(&self, digest: &crate::digest::Digest) -> bool {
+        self.connections.is_blob_leased(digest)
+    }
+}

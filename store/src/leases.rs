@@ -1,0 +1,200 @@
+//! Who is connected to the host, and what each of them may still read.
+//!
+//! "It is there" is an answer that its asker acts upon, so the bytes stay as long as the asker does. What a
+//! process that the former host served was told is known from its file, until it is back or gone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::claims::Ended;
+use crate::digest::{Digest, Trace};
+use crate::processes::Listed;
+use crate::wire::{Notice, Opaque};
+
+/// A connection that was not heard of for so long loses its claims. (It renews them every 5 s.)
+pub(crate) const SILENCE: Duration = Duration::from_secs(30);
+
+/// Tells a connection something.
+pub(crate) type Notify = Box<dyn Fn(Notice) + Send>;
+
+/// All connections of one host.
+pub(crate) struct Connections {
+    table: Mutex<Table>,
+    last: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    here: BTreeMap<u64, Connection>,
+    /// Processes that live and are not back yet, by their tokens.
+    absent: HashMap<String, Absent>,
+}
+
+/// What a connection holds on to.
+struct Connection {
+    owner: String,
+    token: String,
+    /// Results that it was told are present, or committed.
+    traces: HashSet<Trace>,
+    /// Bytes of results that were replaced while it held on to them.
+    blobs: HashSet<Digest>,
+    /// When it was heard of; `None` for the host's own process.
+    seen: Option<Instant>,
+    notify: Notify,
+}
+
+struct Absent {
+    leases: HashSet<Trace>,
+    since: Instant,
+    /// Whether nothing may be granted before it is back.
+    awaited: bool,
+}
+
+impl Connections {
+    pub(crate) fn new() -> Self {
+        // One host's numbers mean nothing to another.
+        let hash = blake3::hash(crate::blob::token().as_bytes());
+        let first = hash.as_bytes().first_chunk::<8>().copied().unwrap_or_default();
+        Self { table: Mutex::default(), last: AtomicU64::new(u64::from_le_bytes(first) >> 2) }
+    }
+
+    /// Lets somebody in, who may have leases already.
+    pub(crate) fn enter(
+        &self,
+        owner: &str,
+        token: &str,
+        leases: HashSet<Trace>,
+        remote: bool,
+        notify: Notify,
+    ) -> u64 {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut traces = leases;
+        let mut table = self.table();
+        if let Some(absent) = table.absent.remove(token) {
+            traces.extend(absent.leases);
+        }
+        let connection = Connection {
+            owner: owner.to_owned(),
+            token: token.to_owned(),
+            traces,
+            blobs: HashSet::new(),
+            seen: remote.then(Instant::now),
+            notify,
+        };
+        table.here.insert(number, connection);
+        number
+    }
+
+    /// Forgets a connection.
+    pub(crate) fn leave(&self, number: u64) {
+        self.table().here.remove(&number);
+    }
+
+    /// What others are told about a connection.
+    pub(crate) fn owner(&self, number: u64) -> String {
+        self.table().here.get(&number).map(|here| here.owner.clone()).unwrap_or_default()
+    }
+
+    /// Whether this is a connection of the process with this token.
+    pub(crate) fn is_of(&self, number: u64, token: &str) -> bool {
+        self.table().here.get(&number).is_some_and(|here| here.token == token)
+    }
+
+    /// Tells those who left tickets.
+    pub(crate) fn tell(&self, ended: Vec<Ended>) {
+        if ended.is_empty() {
+            return;
+        }
+        let table = self.table();
+        for Ended { connection, ticket, failure } in ended {
+            if let Some(here) = table.here.get(&connection) {
+                (here.notify)(Notice::Ended { ticket, failure: failure.map(Opaque) });
+            }
+        }
+    }
+
+    /// A connection was heard of.
+    pub(crate) fn heard(&self, number: u64) {
+        if let Some(here) = self.table().here.get_mut(&number) {
+            here.seen = here.seen.map(|_| Instant::now());
+            (here.notify)(Notice::Alive);
+        }
+    }
+
+    /// The host itself was stopped: nobody could be heard.
+    pub(crate) fn forgive(&self) {
+        let mut table = self.table();
+        for here in table.here.values_mut() {
+            here.seen = here.seen.map(|_| Instant::now());
+        }
+        for absent in table.absent.values_mut() {
+            absent.since = Instant::now();
+        }
+    }
+
+    /// The connections that were not heard of for too long.
+    pub(crate) fn silent(&self) -> HashSet<u64> {
+        let is_silent = |here: &Connection| here.seen.is_some_and(|seen| seen.elapsed() > SILENCE);
+        let table = self.table();
+        table.here.iter().filter(|(_, here)| is_silent(here)).map(|(number, _)| *number).collect()
+    }
+
+    // Those who are not back yet.
+
+    /// Notes a process that the former host served.
+    pub(crate) fn expect(&self, token: &str, listed: &Listed) {
+        let absent =
+            Absent { leases: listed.leases.clone(), since: Instant::now(), awaited: !listed.stopped };
+        self.table().absent.insert(token.to_owned(), absent);
+    }
+
+    /// The processes that are not back, and for how long.
+    pub(crate) fn absent(&self) -> Vec<(String, Duration)> {
+        self.table().absent.iter().map(|(token, absent)| (token.clone(), absent.since.elapsed())).collect()
+    }
+
+    /// Whether nothing may be granted because somebody is to be back within this time.
+    pub(crate) fn awaits(&self, patience: Duration) -> bool {
+        self.table().absent.values().any(|absent| absent.awaited && absent.since.elapsed() < patience)
+    }
+
+    /// Forgets a process that is gone.
+    pub(crate) fn give_up(&self, token: &str) {
+        self.table().absent.remove(token);
+    }
+
+    // Leases.
+
+    pub(crate) fn lease(&self, number: u64, traces: impl Iterator<Item = Trace>) {
+        if let Some(here) = self.table().here.get_mut(&number) {
+            here.traces.extend(traces);
+        }
+    }
+
+    /// Whoever was told that a result is present may still read its bytes after it was replaced.
+    pub(crate) fn keep_bytes(&self, trace: &Trace, blobs: &std::collections::BTreeSet<Digest>) {
+        for here in self.table().here.values_mut() {
+            if here.traces.contains(trace) {
+                here.blobs.extend(blobs);
+            }
+        }
+    }
+
+    /// Whether a process that lives was told that this result is present.
+    pub(crate) fn is_leased(&self, trace: &Trace) -> bool {
+        let table = self.table();
+        table.here.values().any(|here| here.traces.contains(trace))
+            || table.absent.values().any(|absent| absent.leases.contains(trace))
+    }
+
+    /// Whether a live connection may still read this blob of a result that was replaced.
+    pub(crate) fn is_blob_leased(&self, digest: &Digest) -> bool {
+        self.table().here.values().any(|here| here.blobs.contains(digest))
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,192 @@
+//! Looking after a store: collecting, checking, counting. Works while others use it.
+
+use std::sync::atomic::Ordering;
+
+use crate::check::{Depth, Finding, Stats, VerifyReport};
+use crate::collect::{CollectReport, Going, Mode, Policy};
+use crate::digest::Digest;
+use crate::error::StoreError;
+use crate::host::Core;
+use crate::record::BlobRecord;
+use crate::store::{PAGE, Store};
+use crate::wire::{Request, Response};
+
+/// How long to wait before asking for a turn again.
+const TURN: std::time::Duration = std::time::Duration::from_millis(50);
+
+impl Store {
+    /// Collects garbage, or says what would go; `each` is told of everything that goes, in order. A policy
+    /// that asks for nothing lets only go what nothing names. `now_ms` is what ages are counted to.
+    pub fn gc(
+        &self,
+        policy: &Policy,
+        mode: Mode,
+        now_ms: u64,
+        each: &mut dyn FnMut(Going),
+    ) -> Result<CollectReport, StoreError> {
+        let mut told = 0;
+        // What was collected before a host was lost.
+        let mut before: Option<CollectReport> = None;
+        'begin: loop {
+            let begin = Request::CollectBegin { policy: policy.clone(), now_ms, mode };
+            let session = match self.ask(begin)? {
+                Response::Number(session) => session,
+                // Somebody else is collecting; one after the other.
+                Response::Held { .. } => {
+                    std::thread::sleep(TURN);
+                    continue;
+                }
+                other => return Err(self.unexpected(&other)),
+            };
+            let mut last = None;
+            let mut at = 0;
+            loop {
+                match self.ask(Request::CollectNext { session, limit: PAGE })? {
+                    Response::Collected { going, done, report } => {
+                        for going in going {
+                            at += 1;
+                            // A dry run that begins anew comes to the same again.
+                            if mode == Mode::Collect || at > told {
+                                each(going);
+                                told = told.max(at);
+                            }
+                        }
+                        if done {
+                            return Ok(match before {
+                                Some(before) => before.and(report),
+                                None => report,
+                            });
+                        }
+                        last = Some(report);
+                    }
+                    Response::Unknown => {
+                        if mode == Mode::Collect {
+                            before = match (before, last) {
+                                (Some(before), Some(last)) => Some(before.and(last)),
+                                (before, last) => before.or(last),
+                            };
+                        }
+                        continue 'begin;
+                    }
+                    other => return Err(self.unexpected(&other)),
+                }
+            }
+        }
+    }
+
+    /// Re-hashes blobs and cross-checks the index; `each` is told of everything that is not as it should
+    /// be. Damaged blobs go to quarantine; those and missing ones are misses from then on.
+    pub fn verify(&self, depth: Depth, each: &mut dyn FnMut(Finding)) -> Result<VerifyReport, StoreError> {
+        let mut report = VerifyReport::default();
+        let mut after = None;
+        loop {
+            let page = match self.ask(Request::BlobPage { after, limit: PAGE })? {
+                Response::BlobPage(page) => page,
+                other => return Err(self.unexpected(&other)),
+            };
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            self.verify_blobs(depth, &page, &mut report, each)?;
+        }
+        let mut cursor = None;
+        loop {
+            match self.ask(Request::CheckPage { after: cursor, limit: 4 * PAGE })? {
+                Response::Checked { findings, checked, next } => {
+                    report.entries += checked;
+                    report.findings += findings.len() as u64;
+                    findings.into_iter().for_each(&mut *each);
+                    if next.is_none() {
+                        break;
+                    }
+                    cursor = next;
+                }
+                other => return Err(self.unexpected(&other)),
+            }
+        }
+        match self.ask(Request::CheckJournal { read: depth != Depth::Quick })? {
+            Response::Checked { findings, checked, .. } => {
+                report.entries += checked;
+                report.findings += findings.len() as u64;
+                findings.into_iter().for_each(&mut *each);
+            }
+            other => return Err(self.unexpected(&other)),
+        }
+        match self.ask(Request::Unnamed)? {
+            Response::Number(unnamed) => report.unnamed = unnamed,
+            other => return Err(self.unexpected(&other)),
+        }
+        Ok(report)
+    }
+
+    fn verify_blobs(
+        &self,
+        depth: Depth,
+        page: &[(Digest, BlobRecord)],
+        report: &mut VerifyReport,
+        each: &mut dyn FnMut(Finding),
+    ) -> Result<(), StoreError> {
+        let files = self.files();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(16);
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || -> Result<Vec<(usize, Finding)>, StoreError> {
+            let mut found = Vec::new();
+            // Blobs differ in size: whoever is free takes the next.
+            while let Some((digest, record)) = page.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Some(finding) = Core::examine(files, digest, record, depth.reads(digest))? {
+                    let at = page.partition_point(|(other, _)| other < digest);
+                    found.push((at, finding));
+                }
+            }
+            Ok(found)
+        };
+        let mut found = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let mut all = Vec::new();
+            for worker in workers {
+                match worker.join() {
+                    Ok(found) => all.extend(found?),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            Ok::<_, StoreError>(all)
+        })?;
+        found.sort_by_key(|(at, _)| *at);
+        report.blobs += page.len() as u64;
+        for (_, record) in page.iter().filter(|(digest, _)| depth.reads(digest)) {
+            report.read += 1;
+            report.read_bytes += record.len;
+        }
+        for (_, finding) in found {
+            match &finding {
+                Finding::Damaged { digest, what } => self.quarantine(digest, what)?,
+                Finding::Missing { digest } => self.quarantine(digest, "its file is missing")?,
+                Finding::Row { .. } | Finding::Journal { .. } | Finding::Index { .. } => {}
+            }
+            report.findings += 1;
+            each(finding);
+        }
+        Ok(())
+    }
+
+    /// Counts and sizes.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        match self.ask(Request::Stats)? {
+            Response::Stats(stats) => Ok(stats),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Writes the journal anew, as a snapshot of the index. Collecting does this by itself where it pays.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.done(Request::Compact)
+    }
+
+    /// Puts everything that was acknowledged so far on disk.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses; from then on the store takes no more writes.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.done(Request::Sync)
+    }
+}

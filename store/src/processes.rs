@@ -1,0 +1,326 @@
+//! The processes that use a store: each holds a locked file that says what it holds on to.
+//!
+//! The kernel's lock says that a process lives, whatever namespace its number is from; nothing else is
+//! believed. What the file lists is what a new host has to know of a process that is not back yet: the
+//! claims that it has and the results that it was told are present.
+//!
+//! ```text
+//!   processes/<token>:   owner in words \n   (tag: 1 byte, trace: 32, ticket: 8, little-endian)*
+//! ```
+//!
+//! A file is locked before it has its name, so one with a name and without a lock belongs to nobody.
+
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use crate::crash;
+use crate::digest::Trace;
+use crate::error::{At, StoreError};
+use crate::layout::Layout;
+use crate::sys::{Birth, Kept};
+
+/// The bytes of an entry.
+const ENTRY_BYTES: usize = 1 + 32 + 8;
+
+/// The longest owner that is written.
+const OWNER_BYTES: usize = 200;
+
+mod tag {
+    /// The process was told that this result is present.
+    pub(super) const LEASE: u8 = b'l';
+    /// It claims this trace, under this ticket.
+    pub(super) const CLAIM: u8 = b'c';
+    /// It gave the claim back.
+    pub(super) const END: u8 = b'e';
+    /// It is about to be stopped and is not to be waited for.
+    pub(super) const STOP: u8 = b's';
+    /// It goes on.
+    pub(super) const GO: u8 = b'g';
+}
+
+/// This process's own file; it goes when this is dropped.
+pub(crate) struct ProcessFile {
+    /// `None` where there was no room for one: then a new host knows this process only once it is back.
+    file: Option<Kept<File>>,
+    path: std::path::PathBuf,
+    written: Mutex<Written>,
+    birth: Birth,
+}
+
+#[derive(Default)]
+struct Written {
+    leases: HashSet<Trace>,
+    bytes: u64,
+    /// Whether an entry could not be written: then none is, because they have no gaps.
+    broken: bool,
+}
+
+/// What the file of a process says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) owner: String,
+    pub(crate) leases: HashSet<Trace>,
+    pub(crate) claims: Vec<(Trace, u64)>,
+    pub(crate) stopped: bool,
+}
+
+impl ProcessFile {
+    /// Makes the file of the process with this token.
+    pub(crate) fn create(layout: &Layout, token: &str, owner: &str) -> Result<Self, StoreError> {
+        let path = layout.processes().join(token);
+        let made = match Self::make(layout, token, owner) {
+            Ok(made) => Some(made),
+            // A full disk must not keep anyone from making room, nor one that cannot be written from reading.
+            Err(error @ StoreError::Io { .. }) if is_no_place(&error) => None,
+            Err(error) => return Err(error),
+        };
+        let (file, bytes) = made.unzip();
+        let written = Mutex::new(Written { bytes: bytes.unwrap_or(0), ..Written::default() });
+        Ok(Self { file, path, written, birth: Birth::now() })
+    }
+
+    fn make(layout: &Layout, token: &str, owner: &str) -> Result<(Kept<File>, u64), StoreError> {
+        let folder = layout.processes();
+        let path = folder.join(token);
+        let staged = layout.staged(&format!("{token}-process"));
+        let mut head = owner.replace('\n', " ");
+        while head.len() > OWNER_BYTES {
+            head.pop();
+        }
+        head.push('\n');
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            for folder in [&folder, &layout.staging()] {
+                fs::create_dir_all(folder).at("make", folder)?;
+            }
+            let file = File::options().write(true).create_new(true).open(&staged).at("create", &staged)?;
+            // Locked before it is named.
+            file.lock().at("lock", &staged)?;
+            let file = Kept::new(file);
+            crash::point("process.locked");
+            let written = (&*file).write_all(head.as_bytes()).at("write", &staged);
+            let named = written.and_then(|()| fs::rename(&staged, &path).at("rename", &staged));
+            match named {
+                Ok(()) => {
+                    crash::point("process.named");
+                    return Ok((file, head.len() as u64));
+                }
+                // A host that began to serve took it for something that a dead process left in staging.
+                Err(StoreError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries < 100 => {}
+                Err(error) => {
+                    let _ = fs::remove_file(&staged);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Notes that these results were said to be present.
+    pub(crate) fn lease(&self, traces: impl Iterator<Item = Trace>) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = Vec::new();
+        for trace in traces {
+            if written.leases.insert(trace) {
+                push(&mut entries, tag::LEASE, &trace, 0);
+            }
+        }
+        self.append(&mut written, &entries);
+    }
+
+    /// Notes a claim.
+    pub(crate) fn claim(&self, trace: &Trace, ticket: u64) {
+        self.note(tag::CLAIM, trace, ticket);
+    }
+
+    /// Notes that a claim was given back.
+    pub(crate) fn end(&self, trace: &Trace, ticket: u64) {
+        self.note(tag::END, trace, ticket);
+    }
+
+    /// Notes that the process is about to be stopped, or goes on.
+    pub(crate) fn stopped(&self, stopped: bool) {
+        let tag = if stopped { tag::STOP } else { tag::GO };
+        self.note(tag, &Trace::from_bytes([0; 32]), 0);
+    }
+
+    fn note(&self, tag: u8, trace: &Trace, ticket: u64) {
+        let mut entry = Vec::with_capacity(ENTRY_BYTES);
+        push(&mut entry, tag, trace, ticket);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        self.append(&mut written, &entry);
+    }
+
+    fn append(&self, written: &mut Written, entries: &[u8]) {
+        let Some(file) = &self.file else { return };
+        if written.broken || entries.is_empty() {
+            return;
+        }
+        // What cannot be written is missed only if the host dies before this process does.
+        match (&**file).write_all(entries) {
+            Ok(()) => written.bytes += entries.len() as u64,
+            Err(_) => {
+                written.broken = true;
+                let _ = file.set_len(written.bytes);
+            }
+        }
+    }
+}
+
+fn is_no_place(error: &StoreError) -> bool {
+    let full = matches!(error, StoreError::Io { source, .. } if crate::host::is_full(source));
+    full || crate::frozen::reason(error).is_some()
+}
+
+fn push(entries: &mut Vec<u8>, tag: u8, trace: &Trace, ticket: u64) {
+    entries.push(tag);
+    entries.extend_from_slice(trace.as_bytes());
+    entries.extend_from_slice(&ticket.to_le_bytes());
+}
+
+impl Drop for ProcessFile {
+    fn drop(&mut self) {
+        // A child of a fork must leave its parent's alone.
+        if self.file.is_some() && !self.birth.is_over() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Whether a process with this token has the store open.
+pub(crate) fn is_live(layout: &Layout, token: &str) -> bool {
+    match File::open(layout.processes().join(token)) {
+        // Shared, so that two who ask at once do not take each other for the owner.
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(_) => false,
+    }
+}
+
+/// What the file of a process says; nothing where there is none.
+pub(crate) fn read(layout: &Layout, token: &str) -> Listed {
+    fs::read(layout.processes().join(token)).map(|bytes| parse(&bytes)).unwrap_or_default()
+}
+
+/// The processes that live, by their tokens, each with what its file says; the files of those that do not
+/// are removed. The host's.
+pub(crate) fn list(layout: &Layout) -> Result<Vec<(String, Listed)>, StoreError> {
+    let folder = layout.processes();
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.at("list", &folder)?,
+    };
+    let mut live = Vec::new();
+    for entry in entries {
+        let entry = entry.at("list", &folder)?;
+        let Ok(token) = entry.file_name().into_string() else { continue };
+        if remove_if_dead(&entry.path()) {
+            continue;
+        }
+        live.push((token.clone(), read(layout, &token)));
+    }
+    live.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(live)
+}
+
+/// Removes the file of a process that is gone; false if it lives.
+fn remove_if_dead(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return true };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => false,
+        _ => {
+            let _ = fs::remove_file(path);
+            true
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Listed {
+    let mut listed = Listed::default();
+    let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return listed };
+    listed.owner = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    // One that was cut short by the end of its process says nothing.
+    for entry in bytes[end + 1..].chunks_exact(ENTRY_BYTES) {
+        let (Some(trace), Some(ticket)) = (entry[1..33].first_chunk::<32>(), entry.last_chunk::<8>()) else {
+            continue;
+        };
+        let (trace, ticket) = (Trace::from_bytes(*trace), u64::from_le_bytes(*ticket));
+        match entry[0] {
+            tag::LEASE => drop(listed.leases.insert(trace)),
+            tag::CLAIM => listed.claims.push((trace, ticket)),
+            tag::END => listed.claims.retain(|claim| *claim != (trace, ticket)),
+            tag::STOP => listed.stopped = true,
+            tag::GO => listed.stopped = false,
+            // Of a later version: it means nothing here.
+            _ => {}
+        }
+    }
+    listed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: Trace = Trace::from_bytes([1; 32]);
+    const U: Trace = Trace::from_bytes([2; 32]);
+
+    fn layout(dir: &tempfile::TempDir) -> Layout {
+        Layout::new(dir.path().to_owned())
+    }
+
+    #[test]
+    fn a_process_is_listed_while_it_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&dir);
+        let file = ProcessFile::create(&layout, "abc", "run 1\nof two lines").unwrap();
+        file.lease([T, U, T].into_iter());
+        file.lease([T].into_iter());
+        file.claim(&T, 7);
+        file.claim(&U, 8);
+        file.end(&T, 7);
+        file.stopped(true);
+        let expected = Listed {
+            owner: "run 1 of two lines".to_owned(),
+            leases: HashSet::from([T, U]),
+            claims: vec![(U, 8)],
+            stopped: true,
+        };
+        assert!(is_live(&layout, "abc"));
+        assert_eq!(list(&layout).unwrap(), [("abc".to_owned(), expected)]);
+        drop(file);
+        assert!(!is_live(&layout, "abc"));
+        assert_eq!(list(&layout).unwrap(), []);
+        assert_eq!(fs::read_dir(layout.staging()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_file_of_a_dead_process_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&dir);
+        fs::create_dir_all(layout.processes()).unwrap();
+        fs::write(layout.processes().join("dead"), "run 1\n").unwrap();
+        assert!(!is_live(&layout, "dead"));
+        assert_eq!(list(&layout).unwrap(), []);
+        assert!(!layout.processes().join("dead").exists());
+    }
+
+    #[test]
+    fn the_file_is_these_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&dir);
+        let file = ProcessFile::create(&layout, "abc", "me").unwrap();
+        file.claim(&T, 258);
+        let bytes = fs::read(layout.processes().join("abc")).unwrap();
+        let golden = [b"me\nc".as_slice(), &[1; 32], &[2, 1, 0, 0, 0, 0, 0, 0]].concat();
+        assert_eq!(bytes, golden);
+        drop(file);
+        assert_eq!(parse(&golden[..golden.len() - 1]).claims, []);
+        for cut in 0..golden.len() {
+            parse(&golden[..cut]);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What the host takes in: results, rows, runs, and blobs that turned out to be wrong.
+//!
+//! Commits run beside each other up to the journal and share the `gate`. Every message may come twice,
+//! because the host that answered it first may have died before the answer arrived.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::PoisonError;
+
+use crate::apply;
+use crate::change::{Change, NewBlobs, NewResult, NewRows, NewRun};
+use crate::commit::Put;
+use crate::crash;
+use crate::digest::{Digest, Trace, Version};
+use crate::error::StoreError;
+use crate::host::Core;
+use crate::layout::BlobName;
+use crate::record::{BlobRecord, Found, HashKind, Place, Replacement, ResultRecord};
+use crate::stage::StagedBlob;
+use crate::wire::{CommitMessage, Opaque, RelinkMessage, Response};
+
+/// A blob of this size is on disk before its commit is acknowledged, whatever the durability: the
+/// background sync would take longer than its time.
+const LARGE_BLOB_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The last use of a result is noted once in so many milliseconds.
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// Among so many of the newest runs, one whose beginning is told again is looked for.
+const RUNS_BACK: usize = 256;
+
+impl Core {
+    pub(crate) fn commit(&self, connection: u64, message: CommitMessage) -> Result<Response, StoreError> {
+        self.durable.check(self.layout.root())?;
+        let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        crash::point("commit.begin");
+        let trace = message.trace;
+        let mut put = message.put;
+        match self.claims.is_lost(connection, &trace, message.ticket) {
+            None => {}
+            // Whoever took the claim over while this one was silent gives the result, …
+            Some(Some(by)) => return Ok(Response::Held { by }),
+            // … and this one is only compared with it.
+            Some(None) => put = Put::IfAbsent,
+        }
+        let record = ResultRecord {
+            outputs: message.outputs,
+            log: message.log,
+            made_ms: message.made_ms,
+            cost_ms: message.cost_ms,
+            evicted: None,
+        };
+        let rows = NewRows {
+            trace,
+            at_ms: message.made_ms,
+            rows: message.rows,
+            facts: opaque(message.facts),
+            history: message.history,
+        };
+        // Who wins may change until the writer is ours: then it is decided again.
+        loop {
+            let present = self.find(&[trace])?.pop().flatten();
+            let forgotten = self.marks.forgotten(&trace);
+            let wins = |found: &Found| put == Put::IfAbsent && found.whole() && !forgotten;
+            if let Some(found) = present.clone().filter(wins) {
+                match self.adopt(connection, found, &record, &rows)? {
+                    Some(response) => return Ok(response),
+                    None => continue,
+                }
+            }
+            let blobs = self.receive(&message.staged, apply::named_by(&record))?;
+            crash::point("commit.blobs-installed");
+            let names = self.sync_large(&blobs)?;
+            let mut journal = self.journal();
+            if self.index.result(&trace)? != present.as_ref().map(|found| found.record.clone()) {
+                continue;
+            }
+            let new = NewResult {
+                trace,
+                record: record.clone(),
+                provenance: message.provenance.0.clone(),
+                parents: message.parents.clone(),
+                blobs,
+                rows: rows.rows.clone(),
+                facts: rows.facts.clone(),
+                history: rows.history.clone(),
+            };
+            self.write(&mut journal, &Change::Result(Box::new(new)), names)?;
+            let end = journal.end();
+            drop(journal);
+            crash::point("commit.written");
+            if let Some(old) = &present {
+                self.keep_bytes_of(&trace, &old.record);
+            }
+            self.lease_trace(connection, trace);
+            self.acknowledge(end)?;
+            return Ok(match present {
+                Some(Found { record: old, .. }) => {
+                    // What was said to be wrong is no other answer to the same question.
+                    let differs = !forgotten && apply::digests(&old) != apply::digests(&record);
+                    Response::Replaced { old, differs }
+                }
+                None => Response::New,
+            });
+        }
+    }
+
+    /// Lets the rows of a commit that came second name the result that came first; `None` if that has
+    /// changed meanwhile.
+    fn adopt(
+        &self,
+        connection: u64,
+        found: Found,
+        ours: &ResultRecord,
+        rows: &NewRows,
+    ) -> Result<Option<Response>, StoreError> {
+        let trace = found.trace;
+        let differs = apply::digests(&found.record) != apply::digests(ours);
+        let mut journal = self.journal();
+        if self.index.result(&trace)?.as_ref() != Some(&found.record) || self.marks.forgotten(&trace) {
+            return Ok(None);
+        }
+        if found.record.evicted.is_some() {
+            self.write(&mut journal, &Change::Revived { trace }, Vec::new())?;
+        }
+        if differs {
+            let replacement = Replacement {
+                at_ms: ours.made_ms,
+                digests: apply::digests(ours),
+                made_ms: ours.made_ms,
+                differs,
+                lost_race: true,
+            };
+            self.write(&mut journal, &Change::Noted { trace, replacement }, Vec::new())?;
+        }
+        self.write(&mut journal, &Change::Relink(rows.clone()), Vec::new())?;
+        let end = journal.end();
+        drop(journal);
+        self.lease_trace(connection, trace);
+        self.acknowledge(end)?;
+        let record = ResultRecord { evicted: None, ..found.record };
+        Ok(Some(Response::Adopted { found: Found { record, ..found }, differs }))
+    }
+
+    pub(crate) fn relink(&self, connection: u64, message: RelinkMessage) -> Result<bool, StoreError> {
+        self.durable.check(self.layout.root())?;
+        let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let trace = message.trace;
+        let Some(found) = self.find(&[trace])?.pop().flatten() else { return Ok(false) };
+        let mut journal = self.journal();
+        let standing = self.index.result(&trace)?.filter(|_| !self.marks.forgotten(&trace));
+        let Some(record) = standing else { return Ok(false) };
+        if record.evicted.is_some() && record == found.record && found.whole() {
+            self.write(&mut journal, &Change::Revived { trace }, Vec::new())?;
+        }
+        let rows = NewRows {
+            trace,
+            at_ms: message.at_ms,
+            rows: message.rows,
+            facts: opaque(message.facts),
+            history: message.history,
+        };
+        self.write(&mut journal, &Change::Relink(rows), Vec::new())?;
+        let end = journal.end();
+        drop(journal);
+        self.lease_trace(connection, trace);
+        self.acknowledge(end)?;
+        Ok(true)
+    }
+
+    /// Gives staged blobs that the store lacks their names, and checks that all that is named is there.
+    fn receive(&self, staged: &[StagedBlob], named: BTreeSet<Digest>) -> Result<NewBlobs, StoreError> {
+        let by_digest: HashMap<Digest, &StagedBlob> = staged.iter().map(|blob| (blob.digest, blob)).collect();
+        let mut digests: Vec<Digest> = by_digest.keys().chain(&named).copied().collect();
+        digests.sort_unstable();
+        digests.dedup();
+        let present = self.presence(&digests)?;
+        let mut new = NewBlobs::default();
+        let mut trees = Vec::new();
+        for (digest, present) in digests.iter().zip(&present) {
+            let blob = by_digest.get(digest);
+            if *present {
+                if named.contains(digest) && blob.is_none_or(|blob| blob.record.hash == HashKind::Tree) {
+                    trees.push((*digest, None));
+                }
+                continue;
+            }
+            let Some(blob) = blob else { return Err(StoreError::Missing { digest: *digest }) };
+            // A record that does not fit its file would be believed for ever.
+            if (blob.file.is_none()) != matches!(blob.record.place, Place::Inline(_)) {
+                let what = format!("blob `{digest}` was announced in one place and lies in another");
+                return Err(StoreError::Index { dir: self.layout.root().to_owned(), what });
+            }
+            if blob.file.is_some() {
+                self.files.install(blob)?;
+            }
+            if blob.record.hash == HashKind::Tree {
+                trees.push((*digest, Some(*blob)));
+            }
+            new.records.push((*digest, blob.record.clone()));
+        }
+        for (tree, blob) in trees {
+            let files: Vec<Digest> = match blob {
+                Some(blob) => {
+                    let tree = self.files.tree(&tree, &blob.record)?;
+                    tree.files()
+                }
+                None => self.index.tree_files(&tree)?,
+            };
+            let elsewhere: Vec<Digest> =
+                files.iter().filter(|file| !by_digest.contains_key(file)).copied().collect();
+            let present = self.presence(&elsewhere)?;
+            if let Some((digest, _)) = elsewhere.iter().zip(present).find(|(_, present)| !present) {
+                return Err(StoreError::Missing { digest: *digest });
+            }
+            if blob.is_some() {
+                new.trees.push((tree, files));
+            }
+        }
+        Ok(new)
+    }
+
+    /// Syncs blobs that are too large to leave to the epoch; gives the names of the others.
+    fn sync_large(&self, blobs: &NewBlobs) -> Result<Vec<BlobName>, StoreError> {
+        let files = blobs.records.iter().filter(|(_, record)| record.place == Place::File);
+        let (large, small): (Vec<_>, Vec<_>) =
+            files.partition(|(_, record)| record.stored_len > LARGE_BLOB_BYTES);
+        let names = |blobs: Vec<&(Digest, BlobRecord)>| -> Vec<BlobName> {
+            blobs.into_iter().map(|(digest, record)| BlobName::of(digest, record)).collect()
+        };
+        let large = names(large);
+        if !large.is_empty() {
+            self.files.sync(&large)?;
+        }
+        Ok(names(small))
+    }
+
+    pub(crate) fn touch(&self, traces: &[Trace], at_ms: u64) -> Result<Response, StoreError> {
+        if self.durable.check(self.layout.root()).is_err() || traces.is_empty() {
+            return Ok(Response::Done);
+        }
+        let used = self.index.used_ms(traces)?;
+        let stale = traces
+            .iter()
+            .zip(used)
+            .filter(|(_, used)| used.is_none_or(|used| used / DAY_MS < at_ms / DAY_MS))
+            .map(|(trace, _)| *trace)
+            .collect();
+        let change = Change::Touched { at_ms, traces: stale, reused: traces.len() as u64 };
+        let mut journal = self.journal();
+        self.write(&mut journal, &change, Vec::new())?;
+        Ok(Response::Done)
+    }
+
+    pub(crate) fn begin_run(&self, at_ms: u64, record: Vec<u8>, token: u64) -> Result<u64, StoreError> {
+        self.durable.check(self.layout.root())?;
+        let mut journal = self.journal();
+        let last = self.index.last_run()?;
+        // Told again after a host was lost, other runs may have begun meanwhile.
+        for id in (1..=last).rev().take(if token == 0 { 0 } else { RUNS_BACK }) {
+            if self.index.run(id)?.is_some_and(|run| run.token == token) {
+                return Ok(id);
+            }
+        }
+        let id = last + 1;
+        let new = NewRun { id, at_ms, record, named: Vec::new(), blobs: NewBlobs::default(), token };
+        self.write(&mut journal, &Change::Run(new), Vec::new())?;
+        let end = journal.end();
+        drop(journal);
+        self.acknowledge(end)?;
+        Ok(id)
+    }
+
+    pub(crate) fn note_run(
+        &self,
+        id: u64,
+        record: Vec<u8>,
+        named: Vec<Digest>,
+        staged: &[StagedBlob],
+    ) -> Result<(), StoreError> {
+        self.durable.check(self.layout.root())?;
+        let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = self.index.run(id)? else {
+            let what = format!("there is no run {id}");
+            return Err(StoreError::Index { dir: self.layout.root().to_owned(), what });
+        };
+        let blobs = self.receive(staged, named.iter().copied().collect())?;
+        let names = self.sync_large(&blobs)?;
+        let named: BTreeSet<Digest> = old.blobs.iter().copied().chain(named).collect();
+        let new = NewRun {
+            id,
+            at_ms: old.at_ms,
+            record,
+            named: named.into_iter().collect(),
+            blobs,
+            token: old.token,
+        };
+        let mut journal = self.journal();
+        self.write(&mut journal, &Change::Run(new), names)?;
+        let end = journal.end();
+        drop(journal);
+        self.acknowledge(end)
+    }
+
+    /// Moves a blob that is not what it should be out of the way, and forgets it.
+    pub(crate) fn lose(&self, digest: &Digest, why: &str) -> Result<(), StoreError> {
+        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = self.index.blobs(std::slice::from_ref(digest))?.pop().flatten() else {
+            // The row, or the bytes of an inline value, are gone already.
+            if self.index.blob_row(digest)?.is_some() {
+                self.write_one(&Change::Lost { blobs: vec![*digest] })?;
+            }
+            return Ok(());
+        };
+        // The record goes first: a file without one is nothing, a record without its file looks like damage.
+        crash::point("lose.begin");
+        self.write_one(&Change::Lost { blobs: vec![*digest] })?;
+        crash::point("lose.forgotten");
+        self.files.quarantine(digest, &record, why).map(drop)
+    }
+}
+
+fn opaque(facts: Vec<(Version, Opaque)>) -> Vec<(Version, Vec<u8>)> {
+    facts.into_iter().map(|(version, fact)| (version, fact.0)).collect()
+}

@@ -1,0 +1,224 @@
+//! Processes that use a store, one command at a time: the test starts itself and talks through pipes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use cas_store::{Claim, ClaimGuard, Committed, HandedOver, Hosting, Mode, Policy, Store};
+
+use crate::kit::*;
+
+/// The store of a child.
+const FOLDER: &str = "CAS_TEST_SHARED_STORE";
+
+/// A process that does what it is told.
+pub(crate) struct Child {
+    process: Process,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Child {
+    pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    pub(crate) fn start_with(dir: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(std::env::current_exe().expect("its own path"))
+            .args(["--exact", "child_process", "--test-threads", "1"])
+            .env(FOLDER, dir)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let to = process.stdin.take().expect("a pipe");
+        let from = BufReader::new(process.stdout.take().expect("a pipe"));
+        Self { process, to, from }
+    }
+
+    /// Starts one and opens the store in it.
+    pub(crate) fn opened(dir: &Path) -> Self {
+        let mut child = Self::start(dir);
+        assert_eq!(child.ask("open"), "opened");
+        child
+    }
+
+    /// Tells it to do something.
+    pub(crate) fn tell(&mut self, command: &str) {
+        writeln!(self.to, "{command}").expect("it listens");
+    }
+
+    /// The next thing that it says; "ended" when it says nothing any more.
+    pub(crate) fn hear(&mut self) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if self.from.read_line(&mut line).expect("it can be read") == 0 {
+                return "ended".to_owned();
+            }
+            // All else is the test harness's.
+            if let Some((_, said)) = line.trim_end().split_once("> ") {
+                return said.to_owned();
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, command: &str) -> String {
+        self.tell(command);
+        self.hear()
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).expect("it is there");
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it ends");
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub(crate) fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "> {text}").and_then(|()| out.flush()).expect("somebody listens");
+}
+
+/// Not a test: the process that does what it is told.
+pub(crate) fn main() {
+    let Some(dir) = std::env::var_os(FOLDER) else { return };
+    let dir = Path::new(&dir);
+    let mut store: Option<Store> = None;
+    let mut guard: Option<ClaimGuard> = None;
+    let mut handed_over: Option<HandedOver> = None;
+    for line in std::io::stdin().lines() {
+        let line = line.expect("text");
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = || words[1].parse::<u32>().expect("a number");
+        let open = |wait: Duration, hosting| {
+            let mut nothing = |_: &str| {};
+            let mut how = how(wait, &mut nothing);
+            how.owner = format!("process {}", std::process::id());
+            how.hosting = hosting;
+            Store::open(dir, how)
+        };
+        match words[0] {
+            "open" | "open-declining" | "open-at-once" => {
+                let (wait, hosting) = match words[0] {
+                    "open" => (Duration::from_secs(600), Hosting::Willing),
+                    "open-declining" => (Duration::from_millis(1), Hosting::Declined),
+                    _ => (Duration::from_millis(1), Hosting::Willing),
+                };
+                match open(wait, hosting) {
+                    Ok(opened) => {
+                        store = Some(opened);
+                        say("opened");
+                    }
+                    Err(error) => say(&format!("error: {error}")),
+                }
+                continue;
+            }
+            "close" => {
+                drop(guard.take());
+                drop(store.take());
+                say("closed");
+                continue;
+            }
+            _ => {}
+        }
+        let store = store.as_ref().expect("it is open");
+        match words[0] {
+            // `put 1` or `put 1 content`
+            "put" => {
+                let content = words.get(2).map_or(noise(number(), 5_000), |text| text.as_bytes().to_vec());
+                match store.commit(commit_of(store, number(), &content)) {
+                    Ok(Committed::New) => say("new"),
+                    Ok(Committed::Adopted { differs, .. }) => say(&format!("adopted, differs: {differs}")),
+                    Ok(Committed::Replaced { .. }) => say("replaced"),
+                    Err(error) => say(&format!("error: {error}")),
+                }
+            }
+            "get" => match get(store, number()) {
+                Some(bytes) if bytes == noise(number(), 5_000) => say("there"),
+                Some(bytes) => say(&String::from_utf8_lossy(&bytes)),
+                None => say("missing"),
+            },
+            "host" => say(if store.host().1 { "own" } else { "other" }),
+            "claim" => {
+                let waiting = std::cell::Cell::new(false);
+                let go_on = || {
+                    if !waiting.replace(true) {
+                        say("waiting");
+                    }
+                    true
+                };
+                match store.claim_while(trace(number()), &go_on) {
+                    Ok(Some(Claim::Granted(granted))) => {
+                        guard = Some(granted);
+                        say("granted");
+                    }
+                    Ok(Some(Claim::Stored(_))) => say("stored"),
+                    Ok(Some(Claim::Failed(why))) => {
+                        say(&format!("failed: {}", String::from_utf8_lossy(&why)))
+                    }
+                    Ok(None) => say("gave up"),
+                    Err(error) => say(&format!("error: {error}")),
+                }
+            }
+            "release" => {
+                drop(guard.take());
+                say("released");
+            }
+            "fail" => {
+                guard.take().expect("a claim").fail(words[1].as_bytes().to_vec());
+                say("released");
+            }
+            "collect" => {
+                let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+                let (_, report) = gc(store, &policy, Mode::Collect, 1 << 40);
+                say(&format!("collected {}, in use {}", report.results, report.kept_in_use));
+            }
+            "ledger" => say(&store.ledger(&trace(number())).expect("it answers").len().to_string()),
+            "run" => say(&store.begin_run(number().into(), Vec::new()).expect("it begins").to_string()),
+            "hand-over" => {
+                handed_over = Some(store.hand_over());
+                say("handed over");
+            }
+            "go-on" => {
+                drop(handed_over.take());
+                say("goes on");
+            }
+            "work" => work(store, number()),
+            "fork" => crate::fork::leave_a_child_behind(),
+            other => panic!("{other}?"),
+        }
+    }
+}
+
+/// Computes some of the results that all compute, each under its claim, and says which it computed.
+fn work(store: &Store, results: u32) {
+    let mut done = Vec::new();
+    for number in 0..results {
+        match store.claim(trace(number)).expect("it answers") {
+            Claim::Granted(guard) if guard.present().is_none() => {
+                let committed = store.commit(commit_of(store, number, &noise(number, 5_000)));
+                committed.unwrap_or_else(|error| panic!("{number}: {error}"));
+                say(&format!("made {number}"));
+                done.push(number);
+            }
+            Claim::Granted(_) | Claim::Stored(_) => {}
+            Claim::Failed(_) => panic!("nobody fails"),
+        }
+        assert_eq!(get(store, number), Some(noise(number, 5_000)), "{number}");
+    }
+    say("done");
+}

@@ -25,6 +25,7 @@ const MOMENTS: usize = 1000;
 
 /// What came of asking that an earlier result be accepted.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one a command, taken apart where it arrives")]
 pub enum Accepted {
     /// It answers now.
     Done {

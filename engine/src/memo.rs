@@ -181,6 +181,11 @@ impl Memo {
         Ok(self.open()?.work_folder(label)?)
     }
 
+    /// Where an attempt's folder may be moved to: a name that no other has.
+    pub(crate) fn work_path(&self, label: &str) -> Result<PathBuf, EngineError> {
+        Ok(self.open()?.work_path(label))
+    }
+
     /// Lays stored content at a place in a step's folder, and gives what was linked there. `private` asks for
     /// copies only.
     pub(crate) fn give(

@@ -20,13 +20,11 @@ mod opened;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cas_store::{Digest, Output};
 
-use crate::attempt::{self, Bench, Rubbish};
+use crate::attempt::Bench;
 use crate::cause::Failures;
 use crate::error::EngineError;
 use crate::event::{Event, Outcome, Summary};
@@ -48,12 +46,6 @@ use coordinator::{Coordinator, Note};
 /// How many times in one run the producer of bytes that were found damaged is run again for them. Bytes that
 /// are damaged each time they are written are a failing disk, not an accident.
 const REBUILDS: u32 = 3;
-
-/// An attempt that took longer leaves its folder to be removed at once.
-const SHORT: Duration = Duration::from_secs(1);
-
-/// How many folders of short attempts wait to be removed together; more than that are not left lying.
-const FOLDERS: usize = 4096;
 
 /// How a plan is run.
 pub struct RunOptions {
@@ -170,24 +162,6 @@ pub fn run_with(
         jobs: options.jobs.max(1),
         at_ms: started_ms,
     });
-    let (rubbish, to_remove) = channel::<Rubbish>();
-    // Folders of short attempts are removed together, not one by one between the steps: on file systems that
-    // look for a free inode beside those that were just freed, removing while others are made slows each making
-    // down a hundredfold for a minute (measured on ext4 without a journal). Long ones may have left much.
-    let remover = thread::Builder::new().name("remover".to_owned()).spawn(move || {
-        let mut waiting = Vec::new();
-        for Rubbish { folder, took } in to_remove {
-            if took > SHORT {
-                attempt::discard(&folder);
-                continue;
-            }
-            waiting.push(folder);
-            if waiting.len() == FOLDERS {
-                waiting.drain(..).for_each(|folder| attempt::discard(&folder));
-            }
-        }
-        waiting.iter().for_each(|folder| attempt::discard(folder));
-    });
     let bench = Bench::new(
         plan,
         memo,
@@ -197,7 +171,6 @@ pub fn run_with(
         run,
         &host,
         options.show_output,
-        rubbish,
     );
     let mut coordinator = Coordinator {
         bench: &bench,
@@ -236,11 +209,8 @@ pub fn run_with(
     let (steps, reused, logs) = coordinator.told();
     let touched = coordinator.touched();
     let (outcomes, outputs) = coordinator.report();
+    // The folders of all attempts are gone when it is.
     drop(bench);
-    if let Ok(remover) = remover {
-        // It cannot panic, and what it could not remove is left to `cas clean`.
-        let _ = remover.join();
-    }
     record.ended_ms = Some(now_ms());
     record.summary = summary;
     record.steps = steps;

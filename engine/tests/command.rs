@@ -183,6 +183,7 @@ impl Kit {
             timeout: self.timeout.or(solid.policy.timeout),
             cpus: solid.policy.cpus,
             cancel: &self.cancel,
+            meanwhile: &|| {},
         };
         let attempted = executor.execute(&attempt);
         if attempted.outcome.is_err() || self.keep {
@@ -844,6 +845,7 @@ fn a_run_that_is_stopped_asks_first_and_insists_when_asked_again() {
             timeout: None,
             cpus: 1,
             cancel: &cancel,
+            meanwhile: &|| {},
         });
     stopper.join().unwrap();
     assert_eq!(attempted.outcome.unwrap_err().cause, Cause::Cancelled);
@@ -1021,6 +1023,7 @@ fn programs_that_were_just_written_can_be_executed_while_others_are_started() {
                         timeout: None,
                         cpus: 1,
                         cancel: &kit.cancel,
+                        meanwhile: &|| {},
                     });
                     assert!(attempted.outcome.is_ok(), "{:?}", attempted.outcome);
                 }

@@ -343,15 +343,7 @@ impl Files {
 
     /// A new, empty, private folder below the work folder; `label` becomes part of its name.
     pub(crate) fn work_folder(&self, label: &str) -> Result<PathBuf, StoreError> {
-        let mut name: String = label
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '=') { c } else { '_' })
-            .take(LABEL_BYTES)
-            .collect();
-        if name.starts_with('.') {
-            name.replace_range(..1, "_");
-        }
-        let path = self.layout.work().join(format!("{name}-{}", self.new_name()));
+        let path = self.work_path(label);
         let mut builder = DirBuilder::new();
         builder.mode(0o700);
         match builder.create(&path) {
@@ -363,6 +355,19 @@ impl Files {
             other => other.at("make", &path)?,
         }
         Ok(path)
+    }
+
+    /// The path of a folder below the work folder that nobody else makes.
+    pub(crate) fn work_path(&self, label: &str) -> PathBuf {
+        let mut name: String = label
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '=') { c } else { '_' })
+            .take(LABEL_BYTES)
+            .collect();
+        if name.starts_with('.') {
+            name.replace_range(..1, "_");
+        }
+        self.layout.work().join(format!("{name}-{}", self.new_name()))
     }
 
     // Contents.

@@ -274,6 +274,11 @@ impl Store {
         self.files().work_folder(label)
     }
 
+    /// The path of a work folder that is yet to be made, or moved there: no other has it.
+    pub fn work_path(&self, label: &str) -> PathBuf {
+        self.files().work_path(label)
+    }
+
     /// The folders below the store's work folder, by name, and those that were kept of failures
     /// ([`WorkFolder::kept`]).
     pub fn work_folders(&self) -> Result<Vec<WorkFolder>, StoreError> {

@@ -4,14 +4,16 @@
 //! Reads no store and no environment: what a step is given stands in its [`Attempt`]. `folder.rs` says what
 //! lies where; `line.rs` what the command line and the environment are; `produced.rs` what counts as an output.
 
-use std::fs::{self, File, OpenOptions};
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::line::{CommandLine, Facts, InputFact, InputForm, LINE_LIMIT_BYTES};
-use super::process::{self, End, Ended, NoProgram, Process, Spawner};
+use super::process::{self, End, Ended, NoProgram, Process, Sink, Spawner};
 use super::{Attempt, Attempted, Cause, Content, Execute, Failure, GivenWhat, Produced, Stop};
 use super::{blot, folder, produced, repeat};
 use crate::file::quote;
@@ -33,13 +35,15 @@ pub struct CommandExecutor {
     path: String,
     grace: Duration,
     spawner: Spawner,
+    /// Where programs were found, by name and PATH: a run of many steps looks along PATH once.
+    programs: Mutex<HashMap<(String, String), PathBuf>>,
 }
 
 impl CommandExecutor {
     /// Takes PATH, and nothing else, from an environment.
     pub fn new(environment: &Environment) -> Self {
         let path = environment.vars.get("PATH").cloned().unwrap_or_else(|| DEFAULT_PATH.to_owned());
-        Self { path, grace: GRACE, spawner: Spawner::new() }
+        Self { path, grace: GRACE, spawner: Spawner::new(), programs: Mutex::default() }
     }
 
     /// Lets steps have this long to end when they are asked to.
@@ -70,8 +74,7 @@ impl CommandExecutor {
         let line = facts(attempt).command_line().map_err(|what| not_started(what, None))?;
         let (step, env) = self.prepare(attempt)?;
         let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
-        let program = process::find_program(&line.program, path, &step)
-            .map_err(|why| no_program(&line.program, &why))?;
+        let program = self.program(&line.program, path, &step)?;
         let arguments = arguments(attempt.folder, &line)?;
         if let Some(text) =
             arguments.iter().chain(env.iter().map(|(_, value)| value)).find(|text| !process::passable(text))
@@ -80,7 +83,7 @@ impl CommandExecutor {
             let what = format!("`{start}…` holds a zero byte, which cannot be passed to a program");
             return Err(not_started(what, None));
         }
-        let (stdout, stderr) = captures(attempt, command, &step)?;
+        let stdout = stdout(attempt, command, &step)?;
         if given_executables(attempt, &step) {
             self.spawner.settle();
         }
@@ -91,14 +94,19 @@ impl CommandExecutor {
             env: &env,
             folder: &step,
             stdout,
-            stderr,
+            stderr: Sink::Log(attempt.log),
             timeout: attempt.timeout,
             grace: self.grace,
             cancel: attempt.cancel,
+            meanwhile: attempt.meanwhile,
         });
         // Nobody writes to it any more, and nobody has read it.
         let blotted = blot::blot_file(attempt.log, attempt.secrets);
         let ended = ended.map_err(|error| unspawned(&line, &error))?;
+        // One that failed is told by how it failed: that its log is not whole may have the same reason.
+        if let (End::Exited(0), Err(error)) = (ended.end, &ended.captured) {
+            return Err(uncaptured(attempt.log, error));
+        }
         if let Err(error) = blotted {
             // What cannot be shown to be clean is not kept.
             let _ = fs::remove_file(attempt.log);
@@ -106,6 +114,23 @@ impl CommandExecutor {
             return Err(not_started(what, None));
         }
         Ok(Started { ended, step })
+    }
+
+    /// Finds a program, as `process.rs` does.
+    fn program(&self, name: &str, path: &str, step: &Path) -> Result<PathBuf, Failure> {
+        let programs = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (name.to_owned(), path.to_owned());
+        let known = programs().get(&key).cloned();
+        // It may have gone since; then it is looked for again.
+        if let Some(known) = known.filter(|known| process::is_program(known)) {
+            return Ok(known);
+        }
+        let program = process::find_program(name, path, step).map_err(|why| no_program(name, &why))?;
+        // One that is in the step's own folder, or beside a folder that is named from there, is this step's.
+        if path.split(':').all(|entry| entry.starts_with('/')) && program.is_absolute() {
+            programs().insert(key, program.clone());
+        }
+        Ok(program)
     }
 }
 
@@ -181,25 +206,20 @@ fn arguments(folder: &Path, line: &CommandLine) -> Result<Vec<String>, Failure> 
     Ok(arguments)
 }
 
-/// Where standard output and standard error go.
-fn captures(attempt: &Attempt<'_>, command: &Command, step: &Path) -> Result<(File, File), Failure> {
-    let cannot = |path: &Path, error: &io::Error| {
-        not_started(format!("its output cannot be captured in `{}`: {error}", path.display()), None)
-    };
-    // Appended to, so that the two do not write over each other.
-    let log = OpenOptions::new().append(true).create(true).open(attempt.log);
-    let log = log.map_err(|error| cannot(attempt.log, &error))?;
+/// Where standard output goes, if it is one of the outputs.
+fn stdout(attempt: &Attempt<'_>, command: &Command, step: &Path) -> Result<Option<File>, Failure> {
     let output = command
         .stdout
         .as_ref()
         .and_then(|name| attempt.solid.outputs.iter().find(|output| output.name == *name));
-    let Some(output) = output else {
-        let both = log.try_clone().map_err(|error| cannot(attempt.log, &error))?;
-        return Ok((both, log));
-    };
+    let Some(output) = output else { return Ok(None) };
     let at = step.join(&output.at);
     let made = at.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| File::create(&at));
-    Ok((made.map_err(|error| cannot(&at, &error))?, log))
+    made.map(Some).map_err(|error| uncaptured(&at, &error))
+}
+
+fn uncaptured(at: &Path, error: &io::Error) -> Failure {
+    not_started(format!("its output cannot be captured in `{}`: {error}", at.display()), None)
 }
 
 /// Whether the attempt was given files that it may execute.

@@ -10,6 +10,7 @@
 //!     outputs/                empty
 //!     …                       declared code and resource files, at their relative paths
 //!   home/  tmp/               HOME and TMPDIR, empty
+//!   log                       what it printed, if anything
 //!   line                      a shell line that is too long to be an argument
 //!   run.sh                    written when the attempt fails: repeats it
 //! ```
@@ -25,7 +26,10 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use cas_store::{Digest, StoreError};
-use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, fchmod, futimens, ioctl_ficlone, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, fchmod, futimens, ioctl_ficlone, openat, unlinkat,
+    utimensat,
+};
 
 use super::{Attempt, Cause, Content, Failure, GivenWhat};
 use crate::solid::OutputDecl;
@@ -248,11 +252,8 @@ fn link(target: &str, at: &Path) -> Result<(), Unlaid> {
 
 /// Lays everything in the attempt's folder that is not there yet; what `memo.rs` placed is.
 pub(crate) fn prepare(attempt: &Attempt<'_>, config_json: &str) -> Result<(), Unlaid> {
-    let folder = attempt.folder;
-    let step = step(folder);
-    for path in [&step, &home(folder), &tmp(folder), &step.join("outputs")] {
-        make_folder(path)?;
-    }
+    frame(attempt.folder)?;
+    let step = step(attempt.folder);
     write(config_json.as_bytes(), &step.join("config.json"))?;
     prepare_code(attempt, &step)?;
     if attempt.inputs.is_empty() {
@@ -280,6 +281,14 @@ pub(crate) fn prepare(attempt: &Attempt<'_>, config_json: &str) -> Result<(), Un
         }
     }
     set_time(&inputs)
+}
+
+/// Makes the folders that every command has, where they are not there yet.
+pub(crate) fn frame(folder: &Path) -> Result<(), Unlaid> {
+    let step = step(folder);
+    [&step, &home(folder), &tmp(folder), &step.join("outputs")]
+        .into_iter()
+        .try_for_each(|path| make_folder(path))
 }
 
 fn set_time(path: &Path) -> Result<(), Unlaid> {
@@ -333,6 +342,42 @@ pub fn bad_output(output: &OutputDecl, error: &StoreError) -> Option<Failure> {
     })
 }
 
+/// Removes an attempt's folder. What a plain command leaves is named (`outputs`: its files in the folder of that
+/// name), because removing it by name takes a third of the calls that listing five folders does; whatever else
+/// there is, is then found.
+///
+/// # Errors
+/// Something cannot be removed.
+pub(crate) fn remove(folder: &Path, outputs: &[String]) -> io::Result<()> {
+    if remove_named(folder, outputs).is_ok() {
+        return Ok(());
+    }
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Goes down by descriptors, never through a link: a command may have put one in the place of each folder.
+fn remove_named(folder: &Path, outputs: &[String]) -> rustix::io::Result<()> {
+    let down = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let attempt = openat(CWD, folder, down, Mode::empty())?;
+    if let Ok(step) = openat(&attempt, "step", down, Mode::empty()) {
+        if let Ok(inside) = openat(&step, "outputs", down, Mode::empty()) {
+            for output in outputs {
+                // It may have been moved into the store; a longer path is found later.
+                let _ = unlinkat(&inside, output.as_str(), AtFlags::empty());
+            }
+        }
+        let _ = unlinkat(&step, "config.json", AtFlags::empty());
+        let _ = unlinkat(&step, "outputs", AtFlags::REMOVEDIR);
+    }
+    for inside in ["step", "home", "tmp"] {
+        let _ = unlinkat(&attempt, inside, AtFlags::REMOVEDIR);
+    }
+    unlinkat(CWD, folder, AtFlags::REMOVEDIR)
+}
+
 /// Replaces the text of a file in a folder that is kept.
 pub(crate) fn overwrite(at: &Path, text: &str) -> io::Result<()> {
     fs::remove_file(at)?;
@@ -364,6 +409,39 @@ mod tests {
         assert!(name.len() <= LABEL_LIMIT, "{name}");
         assert_ne!(name, safe_label(&"x".repeat(301)));
         assert!(safe_label(&"ä".repeat(200)).len() <= LABEL_LIMIT);
+    }
+
+    #[test]
+    fn a_folder_is_removed_whole_and_nothing_that_a_link_in_it_leads_to() {
+        let base = tempfile::tempdir().unwrap();
+        let kept = base.path().join("kept");
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("result"), "mine").unwrap();
+        let outputs = ["result".to_owned(), "deep/er".to_owned(), "../config.json".to_owned()];
+        let check = |spoil: &dyn Fn(&Path)| {
+            let folder = base.path().join("attempt");
+            fs::create_dir(&folder).unwrap();
+            frame(&folder).unwrap();
+            fs::write(step(&folder).join("config.json"), "{}").unwrap();
+            fs::write(step(&folder).join("outputs/result"), "").unwrap();
+            spoil(&folder);
+            remove(&folder, &outputs).unwrap();
+            assert!(!folder.exists());
+            assert_eq!(fs::read_to_string(kept.join("result")).unwrap(), "mine");
+        };
+        check(&|_| {});
+        check(&|folder| fs::write(home(folder).join("left"), "").unwrap());
+        check(&|folder| fs::create_dir_all(step(folder).join("inputs/a")).unwrap());
+        check(&|folder| fs::remove_dir_all(step(folder)).unwrap());
+        check(&|folder| {
+            fs::remove_dir_all(step(folder).join("outputs")).unwrap();
+            symlink(&kept, step(folder).join("outputs")).unwrap();
+        });
+        check(&|folder| {
+            fs::remove_dir_all(step(folder)).unwrap();
+            symlink(&kept, step(folder)).unwrap();
+        });
+        remove(&base.path().join("gone"), &outputs).unwrap();
     }
 
     #[test]

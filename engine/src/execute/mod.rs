@@ -78,6 +78,8 @@ pub struct Attempt<'a> {
     pub cpus: u32,
     /// Set when the run is being stopped.
     pub cancel: &'a Arc<Cancel>,
+    /// What the thread may do while it waits for the attempt to end: it is short, and not about this one.
+    pub meanwhile: &'a (dyn Fn() + Sync),
 }
 
 /// An input as an attempt is given it.

@@ -5,12 +5,15 @@
 //! dead leader has not been reaped, because until then nobody else can be given that number. What has left
 //! its group (`setsid`) is not followed.
 //!
+//! What it prints comes through a pipe, and is put into its log by the thread that waits for it: a step that
+//! prints nothing, as most do, makes no file.
+//!
 //! Nothing here forks: without `pre_exec`, and with a program that is a path, the standard library uses
 //! `posix_spawn`, which costs the same however much memory this process has.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -21,6 +24,8 @@ use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::io::ioctl_fionread;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group,
     waitid,
@@ -48,16 +53,26 @@ pub(crate) struct Process<'a> {
     pub(crate) env: &'a [(String, String)],
     /// Where it runs.
     pub(crate) folder: &'a Path,
-    /// Its standard output.
-    pub(crate) stdout: File,
+    /// Its standard output, where that does not go the way of its standard error.
+    pub(crate) stdout: Option<File>,
     /// Its standard error.
-    pub(crate) stderr: File,
+    pub(crate) stderr: Sink<'a>,
     /// After how long it is ended.
     pub(crate) timeout: Option<Duration>,
     /// How long it may take to end when it is asked to.
     pub(crate) grace: Duration,
     /// Asks it to end.
     pub(crate) cancel: &'a Cancel,
+    /// Done once it runs, before it is waited for.
+    pub(crate) meanwhile: &'a (dyn Fn() + Sync),
+}
+
+/// Where standard error goes.
+pub(crate) enum Sink<'a> {
+    /// Through a pipe to the end of this file, which is made with the first byte.
+    Log(&'a Path),
+    /// Into this file.
+    File(File),
 }
 
 /// How a process ended.
@@ -74,12 +89,14 @@ pub(crate) enum End {
 }
 
 /// A process that has ended, and its group with it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Ended {
     /// How.
     pub(crate) end: End,
     /// How long it took, from before it was started.
     pub(crate) elapsed: Duration,
+    /// Whether everything that it printed stands in its log.
+    pub(crate) captured: io::Result<()>,
 }
 
 /// Starts processes; shared by all threads that do.
@@ -118,14 +135,23 @@ impl Spawner {
     /// It could not be started.
     pub(crate) fn run(&self, process: Process<'_>) -> io::Result<Ended> {
         let begun = Instant::now();
-        let mut command = self.command(&process);
+        let (mut capture, stderr) = match process.stderr {
+            Sink::Log(log) => {
+                Capture::begin(log).map(|(capture, end)| (Some(capture), OwnedFd::from(end)))?
+            }
+            Sink::File(file) => (None, OwnedFd::from(file)),
+        };
+        let mut command = self.command(process.program, process.name, process.arguments);
         command
             .current_dir(process.folder)
             .env_clear()
             .envs(process.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(process.stdout)
-            .stderr(process.stderr)
+            .stdout(match process.stdout {
+                Some(file) => Stdio::from(file),
+                None => Stdio::from(stderr.try_clone()?),
+            })
+            .stderr(stderr)
             .process_group(0);
         let mut child = {
             let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
@@ -133,13 +159,15 @@ impl Spawner {
         };
         // The descriptors that the child was given are closed here.
         drop(command);
-        let waiting = Waiting {
+        (process.meanwhile)();
+        let mut waiting = Waiting {
             deadline: process.timeout.and_then(|timeout| begun.checked_add(timeout)),
             grace: process.grace,
             cancel: process.cancel,
+            capture: &mut capture,
         };
         match waiting.wait(&mut child, begun) {
-            Ok((end, elapsed)) => Ok(Ended { end, elapsed }),
+            Ok((end, elapsed)) => Ok(Ended { end, elapsed, captured: capture.map_or(Ok(()), Capture::end) }),
             Err(error) => {
                 // It cannot be watched, so it may not go on.
                 let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
@@ -149,31 +177,103 @@ impl Spawner {
         }
     }
 
-    fn command(&self, process: &Process<'_>) -> Command {
+    fn command(&self, program: &Path, name: &str, arguments: &[String]) -> Command {
         if self.umask == Some(UMASK) {
-            let mut command = Command::new(process.program);
-            command.arg0(process.name).args(process.arguments);
+            let mut command = Command::new(program);
+            command.arg0(name).args(arguments);
             return command;
         }
         // A shell in between, because neither setting our own umask (it is every thread's) nor a hook in the
         // child (it would have to be forked) will do.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "umask 022; exec \"$@\"", "sh"]);
-        if process.name.contains('/') {
-            command.arg(process.name)
+        if name.contains('/') {
+            command.arg(name)
         } else {
-            command.arg(process.program)
+            command.arg(program)
         };
-        command.args(process.arguments);
+        command.args(arguments);
         command
     }
 }
 
-/// What may cut a process short.
-struct Waiting<'a> {
+/// The end of a pipe at which we read what a process prints, and the file that it is put into.
+struct Capture<'a> {
+    /// `None` once nobody can write to it any more.
+    pipe: Option<PipeReader>,
+    log: &'a Path,
+    file: Option<File>,
+    /// Why not all of it could be written. It is read all the same: a process whose pipe is full would hang.
+    failed: Option<io::Error>,
+}
+
+/// As much as the kernel keeps in a pipe for us.
+const PIPE_BYTES: usize = 64 * 1024;
+
+impl<'a> Capture<'a> {
+    /// Gives what the process writes to, too.
+    fn begin(log: &'a Path) -> io::Result<(Self, io::PipeWriter)> {
+        let (pipe, printed) = io::pipe()?;
+        // Only for us: the two ends do not share their flags.
+        fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
+        Ok((Self { pipe: Some(pipe), log, file: None, failed: None }, printed))
+    }
+
+    /// Takes what is there, but no more than a pipe holds, because others are waited for too; gives how many
+    /// bytes that was.
+    fn take(&mut self) -> usize {
+        let Some(pipe) = &mut self.pipe else { return 0 };
+        let mut bytes = [0; PIPE_BYTES];
+        match pipe.read(&mut bytes) {
+            Ok(0) => self.pipe = None,
+            Ok(read) => {
+                self.write(&bytes[..read]);
+                return read;
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                self.pipe = None;
+            }
+        }
+        0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        let written = match &mut self.file {
+            Some(file) => file.write_all(bytes),
+            none => OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(self.log)
+                .and_then(|file| none.insert(file).write_all(bytes)),
+        };
+        self.failed = written.err();
+    }
+
+    /// Takes what is left. What has left its group may go on writing, so there may never be an end: what was
+    /// printed before the group was gone is in the pipe now.
+    fn end(mut self) -> io::Result<()> {
+        let mut left = self.pipe.as_ref().and_then(|pipe| ioctl_fionread(pipe).ok()).unwrap_or_default();
+        while left > 0 {
+            match self.take() {
+                0 => break,
+                taken => left = left.saturating_sub(taken as u64),
+            }
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+/// What may cut a process short, and what it prints until then.
+struct Waiting<'a, 'b> {
     deadline: Option<Instant>,
     grace: Duration,
     cancel: &'a Cancel,
+    capture: &'a mut Option<Capture<'b>>,
 }
 
 /// How far the ending of a process has come.
@@ -187,8 +287,8 @@ enum Stage {
     Killed { why: End },
 }
 
-impl Waiting<'_> {
-    fn wait(&self, child: &mut Child, begun: Instant) -> io::Result<(End, Duration)> {
+impl Waiting<'_, '_> {
+    fn wait(&mut self, child: &mut Child, begun: Instant) -> io::Result<(End, Duration)> {
         let group = Pid::from_child(child);
         let leader = pidfd_open(group, PidfdFlags::empty()).ok();
         let mut stage = Stage::Running;
@@ -247,7 +347,7 @@ impl Waiting<'_> {
     }
 
     /// Waits for the leader, or until something is due; whether the leader has ended. It is not reaped.
-    fn ended(&self, leader: Option<&OwnedFd>, group: Pid, stage: Stage) -> io::Result<bool> {
+    fn ended(&mut self, leader: Option<&OwnedFd>, group: Pid, stage: Stage) -> io::Result<bool> {
         if leader.is_some() {
             return self.sleep(leader, stage);
         }
@@ -256,9 +356,9 @@ impl Waiting<'_> {
         Ok(waitid(WaitId::Pid(group), how)?.is_some())
     }
 
-    /// Sleeps until the process ends (which it then says), the run is stopped (more urgently), or the next
-    /// thing is due.
-    fn sleep(&self, process: Option<&OwnedFd>, stage: Stage) -> io::Result<bool> {
+    /// Sleeps until the process ends (which it then says), it has printed something (which is taken), the run is
+    /// stopped (more urgently), or the next thing is due.
+    fn sleep(&mut self, process: Option<&OwnedFd>, stage: Stage) -> io::Result<bool> {
         let (due, cancel) = match stage {
             Stage::Running => (self.deadline, self.cancel.fd(Stop::No)),
             Stage::Asked { kill_at, .. } => (Some(kill_at), self.cancel.fd(Stop::Gently)),
@@ -270,13 +370,27 @@ impl Waiting<'_> {
         if blind {
             time = Some(time.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN));
         }
-        let mut fds = Vec::with_capacity(2);
+        let mut fds = Vec::with_capacity(3);
         fds.extend(process.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
         fds.extend(cancel.as_ref().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
+        // It is the last one, where it is there.
+        let pipe = self.capture.as_ref().and_then(|capture| capture.pipe.as_ref());
+        let pipe = pipe.map(|pipe| PollFd::new(pipe, PollFlags::IN));
+        let captures = pipe.is_some();
+        fds.extend(pipe);
         // Longer than the kernel counts is as good as for ever.
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         match poll(&mut fds, time.as_ref()) {
-            Ok(_) => Ok(process.is_some() && fds.first().is_some_and(|fd| !fd.revents().is_empty())),
+            Ok(_) => {
+                let rings = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
+                let ended = process.is_some() && rings(fds.first());
+                let printed = captures && rings(fds.last());
+                drop(fds);
+                if let Some(capture) = self.capture.as_mut().filter(|_| printed) {
+                    capture.take();
+                }
+                Ok(ended)
+            }
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -353,13 +467,19 @@ pub(crate) fn find_program(name: &str, path: &str, folder: &Path) -> Result<Path
             // An empty entry is the current folder, by tradition; the path must hold a `/` to be one.
             let entry = if entry.is_empty() { Path::new(".") } else { Path::new(entry) };
             let found = entry.join(name);
-            let there = if found.is_absolute() { found.metadata() } else { folder.join(&found).metadata() };
-            if there.is_ok_and(|there| there.is_file() && there.permissions().mode() & 0o111 != 0) {
+            let there =
+                if found.is_absolute() { is_program(&found) } else { is_program(&folder.join(&found)) };
+            if there {
                 return Ok(found);
             }
         }
     }
     Err(NoProgram::NowhereOnPath(path.to_owned()))
+}
+
+/// Whether there is something at a path that may be executed.
+pub(crate) fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|there| there.is_file() && there.permissions().mode() & 0o111 != 0)
 }
 
 /// The name of a signal: `SIGSEGV`, or its number.
@@ -387,7 +507,6 @@ mod tests {
     fn run(line: &str, timeout: Option<Duration>, grace: Duration, cancel: &Cancel) -> (Ended, String) {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        let file = File::create(&out).unwrap();
         let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
         let ended = Spawner::new()
             .run(Process {
@@ -396,14 +515,16 @@ mod tests {
                 arguments: &["-c".to_owned(), line.to_owned()],
                 env: &env,
                 folder: folder.path(),
-                stdout: file.try_clone().unwrap(),
-                stderr: file,
+                stdout: None,
+                stderr: Sink::Log(&out),
                 timeout,
                 grace,
                 cancel,
+                meanwhile: &|| {},
             })
             .unwrap();
-        (ended, std::fs::read_to_string(out).unwrap())
+        assert!(ended.captured.is_ok());
+        (ended, std::fs::read_to_string(out).unwrap_or_default())
     }
 
     const LONG: Duration = Duration::from_secs(3600);
@@ -426,7 +547,6 @@ mod tests {
         let other = Spawner { starting: RwLock::new(()), umask: Some(0o077) };
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        let file = File::create(&out).unwrap();
         other
             .run(Process {
                 program: Path::new("/bin/sh"),
@@ -434,11 +554,12 @@ mod tests {
                 arguments: &["-c".to_owned(), "umask; echo \"$1\"".to_owned(), "x".into(), "a  b".into()],
                 env: &[],
                 folder: folder.path(),
-                stdout: file.try_clone().unwrap(),
-                stderr: file,
+                stdout: None,
+                stderr: Sink::Log(&out),
                 timeout: None,
                 grace: LONG,
                 cancel: &Cancel::default(),
+                meanwhile: &|| {},
             })
             .unwrap();
         let out = std::fs::read_to_string(out).unwrap();
@@ -477,6 +598,53 @@ mod tests {
         assert_eq!(ended.end, End::Exited(0));
         let group = Pid::from_raw(out.trim().parse().unwrap()).unwrap();
         assert_eq!(members(group), []);
+    }
+
+    #[test]
+    fn everything_that_is_printed_is_captured_in_order_and_nothing_makes_no_file() {
+        let many = "i=0; while [ $i -lt 20000 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done";
+        let (_, out) = run(many, None, LONG, &Cancel::default());
+        let expected: String = (0..20000).map(|i| format!("out {i}\nerr {i}\n")).collect();
+        assert!(out == expected, "{} of {} bytes", out.len(), expected.len());
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let process = |line: &str, stdout, log| {
+            let arguments = ["-c".to_owned(), line.to_owned()];
+            let process = Process {
+                program: Path::new("/bin/sh"),
+                name: "sh",
+                arguments: &arguments,
+                env: &[],
+                folder: folder.path(),
+                stdout,
+                stderr: Sink::Log(log),
+                timeout: None,
+                grace: LONG,
+                cancel: &Cancel::default(),
+                meanwhile: &|| {},
+            };
+            Spawner::new().run(process).unwrap()
+        };
+        assert!(process("exit 3", None, &log).captured.is_ok());
+        assert!(!log.exists());
+        let file = File::create(folder.path().join("out")).unwrap();
+        assert!(process("echo to a file; echo told >&2", Some(file), &log).captured.is_ok());
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "told\n");
+        assert_eq!(std::fs::read_to_string(folder.path().join("out")).unwrap(), "to a file\n");
+        // A log that cannot be written is told, and the process still goes its way.
+        let nowhere = folder.path().join("missing/log");
+        let ended = process("head -c 300000 /dev/zero; exit 7", None, &nowhere);
+        assert_eq!(ended.end, End::Exited(7));
+        assert!(ended.captured.is_err());
+    }
+
+    #[test]
+    fn what_leaves_its_group_and_goes_on_printing_is_not_waited_for() {
+        // It holds the pipe open for as long as it lives.
+        let (ended, out) = run("setsid sleep 1000 & echo $!", None, LONG, &Cancel::default());
+        assert_eq!(ended.end, End::Exited(0));
+        let left = Pid::from_raw(out.trim().parse().unwrap()).unwrap();
+        let _ = rustix::process::kill_process(left, Signal::KILL);
     }
 
     #[test]

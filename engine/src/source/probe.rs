@@ -11,7 +11,7 @@ use cas_store::Trace;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Diagnostic, Place};
-use crate::execute::process::{End, Process, Spawner, find_program, signal_name};
+use crate::execute::process::{End, Process, Sink, Spawner, find_program, signal_name};
 use crate::execute::{Cancel, blotted};
 
 /// How long a probe may take.
@@ -126,11 +126,12 @@ fn ask(
             arguments: &["-e".to_owned(), "-c".to_owned(), probe.command.clone()],
             env: &probe.env,
             folder,
-            stdout: stdout.try_clone().map_err(broken)?,
-            stderr: stderr.try_clone().map_err(broken)?,
+            stdout: Some(stdout.try_clone().map_err(broken)?),
+            stderr: Sink::File(stderr.try_clone().map_err(broken)?),
             timeout: Some(timeout),
             grace: GRACE,
             cancel,
+            meanwhile: &|| {},
         })
         .map_err(broken)?;
     let what = match ended.end {

@@ -19,7 +19,7 @@ use cas_engine::memo::{Memo, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{RunOptions, run_with};
 use cas_engine::source::{Environment, Measure, measure};
-use cas_store::{Commit, Create, Open, Output, Put, Store, Trace};
+use cas_store::{Commit, Create, Hosting, Open, Output, Put, Store, Trace};
 
 /// The system's allocator, with a count of what it is asked for.
 struct Counting;
@@ -95,6 +95,7 @@ fn store(dir: &Path) -> Store {
         create: Create::IfAbsent,
         wait: Duration::ZERO,
         owner: "a test".to_owned(),
+        hosting: Hosting::Willing,
         on_wait: &mut |_| {},
     };
     Store::open(dir, open).unwrap()

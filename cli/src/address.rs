@@ -1,12 +1,14 @@
 //! Where a command takes a version: a step output by its name in the pipeline, else a unique prefix of its hex. A name
 //! of the pipeline wins.
 
+use std::path::{Path, PathBuf};
+
 use cas_engine::graph::OutputId;
 use cas_engine::memo::{Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::now_ms;
 use cas_engine::version::output_version;
-use cas_store::{Artifact, Create, Found, Judged, Store, Trace, Version};
+use cas_store::{Artifact, Create, Digest, Found, Judged, Store, Take, Trace, Version};
 
 use crate::args::Which;
 use crate::failure::Failure;
@@ -51,6 +53,14 @@ pub(crate) struct Addressed {
 enum Name {
     Outputs(Vec<OutputId>),
     Rows(Vec<Version>),
+    Path(PathBuf),
+}
+
+/// Whether a name that is nothing else may be the path of a file, and mean what has its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    Too,
+    No,
 }
 
 impl Ground {
@@ -91,13 +101,30 @@ impl Ground {
     /// # Errors
     /// A name that nothing has, or that several versions have.
     pub(crate) fn find(&self, world: &World, names: &[String]) -> Result<Addressed, Failure> {
+        self.find_among(world, names, Files::No)
+    }
+
+    /// As [`Ground::find`], but a name may also be the path of a file or folder: it means what has its content.
+    ///
+    /// # Errors
+    /// As there, and where nothing has the content of a file.
+    pub(crate) fn find_or_file(&self, world: &World, names: &[String]) -> Result<Addressed, Failure> {
+        self.find_among(world, names, Files::Too)
+    }
+
+    fn find_among(&self, world: &World, names: &[String], files: Files) -> Result<Addressed, Failure> {
         let mut understood = Vec::new();
         for name in names {
-            understood.push(understand(self.session.as_ref(), self.store.as_ref(), name)?);
+            understood.push(match understand(self.session.as_ref(), self.store.as_ref(), name) {
+                Err(_) if files == Files::Too && Path::new(name).symlink_metadata().is_ok() => {
+                    Name::Path(Path::new(name).to_owned())
+                }
+                understood => understood?,
+            });
         }
         let wanted = understood.iter().flat_map(|name| match name {
             Name::Outputs(outputs) => outputs.as_slice(),
-            Name::Rows(_) => &[],
+            Name::Rows(_) | Name::Path(_) => &[],
         });
         let mut steps: Vec<_> = wanted.map(|output| output.step).collect();
         steps.sort_unstable();
@@ -131,6 +158,7 @@ impl Ground {
                         items.push(of_row(self.store.as_ref(), version)?);
                     }
                 }
+                (Name::Path(path), _) => items.extend(of_path(self.store.as_ref(), &path)?),
                 (Name::Outputs(_), None) => {}
             }
         }
@@ -144,6 +172,54 @@ impl Ground {
         }
     }
 }
+
+/// What has the content of a file or folder that lies at a path, in any pipeline.
+fn of_path(store: Option<&Store>, path: &Path) -> Result<Vec<Item>, Failure> {
+    let shown = path.display();
+    let cannot =
+        |error: &dyn std::fmt::Display| Failure::usage(format!("cannot read `{shown}`")).because(error);
+    let store = store.ok_or_else(|| Failure::missing("there is no store: nothing is stored"))?;
+    let digest = if path.is_dir() {
+        store.stage_tree(path, Take::Copy).map_err(|error| cannot(&error))?.digest()
+    } else {
+        std::fs::File::open(path).and_then(Digest::of_reader).map_err(|error| cannot(&error))?
+    };
+    let traces = store.makers(&digest, MAKERS)?;
+    if traces.is_empty() {
+        return Err(Failure::missing(format!("no result on record has the content of `{shown}`"))
+            .because(format_args!("its digest is {digest}")));
+    }
+    let mut items = Vec::new();
+    for (trace, judged) in traces.iter().zip(store.judged(&traces)?) {
+        let Some(found) = judged.found.clone() else { continue };
+        let made = store.provenance(trace)?.as_deref().and_then(cas_engine::memo::provenance);
+        let named = |output: &cas_store::Output| {
+            output.artifact.as_ref().is_some_and(|artifact| {
+                artifact.digest == digest
+                    || store.tree(&artifact.digest).is_ok_and(|tree| tree.files().contains(&digest))
+            })
+        };
+        let Some(index) = found.record.outputs.iter().position(named) else { continue };
+        let output = &found.record.outputs[index];
+        items.push(Item {
+            name: made.as_ref().map_or_else(
+                || trace.to_string(),
+                |made| format!("{}/{}.{}", made.pipeline, made.step, output.name),
+            ),
+            version: made.as_ref().map(|made| output_version(&made.version, &output.name)),
+            output: None,
+            output_name: Some(output.name.clone()),
+            artifact: output.artifact.clone(),
+            present: found.present.get(index) == Some(&true),
+            found: Some(found),
+            judged: Some(judged),
+        });
+    }
+    Ok(items)
+}
+
+/// How many results with one content are told.
+const MAKERS: usize = 100;
 
 fn understand(session: Option<&Session>, store: Option<&Store>, name: &str) -> Result<Name, Failure> {
     let unknown = match session {

@@ -129,6 +129,10 @@ pub(crate) enum Command {
     #[command(visible_alias = "log")]
     Runs(commands::runs::RunsArgs),
     Logs(commands::logs::LogsArgs),
+    Diff(commands::diff::DiffArgs),
+    Lineage(commands::lineage::LineageArgs),
+    Table(commands::table::TableArgs),
+    Shell(commands::shell::ShellArgs),
     Forget(commands::judgement::ForgetArgs),
     Accept(commands::judgement::AcceptArgs),
     Stats(commands::stats::StatsArgs),
@@ -138,6 +142,8 @@ pub(crate) enum Command {
     Pins(commands::pin::PinsArgs),
     Clean(commands::clean::CleanArgs),
     Verify(commands::verify::VerifyArgs),
+    Export(commands::archive::ExportArgs),
+    Import(commands::archive::ImportArgs),
     Init(commands::init::InitArgs),
     Schema(commands::schema::SchemaArgs),
     Completions(commands::completions::CompletionsArgs),
@@ -146,8 +152,14 @@ pub(crate) enum Command {
 /// The commands by purpose, in the order of the help. Each one of [`Command`] stands in it once.
 const GROUPS: &[(&str, &[&str])] = &[
     ("Run", &["run", "status", "versions", "explain", "graph"]),
-    ("Results", &["ls", "show", "cat", "get", "runs", "logs", "forget", "accept"]),
-    ("Store", &["stats", "gc", "pin", "unpin", "pins", "clean", "verify"]),
+    (
+        "Results",
+        &[
+            "ls", "show", "cat", "get", "runs", "logs", "diff", "lineage", "table", "shell", "forget",
+            "accept",
+        ],
+    ),
+    ("Store", &["stats", "gc", "pin", "unpin", "pins", "clean", "verify", "export", "import"]),
     ("Set up", &["init", "schema", "completions"]),
 ];
 
@@ -171,8 +183,8 @@ pub(crate) fn command(program: Program, name: &str) -> clap::Command {
         for name in
             ["run", "status", "versions", "explain", "graph", "ls", "show", "cat", "get", "runs", "logs"]
                 .iter()
-                .chain(&["forget", "accept"])
-                .chain(&["stats", "gc", "pin", "unpin", "pins", "clean", "verify"])
+                .chain(&["diff", "lineage", "table", "shell", "forget", "accept"])
+                .chain(&["stats", "gc", "pin", "unpin", "pins", "clean", "verify", "export", "import"])
         {
             command = command.mut_subcommand(name, |sub| sub.mut_arg("file", |arg| arg.hide(true)));
         }

@@ -263,6 +263,9 @@ impl From<StoreError> for Failure {
                 Some("`cas verify --rebuild` makes the index anew from the journal and the files"),
             ),
             StoreError::Unstorable { .. } => (Code::Failed, None),
+            StoreError::Archive { .. } => {
+                (Code::Failed, Some("nothing was changed; export it again where it comes from"))
+            }
             StoreError::Exists { .. } => (Code::Usage, Some("--overwrite replaces it")),
             StoreError::ReadOnly { .. } => {
                 (Code::Store, Some("see to the disk, then run again: what was acknowledged is kept"))

@@ -58,7 +58,7 @@ pub(crate) struct Texts(Vec<(String, String)>);
 
 impl Texts {
     /// A failure whose diagnostics show the lines that they are about.
-    fn explain(&self, error: impl Into<EngineError>) -> Failure {
+    pub(crate) fn explain(&self, error: impl Into<EngineError>) -> Failure {
         let mut error = error.into();
         let diagnostics = match &mut error {
             EngineError::Definition(diagnostics) => diagnostics.as_mut_slice(),
@@ -320,6 +320,21 @@ impl World {
     pub(crate) fn session(&mut self, which: &Which, create: Create) -> Result<Session, Failure> {
         let definition = self.definition(which)?.ok_or_else(no_pipeline)?;
         self.session_of(definition, which, create)
+    }
+
+    /// A pipeline without its store, which is not opened: for what only looks into its folder.
+    pub(crate) fn graph(&mut self, which: &Which) -> Result<Session, Failure> {
+        let definition = self.definition(which)?.ok_or_else(no_pipeline)?;
+        let choice = self.choice(which, Some(&definition))?;
+        let graph = Graph::new(Arc::clone(&definition.pipeline), which.mode.as_deref(), &definition.config)
+            .map_err(|diagnostics| definition.texts.explain(EngineError::Definition(diagnostics)))?;
+        Ok(Session {
+            graph: Arc::new(graph),
+            choice,
+            memo: Memo::empty(),
+            frozen: which.frozen,
+            texts: definition.texts,
+        })
     }
 
     /// The same, for a definition at hand.

@@ -9,6 +9,7 @@
 mod facts;
 mod folders;
 mod lay;
+pub mod prepare;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -45,7 +46,7 @@ const TAIL_BYTES: u64 = 4 * 1024;
 const TAIL_LINES: usize = 20;
 
 /// The most that is told of what a step printed; the whole stands in its log.
-const PRINTED_BYTES: u64 = 1024 * 1024;
+pub(crate) const PRINTED_BYTES: usize = 1024 * 1024;
 
 /// A step that fails where less than this is left is told to have failed for want of room.
 const NO_ROOM_BYTES: u64 = 1024 * 1024;
@@ -79,6 +80,8 @@ pub(crate) struct Task {
     pub(crate) private: bool,
     /// Whether a result that is there by now is as good as one of its own.
     pub(crate) reusable: bool,
+    /// Whether it runs only to be compared with its result, which stays.
+    pub(crate) reproduces: bool,
     /// What stands under its trace is no result of this solid: a damaged record, which is replaced.
     pub(crate) misfit: bool,
 }
@@ -120,7 +123,7 @@ pub(crate) struct Done {
 /// How it ended.
 pub(crate) enum End {
     /// It has a result.
-    Made { found: Found, outcome: Outcome, differs: bool },
+    Made { found: Found, outcome: Outcome, differs: Option<Vec<String>> },
     /// What it consumes could not be had as it was hashed: its producer has to run again, and then this step.
     Lost { output: OutputId, what: String },
     /// It failed.
@@ -284,7 +287,7 @@ impl<'a> Bench<'a> {
         }
         if self.memo.relink(task.trace, task.names.clone(), now_ms())? {
             self.wrote(task.names.nodes());
-            return Ok(Some(End::Made { found: found.clone(), outcome: Outcome::Joined, differs: false }));
+            return Ok(Some(End::Made { found: found.clone(), outcome: Outcome::Joined, differs: None }));
         }
         // It went again in this very moment.
         Ok(None)
@@ -331,7 +334,7 @@ impl<'a> Bench<'a> {
             let (outcome, elapsed) = self.attempt(task, solid, &laid, &folder, &log)?;
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             if self.show_output
-                && let Some(text) = end_of(&log, PRINTED_BYTES)
+                && let Some(text) = end_of(&log, PRINTED_BYTES as u64)
             {
                 let _ = tell.send(Told::Printed { step: task.step, text });
             }
@@ -358,7 +361,12 @@ impl<'a> Bench<'a> {
                         provenance: &provenance,
                         made_ms: now_ms(),
                         cost_ms: elapsed_ms,
-                        put: if task.why == Why::New && !task.misfit { Put::IfAbsent } else { Put::Replace },
+                        put: if (task.why == Why::New && !task.misfit) || task.reproduces {
+                            Put::IfAbsent
+                        } else {
+                            Put::Replace
+                        },
+                        again: task.why != Why::New,
                     };
                     match self.memo.keep(made) {
                         Ok(kept) => {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use cas_store::{Digest, Evicted, Found, Judgement, Moment, Trace, Version};
+use cas_store::{Digest, Evicted, Found, Judgement, Moment, Replacement, Trace, Version};
 
 use crate::attempt::Task;
 use crate::error::EngineError;
@@ -17,6 +17,7 @@ use crate::memo::{self, Memo};
 use crate::plan::Plan;
 use crate::record::{Provenance, ProvenanceInput};
 use crate::resolve::{self, Resolved, StepState, Why};
+use crate::solid::Declared;
 use crate::version::FactNode;
 
 /// How many earlier versions of a step are compared.
@@ -40,6 +41,8 @@ pub struct Explanation {
     pub trace: Option<Trace>,
     /// What was said of the result and stands: that it counts as absent, or was accepted.
     pub said: Vec<Judgement>,
+    /// Other contents that the same inputs gave, oldest first: it is not deterministic, if there are any.
+    pub other_contents: Vec<Replacement>,
     /// Where that came from.
     pub provenance: Option<Provenance>,
     /// Why it would run: from this step up to the first cause. Empty where it would not.
@@ -98,6 +101,8 @@ pub(crate) struct Failed {
 enum Compared {
     /// There is none: it never had a result.
     Never,
+    /// There is none, and there is one of a step that is not there any longer and was made of the same.
+    Renamed(String),
     /// It had a result under this very version, made from other content.
     Content {
         /// What that was.
@@ -178,7 +183,13 @@ impl Memo {
         let trace = made.as_ref().map(|found| found.trace).or(state.trace);
         let judged = self.judged(trace.as_slice())?.pop();
         let said = judged.map(|judged| judged.marks.into_iter().map(|(_, judgement)| judgement).collect());
+        let dated = matches!(plan.graph.solid(step).version, Some(Declared::Volatile | Declared::Every(_)));
+        let other_contents = match trace.filter(|_| !dated) {
+            Some(trace) => self.other_contents(&trace)?,
+            None => Vec::new(),
+        };
         Ok(Explanation {
+            other_contents,
             trace,
             said: said.unwrap_or_default(),
             step: plan.graph.step_name(step),
@@ -244,10 +255,12 @@ impl Memo {
                 None => "what it consumes is not known yet".to_owned(),
             },
         };
-        let ran_before = !matches!(compared, Compared::Never);
+        let ran_before = !matches!(compared, Compared::Never | Compared::Renamed(_));
         let (compared, differences) = match compared {
             Compared::Nearest { moment, differences } => (Some(moment), differences),
-            Compared::Never | Compared::Content { .. } | Compared::Unknown => (None, Vec::new()),
+            Compared::Never | Compared::Renamed(_) | Compared::Content { .. } | Compared::Unknown => {
+                (None, Vec::new())
+            }
         };
         Ok(Because { step: name, why, words, compared, differences, evicted, ran_before })
     }
@@ -269,16 +282,37 @@ impl Memo {
             moments.iter().filter(|moment| Some(moment.version) != state.version).cloned().collect();
         if earlier.is_empty() {
             let never = moments.is_empty() && state.row.is_none();
+            if never && self.may_be_renamed(plan) {
+                let renamed = self.renamed(plan, &self.facts_of(plan, states, step))?;
+                return Ok(renamed.map_or(Compared::Never, Compared::Renamed));
+            }
             return Ok(if never { Compared::Never } else { Compared::Unknown });
         }
-        let facts = plan.facts(
+        self.against(&earlier, self.facts_of(plan, states, step))
+    }
+
+    /// What a step is made of now.
+    fn facts_of(&self, plan: &Plan, states: &[StepState], step: StepId) -> Vec<(Version, FactNode)> {
+        plan.facts(
             step,
             &self.secret_key(),
             &mut |above| states[above.0 as usize].version.or(plan.versions[above.0 as usize]),
             &mut |output| resolve::content(states, output),
             &mut |_| true,
-        );
-        self.against(&earlier, facts)
+        )
+    }
+
+    /// What differs from the nearest earlier version of a step; `None` where there is none.
+    pub(crate) fn differences_of(
+        &self,
+        plan: &Plan,
+        states: &[StepState],
+        step: StepId,
+    ) -> Result<Option<Vec<Difference>>, EngineError> {
+        Ok(match self.compare(plan, states, step)? {
+            Compared::Nearest { differences, .. } => Some(differences),
+            Compared::Never | Compared::Renamed(_) | Compared::Content { .. } | Compared::Unknown => None,
+        })
     }
 
     /// The latest moments of a step.
@@ -384,7 +418,13 @@ impl Memo {
         let earlier: Vec<Moment> =
             moments.iter().filter(|moment| moment.version != task.version).cloned().collect();
         if earlier.is_empty() {
-            return Ok(if moments.is_empty() { Compared::Never } else { Compared::Unknown });
+            if !moments.is_empty() {
+                return Ok(Compared::Unknown);
+            }
+            // Facts are worth making only where there is something to hold them against.
+            if !self.may_be_renamed(plan) {
+                return Ok(Compared::Never);
+            }
         }
         let versions: HashMap<StepId, Version> = task.above.iter().copied().collect();
         let facts = plan.facts(
@@ -399,6 +439,9 @@ impl Memo {
             },
             &mut |_| true,
         );
+        if earlier.is_empty() {
+            return Ok(self.renamed(plan, &facts)?.map_or(Compared::Never, Compared::Renamed));
+        }
         self.against(&earlier, facts)
     }
 }
@@ -411,9 +454,22 @@ const CONTENT: &str = "what it consumes has other content now";
 const NEVER: &str = "it has not run yet";
 const FIRST: &str = "for the first time";
 
+/// `evicted 3 days ago by --max-size 10G`.
+fn evicted_in_words(evicted: &Evicted) -> String {
+    let seconds = crate::run::now_ms().saturating_sub(evicted.at_ms) / 1000;
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("evicted {count} {unit}{plural} ago by {}", evicted.why)
+}
+
 fn gone(evicted: Option<&Evicted>) -> String {
     match evicted {
-        Some(evicted) => format!("its bytes were given up: {}", evicted.why),
+        Some(evicted) => evicted_in_words(evicted),
         None => GONE.to_owned(),
     }
 }
@@ -424,6 +480,7 @@ fn new(compared: &Compared, failed: Option<Failed>, step: &str) -> String {
         (_, Some(Failed { run, same: true })) | (Compared::Never, Some(Failed { run, same: false })) => {
             format!("it failed in run {run} (`cas logs {step}`)")
         }
+        (Compared::Renamed(words), _) => words.clone(),
         (Compared::Never, None) => NEVER.to_owned(),
         (Compared::Content { words }, _) => words.clone(),
         (Compared::Nearest { differences, .. }, _) => summary(differences),

@@ -5,9 +5,12 @@
 //! (file, typed) (pure)   (source)   (pure)  (memo)     (pure)    (process)   (memo)
 //! ```
 
+pub mod archive;
 mod attempt;
+pub use attempt::prepare;
 pub mod cause;
 pub mod config;
+pub mod difference;
 pub mod error;
 pub mod event;
 pub mod execute;
@@ -16,6 +19,7 @@ pub mod file;
 mod given;
 pub mod graph;
 pub mod judge;
+mod likely;
 pub mod memo;
 pub mod pipeline;
 pub mod plan;

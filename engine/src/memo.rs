@@ -6,8 +6,10 @@
 //! one batch with its result.
 
 mod answers;
+mod compared;
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use cas_store::{
     Artifact, Bytes, Claim, Commit, Committed, Digest, Found, Kind, Link, Moment, Output, Put, Relink,
@@ -20,6 +22,7 @@ use crate::error::EngineError;
 use crate::execute::Failure;
 use crate::execute::{Produced, folder};
 use crate::graph::StepId;
+use crate::likely::Gone;
 use crate::plan::Plan;
 use crate::record;
 pub use crate::record::{Provenance, ProvenanceInput};
@@ -32,6 +35,8 @@ use crate::version::{self, FactNode};
 #[derive(Clone)]
 pub struct Memo {
     store: Option<Store>,
+    /// Steps that a pipeline had and does not have; looked for once, when there is a use for them.
+    gone: Arc<OnceLock<Arc<Vec<Gone>>>>,
 }
 
 /// The label under which the history of a step stands.
@@ -86,14 +91,17 @@ pub(crate) struct Made<'a> {
     pub(crate) made_ms: u64,
     pub(crate) cost_ms: u64,
     pub(crate) put: Put,
+    /// Whether a result of these inputs was on record when it was begun: then the two are compared.
+    pub(crate) again: bool,
 }
 
 /// What became of it.
 pub(crate) struct Kept {
     /// The result that stands under the trace now.
     pub(crate) found: Found,
-    /// Whether another result of the same inputs has, or had, other content.
-    pub(crate) differs: bool,
+    /// Where another result of the same inputs has, or had, other content: the difference in lines, as far as it can
+    /// be shown.
+    pub(crate) differs: Option<Vec<String>>,
 }
 
 /// Why something was not kept.
@@ -113,12 +121,24 @@ impl<E: Into<EngineError>> From<E> for NotKept {
 impl Memo {
     /// Uses this store.
     pub fn new(store: Store) -> Self {
-        Self { store: Some(store) }
+        Self { store: Some(store), gone: Arc::default() }
     }
 
     /// Finds nothing stored: where there is no store yet and none is to be made.
     pub fn empty() -> Self {
-        Self { store: None }
+        Self { store: None, gone: Arc::default() }
+    }
+
+    /// The steps that are gone: found the first time that they are asked for.
+    pub(crate) fn gone_once(
+        &self,
+        find: impl FnOnce() -> Result<Vec<Gone>, EngineError>,
+    ) -> Result<Arc<Vec<Gone>>, EngineError> {
+        if let Some(gone) = self.gone.get() {
+            return Ok(Arc::clone(gone));
+        }
+        let found = Arc::new(find()?);
+        Ok(Arc::clone(self.gone.get_or_init(|| found)))
     }
 
     /// The store, if there is one.
@@ -227,6 +247,7 @@ impl Memo {
     /// Stages and commits what a successful attempt made.
     pub(crate) fn keep(&self, made: Made<'_>) -> Result<Kept, NotKept> {
         let store = self.open()?;
+        let shown = if made.again { self.shown_differences(&made) } else { Vec::new() };
         let mut staged = Vec::with_capacity(made.produced.len() + 1);
         let mut outputs = Vec::with_capacity(made.produced.len());
         for (declared, produced) in made.solid.outputs.iter().zip(made.produced) {
@@ -277,15 +298,15 @@ impl Memo {
         let present = vec![true; record.outputs.len()];
         let new = Found { trace: made.trace, record, present };
         Ok(match committed {
-            Committed::New => Kept { found: new, differs: false },
-            Committed::Replaced { differs, .. } => Kept { found: new, differs },
+            Committed::New => Kept { found: new, differs: None },
+            Committed::Replaced { differs, .. } => Kept { found: new, differs: differs.then_some(shown) },
             // What reads a record reads it by position: another solid's would be believed for ever.
             Committed::Adopted { found, .. } if !resolve::fits(made.solid, &found) => {
                 let dir = store.dir().to_owned();
                 let what = format!("the result under `{}` has other outputs than its step", found.trace);
                 return Err(StoreError::IndexDamaged { dir, what }.into());
             }
-            Committed::Adopted { found, differs } => Kept { found, differs },
+            Committed::Adopted { found, differs } => Kept { found, differs: differs.then_some(shown) },
         })
     }
 

@@ -61,6 +61,10 @@ pub struct RunOptions {
     pub keep_going: bool,
     /// Whether what each step printed is told (`StepPrinted`).
     pub show_output: bool,
+    /// Whether what was kept of what reused steps printed is told (`StepPrinted`).
+    pub replay_logs: bool,
+    /// Whether what is forced (`Wanted::force`) runs only to be compared with its result, which stays.
+    pub reproduce: bool,
     /// Whether files that were not written by an earlier publish may be overwritten.
     pub overwrite: bool,
     /// The environment that steps may be passed variables from.
@@ -82,6 +86,8 @@ pub struct RunReport {
     pub summary: Summary,
     /// The outcome of every step of the plan that was looked at, by step id.
     pub outcomes: BTreeMap<StepId, Outcome>,
+    /// The steps that gave other content than on record for the same inputs, in this run or before.
+    pub differing: Vec<StepId>,
     /// The artifacts of every step that has a result now, by step id, in declared order.
     pub outputs: BTreeMap<StepId, Vec<Output>>,
 }
@@ -162,6 +168,9 @@ pub fn run_with(
         jobs: options.jobs.max(1),
         at_ms: started_ms,
     });
+    if let Some(text) = memo.common_cause(plan, &resolved)? {
+        tell(&Event::Warning { text });
+    }
     let bench = Bench::new(
         plan,
         memo,
@@ -186,6 +195,7 @@ pub fn run_with(
         broken: None,
         failures,
         ran: HashMap::new(),
+        differing: BTreeSet::new(),
         logs: Vec::new(),
         tell,
     };
@@ -208,6 +218,7 @@ pub fn run_with(
     summary.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (steps, reused, logs) = coordinator.told();
     let touched = coordinator.touched();
+    let differing: Vec<StepId> = std::mem::take(&mut coordinator.differing).into_iter().collect();
     let (outcomes, outputs) = coordinator.report();
     // The folders of all attempts are gone when it is.
     drop(bench);
@@ -219,8 +230,18 @@ pub fn run_with(
     // What stopped the run says more than that it could not be noted afterwards.
     published?;
     noted?;
+    if !differing.is_empty() {
+        const NAMED: usize = 5;
+        let mut names: Vec<String> =
+            differing.iter().take(NAMED).map(|step| format!("`{}`", plan.graph.step_name(*step))).collect();
+        if differing.len() > NAMED {
+            names.push(format!("{} more", differing.len() - NAMED));
+        }
+        let text = format!("not deterministic: {} (the same inputs, other content)", names.join(", "));
+        tell(&Event::Warning { text });
+    }
     tell(&Event::RunFinished { summary, at_ms: now_ms() });
-    Ok(RunReport { run, summary, outcomes, outputs })
+    Ok(RunReport { run, summary, outcomes, differing, outputs })
 }
 
 /// With `--only`: an output that is not stored, that a step which is to run consumes, and that may not be made.

@@ -121,6 +121,8 @@ fn run(text: &str, folder: &Path, store: &Store) -> usize {
         limits: BTreeMap::new(),
         keep_going: false,
         show_output: false,
+        replay_logs: false,
+        reproduce: false,
         overwrite: false,
         environment: Environment::default(),
         cancel: Arc::new(Cancel::default()),

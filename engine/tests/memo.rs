@@ -259,6 +259,8 @@ impl Kit {
             limits: BTreeMap::new(),
             keep_going: self.keep_going,
             show_output: false,
+            reproduce: false,
+            replay_logs: false,
             overwrite: self.overwrite,
             environment: Environment::default(),
             cancel: Arc::new(Cancel::default()),

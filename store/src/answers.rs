@@ -64,6 +64,9 @@ impl Core {
             }
             Request::Makers { digest, limit } => {
                 let mut makers = self.index.referred_hashes(digest.as_bytes(), refs::OUTPUT)?;
+                for tree in self.index.referred_hashes(digest.as_bytes(), refs::TREE)? {
+                    makers.extend(self.index.referred_hashes(&tree, refs::OUTPUT)?);
+                }
                 makers.extend(self.index.referred_hashes(digest.as_bytes(), refs::EVICTED)?);
                 Response::Traces(makers.into_iter().take(count(limit)).map(Trace::from_bytes).collect())
             }
@@ -139,6 +142,7 @@ impl Core {
                 Response::Done
             }
             Request::Judge(ask) => Response::Judge(self.judge(ask)?),
+            Request::Archive(ask) => Response::Archive(self.archive(ask)?),
         })
     }
 

@@ -4,6 +4,7 @@
 //! after a crash or years later in a rebuild, a change does the same. Keeps the references between results,
 //! trees, blobs, rows and facts in step, in the same batch as what makes them.
 
+mod archive;
 mod judge;
 
 use std::collections::BTreeSet;
@@ -77,6 +78,7 @@ pub(crate) fn apply(index: &Index, change: &Change, position: Position) -> Resul
         Change::Forgotten(new) => work.forgotten(new)?,
         Change::Accepted(new) => work.accepted(new)?,
         Change::Revoked { id, saying } => work.revoked(*id, saying)?,
+        Change::Imported(new) => work.imported(new)?,
         Change::Entries { family, entries } => {
             let family = Family::numbered(*family).ok_or_else(|| {
                 index.damaged("a snapshot in the journal", "it names a family that is not known")
@@ -112,11 +114,13 @@ impl Work<'_> {
                 self.unlink(refs::key(trace.as_bytes(), refs::PARENT, &parent));
                 self.unlink(refs::key(&parent, refs::CHILD, trace.as_bytes()));
             }
+            // What was said to be wrong is no other answer to the same question.
+            let answered = !self.is_forgotten(trace)?;
             let replacement = Replacement {
                 at_ms: new.record.made_ms,
                 digests: digests(&old),
                 made_ms: old.made_ms,
-                differs: digests(&old) != digests(&new.record),
+                differs: answered && digests(&old) != digests(&new.record),
                 lost_race: false,
             };
             self.note(trace, &replacement)?;

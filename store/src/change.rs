@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive::Record;
 use crate::digest::{Digest, Trace, Version};
 use crate::judge::{Judgement, Saying};
 use crate::record::{BlobRecord, Evicted, Pin, Replacement, ResultRecord};
@@ -91,6 +92,26 @@ pub(crate) enum Change {
         /// Who, when, why.
         saying: Saying,
     },
+    /// The results of an archive.
+    Imported(Box<NewImport>),
+}
+
+/// What is taken over of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NewImport {
+    pub(crate) at_ms: u64,
+    pub(crate) blobs: NewBlobs,
+    pub(crate) records: Vec<NewRecord>,
+    /// Other content than the store has for the same traces.
+    pub(crate) noted: Vec<(Trace, Replacement)>,
+}
+
+/// One result of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NewRecord {
+    pub(crate) record: Record,
+    /// The store has a result of its own, which stays; only rows, facts and history are added.
+    pub(crate) keep: bool,
 }
 
 /// A judgement that a result was wrong.
@@ -196,6 +217,15 @@ mod tests {
             (13, Change::Blobs(NewBlobs::default())),
             (14, Change::Forgotten(Box::new(NewForgotten { judgement, traces: Vec::new() }))),
             (16, Change::Revoked { id: 1, saying }),
+            (
+                17,
+                Change::Imported(Box::new(NewImport {
+                    at_ms: 0,
+                    blobs: NewBlobs::default(),
+                    records: Vec::new(),
+                    noted: Vec::new(),
+                })),
+            ),
         ];
         for (number, change) in changes {
             let bytes = codec::encode(kind::CHANGE, RECORD_VERSION, &change).expect("it encodes");

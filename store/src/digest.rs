@@ -131,6 +131,17 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         blake3::hash(bytes).into()
     }
+
+    /// Hashes what a reader gives; memory does not grow with it.
+    ///
+    /// # Errors
+    ///
+    /// What the reader failed with.
+    pub fn of_reader(reader: impl std::io::Read) -> std::io::Result<Self> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(reader)?;
+        Ok(hasher.finalize().into())
+    }
 }
 
 /// A text that is not 64 hex digits.

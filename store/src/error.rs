@@ -108,6 +108,14 @@ pub enum StoreError {
         /// Why.
         what: String,
     },
+    /// What was to be imported is no archive, or not a whole one. Nothing of it was taken over.
+    #[error("`{}` cannot be imported: {what}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
     /// What is to be written exists already.
     #[error("`{}` exists already", path.display())]
     Exists {

@@ -263,7 +263,11 @@ impl Marks {
     /// Takes over what a change that was applied did to them.
     pub(crate) fn follow(&self, index: &Index, change: &Change) -> Result<(), StoreError> {
         match change {
-            Change::Forgotten(_) | Change::Accepted(_) | Change::Revoked { .. } | Change::Entries { .. } => {
+            Change::Forgotten(_)
+            | Change::Accepted(_)
+            | Change::Revoked { .. }
+            | Change::Imported(_)
+            | Change::Entries { .. } => {
                 let marks = read(index, &[])?;
                 *self.0.write().unwrap_or_else(PoisonError::into_inner) = marks;
             }
@@ -388,6 +392,17 @@ impl Core {
                 Told::Judged(self.judged(trace.as_slice())?)
             }
         })
+    }
+
+    /// The judgement because of which the result of a trace is the copy of another's.
+    pub(crate) fn accepted(&self, trace: &Trace) -> Result<Option<Judgement>, StoreError> {
+        let mark = self.marks.of(trace).into_iter().find(|(_, mark)| *mark == Mark::Accepted);
+        mark.map_or(Ok(None), |(id, _)| self.index.judgement(id))
+    }
+
+    /// The number of the last judgement; 0 before the first.
+    pub(crate) fn last_judgement(&self) -> Result<u64, StoreError> {
+        Ok(self.index.judgements()?.last().map_or(0, |judgement| judgement.id))
     }
 
     /// The number of the next judgement, or the one that was given with this token already.

@@ -16,6 +16,7 @@
 
 mod answers;
 mod apply;
+pub mod archive;
 mod blob;
 mod change;
 pub mod check;
@@ -79,6 +80,7 @@ mod work;
 
 pub use blob::Bytes;
 
+pub use archive::{Archived, Export};
 pub use check::{Depth, Finding, Stats, VerifyReport};
 pub use claim::{Claim, ClaimGuard};
 pub use collect::{CollectReport, Garbage, Going, Mode, Policy, Why};

@@ -168,7 +168,11 @@ impl Core {
     }
 
     /// Gives staged blobs that the store lacks their names, and checks that all that is named is there.
-    fn receive(&self, staged: &[StagedBlob], named: BTreeSet<Digest>) -> Result<NewBlobs, StoreError> {
+    pub(crate) fn receive(
+        &self,
+        staged: &[StagedBlob],
+        named: BTreeSet<Digest>,
+    ) -> Result<NewBlobs, StoreError> {
         let by_digest: HashMap<Digest, &StagedBlob> = staged.iter().map(|blob| (blob.digest, blob)).collect();
         let mut digests: Vec<Digest> = by_digest.keys().chain(&named).copied().collect();
         digests.sort_unstable();
@@ -220,7 +224,7 @@ impl Core {
     }
 
     /// Syncs blobs that are too large to leave to the epoch; gives the names of the others.
-    fn sync_large(&self, blobs: &NewBlobs) -> Result<Vec<BlobName>, StoreError> {
+    pub(crate) fn sync_large(&self, blobs: &NewBlobs) -> Result<Vec<BlobName>, StoreError> {
         let files = blobs.records.iter().filter(|(_, record)| record.place == Place::File);
         let (large, small): (Vec<_>, Vec<_>) =
             files.partition(|(_, record)| record.stored_len > LARGE_BLOB_BYTES);

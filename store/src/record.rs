@@ -163,7 +163,7 @@ pub struct Replacement {
     pub digests: Vec<Option<Digest>>,
     /// When those had been made.
     pub made_ms: u64,
-    /// Whether the new content is another.
+    /// Whether the new content is another. (Where the old one was said to be wrong, it is not asked.)
     pub differs: bool,
     /// Whether what is noted here was stored once (it gave way), or never was (it came second and lost).
     pub lost_race: bool,

@@ -447,7 +447,8 @@ impl Store {
         self.versions(Request::WithPrefix { hex: hex.to_owned(), limit: limit as u64 })
     }
 
-    /// The results that name this digest as an output, at most `limit`; those whose bytes were given up last.
+    /// The results that have this digest as an output, or in a folder that is one, at most `limit`; those whose
+    /// bytes were given up last.
     pub fn makers(&self, digest: &Digest, limit: usize) -> Result<Vec<Trace>, StoreError> {
         self.traces(Request::Makers { digest: *digest, limit: limit as u64 })
     }
@@ -633,7 +634,7 @@ impl Store {
         StoreError::Index { dir: self.dir().to_owned(), what }
     }
 
-    fn records_of(&self, digests: &[Digest]) -> Result<Vec<Option<BlobRecord>>, StoreError> {
+    pub(crate) fn records_of(&self, digests: &[Digest]) -> Result<Vec<Option<BlobRecord>>, StoreError> {
         match self.ask(Request::Blobs(digests.to_vec()))? {
             Response::Blobs(records) => Ok(records),
             other => Err(self.unexpected(&other)),

@@ -30,6 +30,7 @@ pub(crate) mod kind {
     pub(crate) const COUNTERS: u8 = 10;
     pub(crate) const CHANGE: u8 = 11;
     pub(crate) const JUDGEMENT: u8 = 12;
+    pub(crate) const ARCHIVE: u8 = 13;
 }
 
 /// The version of every kind of record so far.

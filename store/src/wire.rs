@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::archive;
 use crate::check::{Finding, Stats};
 use crate::codec;
 use crate::collect::{CollectReport, Going, Mode, Policy};
@@ -181,6 +182,7 @@ pub(crate) enum Request {
     Compact,
     Sync,
     Judge(judge::Ask),
+    Archive(archive::Ask),
 }
 
 /// What the host answers.
@@ -236,6 +238,7 @@ pub(crate) enum Response {
     },
     Failed(Failure),
     Judge(judge::Told),
+    Archive(archive::Told),
 }
 
 /// Bytes that mean nothing to the store.
@@ -323,6 +326,7 @@ impl Failure {
             | StoreError::Skew { .. }
             | StoreError::NoHost { .. }
             | StoreError::Network { .. }
+            | StoreError::Archive { .. }
             | StoreError::Exists { .. } => Self::Index(error.to_string()),
         }
     }

@@ -4,14 +4,18 @@
 mod kit;
 
 mod answers;
+mod archives;
 mod causes;
 mod freshness;
 mod help;
 mod judgements;
+mod ledger;
 mod maintenance;
+mod origins;
 mod publishing;
 mod runs;
 mod stores;
+mod sweeps;
 mod usage;
 
 use kit::Folder;

@@ -44,6 +44,7 @@ struct Row {
     made_at: Option<String>,
     cost_ms: Option<u64>,
     judgements: Vec<u64>,
+    other_contents: usize,
     chain: Vec<Link>,
 }
 
@@ -128,6 +129,14 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
             writeln!(to, "  its bytes were evicted on {} ({})", words::moment(evicted.at_ms), evicted.why)?;
         }
     }
+    if let Some(last) = explanation.other_contents.last() {
+        let count = words::count(explanation.other_contents.len(), "time");
+        writeln!(
+            to,
+            "  it is not deterministic: the same inputs gave other content {count}, last on {}",
+            words::moment(last.at_ms)
+        )?;
+    }
     for judgement in &explanation.said {
         writeln!(
             to,
@@ -164,6 +173,7 @@ fn row(explanation: Explanation, status: Status) -> Row {
         run: explanation.provenance.as_ref().map(|made| made.run),
         made_at: made.and_then(|made| words::moment_utc(made.made_ms)),
         cost_ms: made.map(|made| made.cost_ms),
+        other_contents: explanation.other_contents.len(),
         judgements: explanation.said.iter().map(|judgement| judgement.id).collect(),
         chain: explanation.chain.into_iter().map(link).collect(),
         step: explanation.step,

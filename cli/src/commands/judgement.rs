@@ -380,7 +380,8 @@ fn step_of(judgement: &Judgement) -> &str {
 
 fn planned(world: &World, session: &Session, steps: &[StepId]) -> Result<(Plan, Resolved), Failure> {
     let plan = session.plan(world, session.graph.closure(steps))?;
-    let wanted = Wanted { steps: steps.to_vec(), at_ms: now_ms(), ..Wanted::default() };
+    let wanted =
+        Wanted { steps: steps.to_vec(), at_ms: now_ms(), frozen: session.frozen, ..Wanted::default() };
     let resolved = session.memo.resolve(&plan, &wanted)?;
     Ok((plan, resolved))
 }

@@ -8,7 +8,7 @@ use cas_engine::record::StepRecord;
 use cas_store::{Digest, Store};
 use serde::Serialize;
 
-use super::{done, out, runs};
+use super::{done, follow, out, runs};
 use crate::address::Ground;
 use crate::args::Which;
 use crate::failure::{Code, Failure};
@@ -23,6 +23,7 @@ use crate::session::World;
 #[command(after_long_help = "\
 Example:
   $ cas logs train
+  $ cas logs --follow train
   $ cas logs --run 12")]
 pub(crate) struct LogsArgs {
     /// Print what these printed
@@ -31,6 +32,9 @@ pub(crate) struct LogsArgs {
     /// Look at this run
     #[arg(long, value_name = "RUN")]
     run: Option<u64>,
+    /// Print what STEP prints now, until it ends
+    #[arg(long, requires = "steps", conflicts_with = "run")]
+    follow: bool,
     #[command(flatten)]
     which: Which,
 }
@@ -54,6 +58,12 @@ struct Row {
 }
 
 pub(crate) fn logs(world: &mut World, args: &LogsArgs) -> Result<Code, Failure> {
+    if args.follow {
+        if world.json() {
+            return Err(Failure::usage("what is followed is printed as it is: there is no JSON of it"));
+        }
+        return follow::follow(world, &args.steps, &args.which);
+    }
     let (store, printed) = if args.steps.is_empty() {
         let (_, store) = world.store_to_read(&args.which)?;
         let store = store.ok_or_else(|| Failure::missing("there is no store: there were no runs"))?;

@@ -41,6 +41,7 @@ struct Row {
     bytes: Option<u64>,
     state: &'static str,
     accepted: Option<u64>,
+    deterministic: bool,
     made_at: Option<String>,
     cost_ms: u64,
     #[serde(skip)]
@@ -88,6 +89,7 @@ pub(crate) fn ls(world: &mut World, args: &LsArgs) -> Result<Code, Failure> {
             (None, false) => format!("{}/{}.{}", row.pipeline, row.step, row.output),
         };
         let name = if row.accepted.is_some() { format!("{name} (accepted)") } else { name };
+        let name = if row.deterministic { name } else { format!("{name} (not deterministic)") };
         let size = match (row.state, row.bytes) {
             ("stored", Some(bytes)) => words::size(bytes),
             (state, _) => state.to_owned(),
@@ -154,6 +156,7 @@ fn push(
     let provenance = store.provenance(&found.trace)?;
     let version = provenance.as_deref().and_then(cas_engine::memo::provenance).map(|made| made.version);
     let record = &found.record;
+    let deterministic = store.ledger(&found.trace)?.iter().all(|other| !other.differs);
     let row = |output: &str, artifact: Option<&cas_store::Artifact>, present: bool| Row {
         pipeline: pipeline.to_owned(),
         step: step.to_owned(),
@@ -168,6 +171,7 @@ fn push(
         }),
         bytes: artifact.map(|artifact| artifact.len),
         accepted: said.accepted,
+        deterministic,
         state: match (artifact, present, &record.evicted) {
             _ if said.forgotten => "forgotten",
             (None, ..) if !output.is_empty() => "absent",

@@ -1,23 +1,30 @@
 //! The commands, one a file: what each takes, what it asks of the engine or the store, and how it answers.
 
+pub(crate) mod archive;
 pub(crate) mod cat;
 pub(crate) mod clean;
 pub(crate) mod completions;
+pub(crate) mod diff;
 pub(crate) mod explain;
+mod follow;
 pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod graph;
 pub(crate) mod init;
 pub(crate) mod judgement;
+pub(crate) mod lineage;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod pin;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;
+pub(crate) mod shell;
 pub(crate) mod show;
 pub(crate) mod stats;
 pub(crate) mod status;
+pub(crate) mod sweep;
+pub(crate) mod table;
 pub(crate) mod verify;
 pub(crate) mod versions;
 
@@ -34,6 +41,10 @@ pub(crate) fn command(world: &mut World, command: Command) -> Result<Code, Failu
         Command::Status(args) => status::status(world, &args),
         Command::Versions(args) => versions::versions(world, &args),
         Command::Graph(args) => graph::graph(world, &args),
+        Command::Diff(args) => diff::diff(world, &args),
+        Command::Lineage(args) => lineage::lineage(world, &args),
+        Command::Shell(args) => shell::shell(world, &args),
+        Command::Table(args) => table::table(world, &args),
         Command::Forget(args) => judgement::forget(world, &args),
         Command::Accept(args) => judgement::accept(world, &args),
         Command::Cat(args) => cat::cat(world, &args),
@@ -50,6 +61,8 @@ pub(crate) fn command(world: &mut World, command: Command) -> Result<Code, Failu
         Command::Gc(args) => gc::gc(world, &args),
         Command::Clean(args) => clean::clean(world, &args),
         Command::Verify(args) => verify::verify(world, &args),
+        Command::Export(args) => archive::export(world, &args),
+        Command::Import(args) => archive::import(world, &args),
         Command::Init(args) => init::init(world, &args),
         Command::Schema(args) => schema::schema(world, &args),
         Command::Completions(args) => completions::completions(world, &args),

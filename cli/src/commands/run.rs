@@ -5,16 +5,19 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use cas_engine::execute::Cancel;
-use cas_engine::memo::Wanted;
+use cas_engine::graph::StepId;
+use cas_engine::memo::{Memo, Status, Wanted};
+use cas_engine::plan::Plan;
 use cas_engine::run::{self, RunOptions};
 use cas_engine::select::Selection;
-use cas_store::Create;
+use cas_engine::solid::Declared;
+use cas_store::{Create, Digest};
 
-use super::{done, out, status};
+use super::{done, out, status, sweep};
 use crate::args::{self, Which};
 use crate::failure::{Code, Failure};
 use crate::report::{Look, Report};
-use crate::session::World;
+use crate::session::{Session, World};
 use crate::signals::Watch;
 
 /// Execute what is not stored
@@ -39,6 +42,12 @@ pub(crate) struct RunArgs {
     /// Run these steps, and what they need
     #[arg(value_name = "STEP")]
     steps: Vec<String>,
+    /// Run once for each of these values, and each combination (may be repeated)
+    ///
+    /// `train.lr=0.1,0.01` or `train.depth=4..8`, both ends included. KEY is as for --set. What the combinations have in
+    /// common runs once; `cas table` compares the results.
+    #[arg(long, value_name = "KEY=VALUES", value_parser = sweep::parse, help_heading = "Steps")]
+    pub(crate) sweep: Vec<sweep::Sweep>,
     /// Run nothing upstream of STEP: it has to be stored
     #[arg(long, requires = "steps", help_heading = "Steps")]
     only: bool,
@@ -51,9 +60,18 @@ pub(crate) struct RunArgs {
     /// Run STEP (or all) again, whatever is stored
     #[arg(long, help_heading = "Steps")]
     force: bool,
+    /// Run stored steps again, and compare: what is stored stays
+    ///
+    /// Each STEP (or all) that is stored and not meant to change with time runs once more from the same inputs. Where
+    /// its content differs, the difference is shown and noted, and cas ends with 1.
+    #[arg(long, conflicts_with_all = ["force", "only"], help_heading = "Steps")]
+    reproduce: bool,
+    /// Of the steps to reproduce, take a part: 5%
+    #[arg(long, value_name = "PART", value_parser = args::fraction, requires = "reproduce", help_heading = "Steps")]
+    sample: Option<f64>,
     /// After a failure, go on with all that does not depend on it
     #[arg(short, long, help_heading = "Execution")]
-    keep_going: bool,
+    pub(crate) keep_going: bool,
     /// Run nothing: print what would run and why
     #[arg(short = 'n', long, help_heading = "Execution")]
     dry_run: bool,
@@ -66,18 +84,29 @@ pub(crate) struct RunArgs {
     /// Print what each step printed, after it ended
     #[arg(long, help_heading = "Execution")]
     show_output: bool,
+    /// Print what each step printed, of reused ones what they printed when they ran
+    #[arg(long, help_heading = "Execution")]
+    replay_logs: bool,
     /// Let `publish` replace files that cas did not write
     #[arg(long, help_heading = "Execution")]
     overwrite: bool,
     #[command(flatten)]
-    which: Which,
+    pub(crate) which: Which,
 }
 
 pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     // With `--only` a store is made only once it is known that something can run.
     let create = if args.dry_run || args.only { Create::Never } else { Create::IfAbsent };
+    if !args.sweep.is_empty() {
+        return sweep::sweep(world, args, create);
+    }
     let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
     let mut session = world.session_of(definition, &args.which, create)?;
+    run_session(world, args, &mut session)
+}
+
+/// Runs a pipeline with its run config, as the command line asks for it.
+pub(crate) fn run_session(world: &World, args: &RunArgs, session: &mut Session) -> Result<Code, Failure> {
     let selection = Selection { steps: args.steps.clone(), exclude: args.exclude.clone() };
     let selected = selection.of(&session.graph)?;
     let plan = session.plan(world, selected.plan.clone())?;
@@ -86,7 +115,7 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
         (true, false) => selected.wanted.clone(),
         (true, true) => selected.plan,
     };
-    let wanted = Wanted {
+    let mut wanted = Wanted {
         steps: selected.wanted,
         all: args.all,
         force,
@@ -94,6 +123,9 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
         at_ms: run::now_ms(),
         frozen: session.frozen,
     };
+    if args.reproduce {
+        wanted.force = reproduced(args, &session.memo, &plan, &wanted)?;
+    }
     if args.dry_run {
         let resolved = session.memo.resolve(&plan, &wanted)?;
         status::warn_of_secrets(world, &plan, &resolved);
@@ -125,7 +157,9 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
         memory: memory(),
         limits: args.limit.iter().cloned().collect::<BTreeMap<_, _>>(),
         keep_going: args.keep_going,
-        show_output: args.show_output,
+        show_output: args.show_output || args.replay_logs,
+        replay_logs: args.replay_logs,
+        reproduce: args.reproduce,
         overwrite: args.overwrite,
         environment: world.environment.clone(),
         cancel,
@@ -137,8 +171,8 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     // The watch holds an end of the report's channel, and the report waits for all of them.
     drop(watch);
     let told = report.finish();
-    let summary = match ran {
-        Ok(report) => report.summary,
+    let (summary, differing) = match ran {
+        Ok(report) => (report.summary, !report.differing.is_empty()),
         Err(cas_engine::error::EngineError::Interrupted) => {
             return Ok(stopped.unwrap_or(Code::Interrupted));
         }
@@ -146,6 +180,7 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     };
     let code = match (summary.interrupted, summary.failed) {
         (true, _) => stopped.unwrap_or(Code::Interrupted),
+        (false, 0) if args.reproduce && differing => Code::Failed,
         // What was wanted and not got to is not done, whatever kept the run from it.
         (false, 0) if summary.cancelled == 0 => Code::Done,
         (false, _) => Code::Failed,
@@ -155,6 +190,41 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
         // Whoever waits for the answer is not to take what came of it for the whole.
         Err(error) => Err(Failure { code: code.max(Code::Failed), ..Failure::from(error) }),
     }
+}
+
+/// The steps that are run again to be compared: those that are stored and are meant to give the same each time.
+fn reproduced(args: &RunArgs, memo: &Memo, plan: &Plan, wanted: &Wanted) -> Result<Vec<StepId>, Failure> {
+    let resolved = memo.resolve(plan, wanted)?;
+    let graph = &plan.graph;
+    let named = |step: &StepId| wanted.steps.is_empty() || wanted.steps.contains(step);
+    let stored: Vec<StepId> = plan
+        .steps
+        .iter()
+        .copied()
+        .filter(|step| named(step) && resolved.step_status(*step) == Status::Stored)
+        .filter(|step| !matches!(graph.solid(*step).version, Some(Declared::Volatile | Declared::Every(_))))
+        .collect();
+    if stored.is_empty() {
+        return Err(Failure::missing("nothing is stored that could be reproduced").hint("`cas run` makes it"));
+    }
+    let Some(part) = args.sample else { return Ok(stored) };
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of a count"
+    )]
+    let count = ((stored.len() as f64 * part).ceil() as usize).clamp(1, stored.len());
+    // Other ones each time, in no order that anybody chose.
+    let seed = run::now_ms().to_le_bytes();
+    let mut drawn: Vec<(Digest, StepId)> = stored
+        .into_iter()
+        .map(|step| (Digest::of(&[&seed[..], &step.0.to_le_bytes()[..]].concat()), step))
+        .collect();
+    drawn.sort_unstable_by_key(|(drawn, _)| *drawn);
+    let mut sample: Vec<StepId> = drawn.into_iter().take(count).map(|(_, step)| step).collect();
+    sample.sort_unstable();
+    Ok(sample)
 }
 
 /// How many attempts run at once where nothing is said: the cores that this process may use.

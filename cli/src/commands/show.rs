@@ -16,12 +16,14 @@ use crate::session::World;
 /// Show all that is on record of an output
 ///
 /// What it is, when and by which run it was made, from which inputs and config, and the command line and environment
-/// that make it again.
+/// that make it again. VERSION may also be a file or folder: then it is shown what made its content, in any pipeline
+/// that uses the store.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example:
   $ cas show emit_tree
-  $ cas show 1f0c")]
+  $ cas show 1f0c
+  $ cas show figures/model.png")]
 pub(crate) struct ShowArgs {
     /// Show these
     #[arg(value_name = "VERSION", required = true)]
@@ -60,7 +62,7 @@ struct SaidOf {
 
 pub(crate) fn show(world: &mut World, args: &ShowArgs) -> Result<Code, Failure> {
     let ground = Ground::new(world, &args.which)?;
-    let mut items = ground.find(world, &args.versions)?.items;
+    let mut items = ground.find_or_file(world, &args.versions)?.items;
     let store = ground.store()?;
     let mut shown = Vec::new();
     for item in &mut items {

@@ -35,7 +35,7 @@ pub(crate) struct StatusArgs {
 }
 
 /// A step that would run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct ToRun {
     step: String,
     status: &'static str,
@@ -87,6 +87,32 @@ pub(crate) fn to_run(memo: &Memo, plan: &Plan, resolved: &Resolved) -> Result<Ve
     Ok(steps)
 }
 
+/// Elements of one step that would run for one cause, told as one.
+fn grouped(steps: &[ToRun]) -> Vec<ToRun> {
+    let base = |step: &ToRun| step.step.split_once('[').map(|(base, _)| base.to_owned());
+    let mut groups: Vec<(Option<String>, usize, ToRun)> = Vec::new();
+    for step in steps {
+        let of = base(step);
+        let same = groups.iter_mut().find(|(group, _, first)| {
+            of.is_some()
+                && *group == of
+                && first.why == step.why
+                && first.may_be_unchanged == step.may_be_unchanged
+        });
+        match same {
+            Some((_, count, _)) => *count += 1,
+            None => groups.push((of, 1, step.clone())),
+        }
+    }
+    let named = |(base, count, mut step): (Option<String>, usize, ToRun)| {
+        if let (Some(base), true) = (base, count > 1) {
+            step.step = format!("{base} ({})", words::count(count, "element"));
+        }
+        step
+    };
+    groups.into_iter().map(named).collect()
+}
+
 /// How many steps are in which state.
 pub(crate) fn counts(plan: &Plan, resolved: &Resolved) -> Counts {
     let mut counts =
@@ -124,6 +150,7 @@ pub(crate) fn write(
     if steps.is_empty() {
         writeln!(out, "nothing to run")?;
     }
+    let steps = &grouped(steps);
     // Long names of a few elements do not push the causes of all others off the screen.
     let width = steps.iter().map(|step| step.step.len()).filter(|len| *len <= 40).max().unwrap_or(0);
     for ToRun { step, why, may_be_unchanged, .. } in steps {

@@ -68,6 +68,16 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{} {noun}s", thousands(number)) }
 }
 
+/// Names of one cause: one, two, or the first with how many more there are.
+pub(crate) fn several(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [one, two] => format!("{one}, {two}"),
+        [first, rest @ ..] => format!("{first} and {} more", thousands(rest.len())),
+    }
+}
+
 /// A number with its thousands apart: `66,002`.
 pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();

@@ -8,6 +8,7 @@ use cas_store::{Output, Staged, Trace};
 use super::coordinator::Coordinator;
 use super::now_ms;
 
+use crate::attempt;
 use crate::error::EngineError;
 use crate::event::{Event, FailureReport, Outcome, Summary};
 use crate::execute::Stop;
@@ -58,6 +59,7 @@ impl Coordinator<'_> {
                 record.why.get_or_insert_with(|| report.failure.message.clone());
             }
         }
+        self.replay(step, outcome);
         let elapsed_ms = self.notes[index].record.as_ref().map_or(0, |record| record.elapsed_ms);
         let saved_ms = self.saved(step);
         (self.tell)(&Event::StepFinished {
@@ -68,6 +70,23 @@ impl Coordinator<'_> {
             failure,
             at_ms: now_ms(),
         });
+    }
+
+    /// Tells what a step printed when its result was made, where that is wanted and was kept.
+    fn replay(&mut self, step: StepId, outcome: Outcome) {
+        if !self.options.replay_logs
+            || !matches!(outcome, Outcome::Reused | Outcome::Unchanged | Outcome::Joined)
+        {
+            return;
+        }
+        let found = self.states[step.0 as usize].found.as_ref();
+        let Some(log) = found.and_then(|found| found.record.log) else { return };
+        // A log that is gone is only not replayed.
+        if let Some(bytes) = self.memo.kept_bytes(&log) {
+            let start = bytes.len().saturating_sub(attempt::PRINTED_BYTES);
+            let text = String::from_utf8_lossy(&bytes[start..]).into_owned();
+            (self.tell)(&Event::StepPrinted { step: self.plan.graph.step_name(step), text });
+        }
     }
 
     /// How long making the result took once that this step did not have to make.

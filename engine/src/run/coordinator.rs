@@ -69,6 +69,8 @@ pub(super) struct Coordinator<'a> {
     pub(super) failures: Failures,
     /// The traces that this run computed.
     pub(super) ran: HashMap<Trace, Version>,
+    /// Steps whose inputs gave more than one content.
+    pub(super) differing: BTreeSet<StepId>,
     pub(super) logs: Vec<Staged>,
     pub(super) tell: &'a mut dyn FnMut(&Event),
 }

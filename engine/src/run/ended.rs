@@ -92,16 +92,28 @@ impl Coordinator<'_> {
         step: StepId,
         found: Found,
         outcome: Outcome,
-        differs: bool,
+        differs: Option<Vec<String>>,
     ) {
         let index = step.0 as usize;
         // Of a step whose result is good for one run, or for a while, other content is what was asked for.
         let dated =
             matches!(self.plan.graph.solid(step).version, Some(Declared::Volatile | Declared::Every(_)));
-        if differs && !dated {
+        if let Some(differences) = differs.filter(|_| !dated) {
             let name = self.plan.graph.step_name(step);
-            let text = format!("`{name}` gave other content than before for the same inputs");
+            let mut text = format!("`{name}` gave other content than before for the same inputs");
+            for line in &differences {
+                text.push_str("\n  ");
+                text.push_str(line);
+            }
             (self.tell)(&Event::Warning { text });
+            self.differing.insert(step);
+        } else if outcome == Outcome::Ran
+            && !dated
+            && matches!(self.notes[index].why, Some(Why::Forced | Why::Bytes))
+            && self.memo.other_contents(&found.trace).is_ok_and(|others| !others.is_empty())
+        {
+            // It came out the same this time, and did not always.
+            self.differing.insert(step);
         }
         let trace = found.trace;
         let outcome = match outcome {

@@ -282,6 +282,7 @@ impl Coordinator<'_> {
             // In the place of one that is too old, a result of another run is as good as one of its own.
             reusable: why == Why::Expired || (note.reusable && matches!(why, Why::New | Why::Bytes)),
             misfit: false,
+            reproduces: self.options.reproduce && why == Why::Forced,
         }
     }
 }

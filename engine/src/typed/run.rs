@@ -175,6 +175,8 @@ pub fn run(
         limits: BTreeMap::new(),
         keep_going: options.keep_going,
         show_output: false,
+        reproduce: false,
+        replay_logs: false,
         overwrite: false,
         environment: options.environment,
         cancel: options.cancel,

@@ -73,6 +73,17 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Whether the present result of a trace counts as absent.
+    pub(super) fn is_forgotten(&self, trace: &Trace) -> Result<bool, StoreError> {
+        let mut forgotten = false;
+        self.index.scan_prefix(Family::Marks, trace.as_bytes(), &mut |key, value| {
+            let (_, _, mark) = self.index.mark(key, value)?;
+            forgotten |= mark == Mark::Forgotten;
+            Ok(!forgotten)
+        })?;
+        Ok(forgotten)
+    }
+
     /// Takes all marks off a trace.
     pub(super) fn unmark(&mut self, trace: &Trace) -> Result<(), StoreError> {
         let mut keys = Vec::new();
@@ -95,11 +106,11 @@ impl Work<'_> {
         Ok(any)
     }
 
-    fn mark(&mut self, trace: &Trace, id: u64, mark: Mark) {
+    pub(super) fn mark(&mut self, trace: &Trace, id: u64, mark: Mark) {
         self.batch.put(Family::Marks, &judge::mark_key(trace, id), &[mark.byte()]);
     }
 
-    fn judgement(&mut self, judgement: &Judgement) -> Result<(), StoreError> {
+    pub(super) fn judgement(&mut self, judgement: &Judgement) -> Result<(), StoreError> {
         let value = self.index.encode(kind::JUDGEMENT, judgement)?;
         self.batch.put(Family::Judgements, &judgement.id.to_be_bytes(), &value);
         Ok(())

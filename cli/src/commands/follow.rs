@@ -1,0 +1,128 @@
+//! `cas logs --follow`: what a step prints, while it runs.
+//!
+//! Reads the log in the folder of the attempt that is running, and opens no store: the process that runs the step has
+//! it. Secrets are blotted out of it here as they are of the kept log when the attempt has ended.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cas_engine::execute::blotted;
+use cas_engine::execute::folder::safe_label;
+use cas_engine::prepare;
+
+use super::{done, out};
+use crate::args::Which;
+use crate::failure::{Code, Failure};
+use crate::session::World;
+
+/// How often it is looked whether there is more.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How much of a step's name is in the name of its folder (see `docs/format.md`).
+const NAME_LEN: usize = 64;
+
+pub(super) fn follow(world: &mut World, names: &[String], which: &Which) -> Result<Code, Failure> {
+    let session = world.graph(which)?;
+    let [name] = names else {
+        return Err(Failure::usage("name one step to follow"));
+    };
+    let steps = session.graph.select(name)?;
+    let [step] = steps.as_slice() else {
+        return Err(Failure::usage(format!("`{name}` is {} steps", steps.len()))
+            .hint(format!("name one: {}", session.graph.step_name(steps[0]))));
+    };
+    let name = session.graph.step_name(*step);
+    let secrets = prepare::secrets(&session.graph, *step, &world.environment).map_err(|missing| {
+        Failure::usage(format!("what `{name}` prints may hold its secret `{missing}`, which is not set here"))
+            .hint(format!("set the environment variable `{missing}`, so that it can be blotted out"))
+    })?;
+    let work = session.choice.dir.join("work");
+    let Some(mut attempt) = running(&work, &name) else {
+        return Err(Failure::missing(format!("`{name}` does not run now"))
+            .hint(format!("`{} logs {name}` prints what it printed", world.name)));
+    };
+    let mut out = out();
+    loop {
+        if print(&mut out, &attempt, &secrets)? {
+            return done(out);
+        }
+        // Where it failed and is attempted again, that goes on elsewhere.
+        match running(&work, &name) {
+            Some(next) if next != attempt => attempt = next,
+            Some(_) | None => return done(out),
+        }
+    }
+}
+
+/// Prints a log until its attempt has ended; true where nobody listens any longer.
+fn print(out: &mut dyn Write, attempt: &Path, secrets: &[String]) -> Result<bool, Failure> {
+    let log = attempt.join("log");
+    let Ok(mut file) = fs::File::open(&log) else { return Ok(false) };
+    let mut waiting: Vec<u8> = Vec::new();
+    loop {
+        // Asked before reading: what was written until then is read.
+        let runs = is_written(&log, attempt);
+        let read = file.read_to_end(&mut waiting)?;
+        // Only whole lines, so that no secret is printed in two halves.
+        let whole = match (runs, waiting.iter().rposition(|byte| *byte == b'\n')) {
+            (false, _) => waiting.len(),
+            (true, Some(end)) => end + 1,
+            (true, None) => 0,
+        };
+        let shown = blotted(&waiting[..whole], secrets);
+        waiting.drain(..whole);
+        if let Err(error) = out.write_all(&shown).and_then(|()| out.flush()) {
+            return if error.kind() == std::io::ErrorKind::BrokenPipe { Ok(true) } else { Err(error.into()) };
+        }
+        if !runs {
+            return Ok(false);
+        }
+        if read == 0 {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// The folder of the attempt of a step that runs now: the newest, if there are several.
+fn running(work: &Path, name: &str) -> Option<PathBuf> {
+    let label: String = safe_label(name)
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '=') { c } else { '_' })
+        .take(NAME_LEN)
+        .collect();
+    let is_of = |folder: &OsStr| {
+        let rest = folder.to_str().and_then(|folder| folder.strip_prefix(&label)?.strip_prefix('-'));
+        rest.and_then(|rest| rest.split_once('-')).is_some_and(|(token, number)| {
+            token.bytes().all(|byte| byte.is_ascii_hexdigit())
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    let mut folders: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(work)
+        .ok()?
+        .flatten()
+        .filter(|entry| is_of(&entry.file_name()))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    folders.sort();
+    folders.into_iter().rev().map(|(_, folder)| folder).find(|folder| is_written(&folder.join("log"), folder))
+}
+
+/// Whether a process has the log open, or runs in the attempt's folder.
+fn is_written(log: &Path, attempt: &Path) -> bool {
+    let own = std::process::id().to_string();
+    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    processes.flatten().any(|process| {
+        let name = process.file_name();
+        let process = process.path();
+        if name == OsStr::new(&own) || !name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()) {
+            return false;
+        }
+        let points = |at: &str| fs::read_link(process.join(at)).ok();
+        points("fd/1").is_some_and(|to| to == log)
+            || points("fd/2").is_some_and(|to| to == log)
+            || points("cwd").is_some_and(|to| to.starts_with(attempt))
+    })
+}

@@ -1,0 +1,699 @@
+//! Archives: results, their records and their bytes in one file, to be taken to another store.
+//!
+//! ```text
+//! "cas archive\n"  format (4)   zstd: head, (blob, its raw bytes)*, result*, end   digest of all that (32)
+//! ```
+//!
+//! Every part is a record of `codec.rs`; a blob's bytes follow its part. What is read is checked before anything of
+//! it is taken over: each blob against its digest, each part against its checksum, the whole against what its end
+//! says. All results of an archive are taken over in one change or none is. `docs/format.md` specifies every byte.
+//! Importing is trusting: that a result belongs to its trace cannot be checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::apply;
+use crate::change::{Change, NewImport, NewRecord};
+use crate::codec;
+use crate::digest::{Digest, Trace, Version};
+use crate::error::{At, StoreError};
+use crate::host::Core;
+use crate::index::Family;
+use crate::judge::Judgement;
+use crate::record::{Evicted, HashKind, Kind, Replacement, ResultRecord};
+use crate::stage::{Bounds, Links, Staged, StagedBlob};
+use crate::store::Store;
+use crate::tables::{self, kind, refs};
+use crate::wire::{Opaque, Request, Response};
+
+/// What a file begins with that is one.
+const MAGIC: &[u8; 12] = b"cas archive\n";
+
+/// The format that is written, and the only one that is read.
+const FORMAT: u32 = 1;
+
+/// The version of the parts' records.
+const PART_VERSION: u8 = 1;
+
+/// Fast, and good enough for text.
+const LEVEL: i32 = 3;
+
+/// Why a result has no bytes where it was imported.
+const LEFT_OUT: &str = "an export left its bytes out";
+
+/// So many results are asked for at once.
+const PAGE: usize = 256;
+
+/// What is written into an archive.
+#[derive(Debug)]
+pub struct Export<'a> {
+    /// The file, which must not exist.
+    pub path: &'a Path,
+    /// The results, each with whether its bytes go with it.
+    pub results: &'a [(Trace, bool)],
+    /// Another archive: what is in it is left out.
+    pub since: Option<&'a Path>,
+    /// The program and its version.
+    pub program: &'a str,
+    /// Now.
+    pub at_ms: u64,
+}
+
+/// What an archive holds, or what came of importing it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archived {
+    /// Records of results.
+    pub results: u64,
+    /// Of an import: those that were there already.
+    pub known: u64,
+    /// Of an import: those that stayed out because they count as absent here.
+    pub forgotten: u64,
+    /// Of an import: those of which this store has other content, which it kept.
+    pub differing: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Their raw bytes.
+    pub bytes: u64,
+}
+
+/// One part of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Part {
+    /// The first.
+    Head(Head),
+    /// A blob, whose raw bytes follow.
+    Blob { digest: Digest, hash: HashKind, len: u64 },
+    /// A result.
+    Result(Box<Record>),
+    /// The last.
+    End { results: u64, blobs: u64 },
+}
+
+/// Where an archive comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    /// Tells it from every other.
+    id: String,
+    /// The store's id.
+    store: String,
+    program: String,
+    at_ms: u64,
+    /// The id of the archive that it leaves out.
+    since: Option<String>,
+}
+
+/// A result with everything that is kept with it, as it is taken from one store to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) trace: Trace,
+    pub(crate) record: ResultRecord,
+    #[serde(with = "codec::bytes")]
+    pub(crate) provenance: Vec<u8>,
+    pub(crate) parents: Vec<Trace>,
+    /// Each with which of the outputs it stands for.
+    pub(crate) rows: Vec<(Version, u16)>,
+    pub(crate) facts: Vec<(Version, Opaque)>,
+    /// Label, when, version.
+    pub(crate) moments: Vec<(String, u64, Version)>,
+    /// Where it is the copy of another's: who said so.
+    pub(crate) accepted: Option<Judgement>,
+}
+
+/// What is asked of the host about archives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    Gather(Vec<Trace>),
+    Import { records: Vec<Record>, staged: Vec<StagedBlob>, at_ms: u64 },
+}
+
+/// What the host answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Told {
+    Records(Vec<Record>),
+    Imported(Archived),
+}
+
+impl Store {
+    /// Writes results into an archive, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Exists`]; a blob that is gone or wrong; the other archive is none; the disk.
+    pub fn export(&self, export: &Export<'_>) -> Result<Archived, StoreError> {
+        let path = export.path;
+        if path.symlink_metadata().is_ok() {
+            return Err(StoreError::Exists { path: path.to_owned() });
+        }
+        let since = export.since.map(Since::read).transpose()?;
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.part", crate::blob::token()));
+        let part = path.with_file_name(name);
+        let file = File::create_new(&part).at("create", &part)?;
+        let partial = Partial(part.clone());
+        let archived = self.write_archive(export, since.as_ref(), &part, &file)?;
+        file.sync_all().at("sync", &part)?;
+        if path.symlink_metadata().is_ok() {
+            return Err(StoreError::Exists { path: path.to_owned() });
+        }
+        fs::rename(&part, path).at("rename", &part)?;
+        std::mem::forget(partial);
+        Ok(archived)
+    }
+
+    fn write_archive(
+        &self,
+        export: &Export<'_>,
+        since: Option<&Since>,
+        path: &Path,
+        file: &File,
+    ) -> Result<Archived, StoreError> {
+        let mut raw = Hashing { to: BufWriter::new(file), hasher: blake3::Hasher::new() };
+        raw.write_all(MAGIC).and_then(|()| raw.write_all(&FORMAT.to_le_bytes())).at("write", path)?;
+        let mut to = zstd::Encoder::new(raw, LEVEL).at("write", path)?;
+        to.include_checksum(true).at("write", path)?;
+        let head = Head {
+            id: crate::blob::token(),
+            store: self.id().to_owned(),
+            program: export.program.to_owned(),
+            at_ms: export.at_ms,
+            since: since.map(|since| since.id.clone()),
+        };
+        put(&mut to, &Part::Head(head), path)?;
+        let mut archived = Archived::default();
+        let mut written: BTreeSet<Digest> = since.map(|since| since.blobs.clone()).unwrap_or_default();
+        let mut records = Vec::new();
+        for page in export.results.chunks(PAGE) {
+            let traces: Vec<Trace> = page.iter().map(|(trace, _)| *trace).collect();
+            let whole: BTreeMap<Trace, bool> = page.iter().copied().collect();
+            for mut record in self.gather(traces)? {
+                let found = self.results(&[record.trace])?.pop().flatten();
+                let Some(found) = found else { continue };
+                if whole.get(&record.trace) == Some(&true) && found.whole() {
+                    record.record.evicted = None;
+                    self.put_blobs(&mut to, &mut record.record, &mut written, &mut archived, path)?;
+                } else {
+                    let at_ms = export.at_ms;
+                    let left_out = || Evicted { at_ms, why: LEFT_OUT.to_owned() };
+                    record.record.evicted.get_or_insert_with(left_out);
+                }
+                records.push(record);
+            }
+        }
+        for record in records {
+            let bytes = encoded(&Part::Result(Box::new(record.clone())), path)?;
+            if since.is_some_and(|since| since.results.get(&record.trace) == Some(&Digest::of(&bytes))) {
+                continue;
+            }
+            to.write_all(&bytes).at("write", path)?;
+            archived.results += 1;
+        }
+        put(&mut to, &Part::End { results: archived.results, blobs: archived.blobs }, path)?;
+        let Hashing { to: mut raw, hasher } = to.finish().at("write", path)?;
+        raw.write_all(hasher.finalize().as_bytes()).and_then(|()| raw.flush()).at("write", path)?;
+        Ok(archived)
+    }
+
+    /// Writes what a result names, as far as it was not written before.
+    fn put_blobs(
+        &self,
+        to: &mut dyn Write,
+        record: &mut ResultRecord,
+        written: &mut BTreeSet<Digest>,
+        archived: &mut Archived,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        let mut digests = Vec::new();
+        for artifact in record.outputs.iter().filter_map(|output| output.artifact.as_ref()) {
+            if artifact.kind == Kind::Tree && !written.contains(&artifact.digest) {
+                // The files of a tree stand before it.
+                digests.extend(self.tree(&artifact.digest)?.files());
+            }
+            digests.push(artifact.digest);
+        }
+        if let Some(log) = record.log {
+            // What was printed may be gone before the result is.
+            match self.records_of(&[log])?.pop().flatten() {
+                Some(_) => digests.push(log),
+                None => record.log = None,
+            }
+        }
+        digests.retain(|digest| written.insert(*digest));
+        for (digest, blob) in digests.iter().zip(self.records_of(&digests)?) {
+            let blob = blob.ok_or(StoreError::Missing { digest: *digest })?;
+            put(to, &Part::Blob { digest: *digest, hash: blob.hash, len: blob.len }, path)?;
+            self.read(digest, to)?;
+            archived.blobs += 1;
+            archived.bytes += blob.len;
+        }
+        Ok(())
+    }
+
+    fn gather(&self, traces: Vec<Trace>) -> Result<Vec<Record>, StoreError> {
+        match self.ask(Request::Archive(Ask::Gather(traces)))? {
+            Response::Archive(Told::Records(records)) => Ok(records),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Takes over the results of an archive, all or none, after everything in it was checked. What is there already
+    /// stays; where it has other content, that is noted. `at_ms` is now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Archive`] where it is none, or is not whole, or needs another that was not imported.
+    pub fn import(&self, path: &Path, at_ms: u64) -> Result<Archived, StoreError> {
+        let mut parts = Parts::open(path)?;
+        let head = parts.head()?;
+        let mut staged: Vec<Staged> = Vec::new();
+        let mut records = Vec::new();
+        let mut archived = Archived::default();
+        loop {
+            match parts.next()? {
+                Part::Head(_) => return Err(parts.bad("it begins twice")),
+                Part::Blob { digest, hash, len } => {
+                    if !records.is_empty() {
+                        return Err(parts.bad("content stands behind results"));
+                    }
+                    staged.push(self.take(&mut parts, digest, hash, len)?);
+                    archived.blobs += 1;
+                    archived.bytes += len;
+                }
+                Part::Result(record) => {
+                    records.push(*record);
+                    archived.results += 1;
+                }
+                Part::End { results, blobs } => {
+                    if (results, blobs) != (archived.results, archived.blobs) {
+                        return Err(parts.bad("its end counts other parts than it has"));
+                    }
+                    parts.ended()?;
+                    break;
+                }
+            }
+        }
+        let blobs = staged.iter().flat_map(|staged| staged.blobs().iter().cloned()).collect();
+        let ask = Ask::Import { records, staged: blobs, at_ms };
+        // What the host did not take is removed with `staged`, after this.
+        let told = match self.ask(Request::Archive(ask)) {
+            Err(StoreError::Missing { digest }) => {
+                let what = match head.since {
+                    Some(_) => format!(
+                        "it leaves out what another export has, which was not imported here: blob `{digest}`"
+                    ),
+                    None => format!("it names a blob that it does not hold: `{digest}`"),
+                };
+                return Err(parts.bad(&what));
+            }
+            told => told?,
+        };
+        drop(staged);
+        match told {
+            Response::Archive(Told::Imported(counted)) => {
+                Ok(Archived { blobs: archived.blobs, bytes: archived.bytes, ..counted })
+            }
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Stages a blob of an archive, checked.
+    fn take(
+        &self,
+        parts: &mut Parts,
+        digest: Digest,
+        hash: HashKind,
+        len: u64,
+    ) -> Result<Staged, StoreError> {
+        let files = self.files();
+        let bounds = Bounds {
+            inline_limit_bytes: files.inline_limit_bytes(),
+            known: &|_| false,
+            links: Links::Refuse,
+        };
+        let path = parts.path.clone();
+        let mut content = (&mut parts.from).take(len);
+        let piece = match files.stage_stream(&mut content, &path, hash, &bounds) {
+            Err(StoreError::Io { action: "read", path: of, source }) if of == path => {
+                return Err(StoreError::Archive { path, what: unreadable(&source) });
+            }
+            piece => piece?,
+        };
+        if piece.len != len {
+            return Err(parts.bad("it ends in the middle of a blob"));
+        }
+        if piece.digest != digest {
+            return Err(parts.bad(&format!("blob `{digest}` does not match its digest")));
+        }
+        let blobs = piece.blob.into_iter().collect();
+        Ok(Staged::new(Kind::File { executable: false }, digest, len, blobs, files.layout().staging()))
+    }
+}
+
+/// Hashes what is written.
+struct Hashing<W> {
+    to: W,
+    hasher: blake3::Hasher,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// The file that is written to, which goes where it does not become whole.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // There is an error on its way already.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn encoded(part: &Part, path: &Path) -> Result<Vec<u8>, StoreError> {
+    codec::encode(kind::ARCHIVE, PART_VERSION, part)
+        .map_err(|error| StoreError::Archive { path: path.to_owned(), what: error.to_string() })
+}
+
+fn put(to: &mut dyn Write, part: &Part, path: &Path) -> Result<(), StoreError> {
+    to.write_all(&encoded(part, path)?).at("write", path)
+}
+
+/// An archive that is left out of another.
+struct Since {
+    id: String,
+    blobs: BTreeSet<Digest>,
+    /// With the digest of each one's part: one that says something else by now is not left out.
+    results: BTreeMap<Trace, Digest>,
+}
+
+impl Since {
+    fn read(path: &Path) -> Result<Self, StoreError> {
+        let mut parts = Parts::open(path)?;
+        let head = parts.head()?;
+        let mut since = Self { id: head.id, blobs: BTreeSet::new(), results: BTreeMap::new() };
+        loop {
+            match parts.next()? {
+                Part::Head(_) => return Err(parts.bad("it begins twice")),
+                Part::Blob { digest, len, .. } => {
+                    let skipped = io::copy(&mut (&mut parts.from).take(len), &mut io::sink());
+                    if skipped.map_err(|error| parts.bad(&unreadable(&error)))? != len {
+                        return Err(parts.bad("it ends in the middle of a blob"));
+                    }
+                    since.blobs.insert(digest);
+                }
+                Part::Result(record) => {
+                    let trace = record.trace;
+                    let bytes = encoded(&Part::Result(record), path)?;
+                    since.results.insert(trace, Digest::of(&bytes));
+                }
+                Part::End { .. } => {
+                    parts.ended()?;
+                    return Ok(since);
+                }
+            }
+        }
+    }
+}
+
+/// An archive that is read part by part.
+struct Parts {
+    path: PathBuf,
+    from: zstd::Decoder<'static, BufReader<io::Take<File>>>,
+}
+
+impl Parts {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut file = File::open(path).at("open", path)?;
+        let bad = |what: &str| StoreError::Archive { path: path.to_owned(), what: what.to_owned() };
+        let mut begin = [0; 16];
+        match file.read_exact(&mut begin) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(bad("it is no export of cas"));
+            }
+            other => other.at("read", path)?,
+        }
+        let (magic, format) = begin.split_at(12);
+        if magic != MAGIC {
+            return Err(bad("it is no export of cas"));
+        }
+        let format = u32::from_le_bytes(format.try_into().expect("16 bytes less 12"));
+        if format != FORMAT {
+            return Err(bad(&format!("it has format {format}; this program reads format {FORMAT}")));
+        }
+        // All of it first: whatever was cut off or changed is found here, and nothing of it is believed.
+        let len = file.metadata().at("look at", path)?.len();
+        let Some(body) = len.checked_sub(16 + 32) else { return Err(bad("it ends too early")) };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&begin);
+        hasher.update_reader((&mut file).take(body)).at("read", path)?;
+        let mut end = [0; 32];
+        file.read_exact(&mut end).at("read", path)?;
+        if *hasher.finalize().as_bytes() != end {
+            return Err(bad("it is not whole, or was changed: its digest is another"));
+        }
+        file.seek(io::SeekFrom::Start(16)).at("seek in", path)?;
+        Ok(Self { path: path.to_owned(), from: zstd::Decoder::new(file.take(body)).at("read", path)? })
+    }
+
+    fn bad(&self, what: &str) -> StoreError {
+        StoreError::Archive { path: self.path.clone(), what: what.to_owned() }
+    }
+
+    fn head(&mut self) -> Result<Head, StoreError> {
+        match self.next()? {
+            Part::Head(head) => Ok(head),
+            Part::Blob { .. } | Part::Result(_) | Part::End { .. } => {
+                Err(self.bad("it does not say where it comes from"))
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<Part, StoreError> {
+        let mut bytes = vec![0; codec::HEADER_BYTES];
+        self.fill(&mut bytes)?;
+        let len = codec::record_bytes(&bytes).map_err(|error| self.bad(&error.to_string()))?;
+        // Read as it comes: a length that lies takes no memory.
+        let wanted = (len - codec::HEADER_BYTES) as u64;
+        let read = (&mut self.from).take(wanted).read_to_end(&mut bytes);
+        if read.map_err(|error| self.bad(&unreadable(&error)))? as u64 != wanted {
+            return Err(self.bad("it ends too early"));
+        }
+        codec::decode(kind::ARCHIVE, PART_VERSION, &bytes).map_err(|error| self.bad(&error.to_string()))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), StoreError> {
+        let read = self.from.read_exact(bytes);
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.bad("it ends too early"),
+            _ => self.bad(&unreadable(&error)),
+        })
+    }
+
+    /// Nothing stands behind the end.
+    fn ended(&mut self) -> Result<(), StoreError> {
+        match self.from.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(self.bad("something stands behind its end")),
+            Err(error) => Err(self.bad(&unreadable(&error))),
+        }
+    }
+}
+
+fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),
+        _ => format!("it cannot be read: {error}"),
+    }
+}
+
+impl Core {
+    /// Answers what is asked about archives.
+    pub(crate) fn archive(&self, ask: Ask) -> Result<Told, StoreError> {
+        Ok(match ask {
+            Ask::Gather(traces) => {
+                let records: Result<Vec<Option<Record>>, StoreError> =
+                    traces.into_iter().map(|trace| self.gather(trace)).collect();
+                Told::Records(records?.into_iter().flatten().collect())
+            }
+            Ask::Import { records, staged, at_ms } => Told::Imported(self.import(records, &staged, at_ms)?),
+        })
+    }
+
+    /// Everything that is kept with a result.
+    fn gather(&self, trace: Trace) -> Result<Option<Record>, StoreError> {
+        let key = trace.as_bytes();
+        let Some(record) = self.index.result(&trace)?.filter(|_| !self.marks.forgotten(&trace)) else {
+            return Ok(None);
+        };
+        let provenance: Option<tables::ProvenanceRow> = match self.index.get(Family::Provenance, key)? {
+            Some(bytes) => Some(self.index.decode(kind::PROVENANCE, "provenance", key, &bytes)?),
+            None => None,
+        };
+        let parents = self.index.referred_hashes(key, refs::PARENT)?;
+        let mut rows = Vec::new();
+        for row in self.index.referred_hashes(key, refs::ROW)? {
+            let version = Version::from_bytes(row);
+            if let Some((of, place)) = self.index.row_place(&version)?
+                && of == trace
+            {
+                rows.push((version, place));
+            }
+        }
+        let mut facts = Vec::new();
+        for fact in self.index.referred_hashes(key, refs::HAS_FACT)? {
+            if let Some(bytes) = self.index.get(Family::Facts, &fact)? {
+                let tables::OpaqueRow(bytes) = self.index.decode(kind::FACT, "fact", &fact, &bytes)?;
+                facts.push((Version::from_bytes(fact), Opaque(bytes)));
+            }
+        }
+        let mut moments = Vec::new();
+        for label in self.index.referred(key, refs::LABEL)? {
+            let Ok(label) = String::from_utf8(label) else { continue };
+            self.index.scan_prefix(Family::History, &tables::label_prefix(&label), &mut |key, value| {
+                let moment = self.index.moment(key, value)?;
+                if moment.trace == trace {
+                    moments.push((moment.label, moment.at_ms, moment.version));
+                }
+                Ok(true)
+            })?;
+        }
+        let accepted = self.accepted(&trace)?;
+        Ok(Some(Record {
+            trace,
+            record,
+            provenance: provenance.map(|row| row.provenance).unwrap_or_default(),
+            parents: parents.into_iter().map(Trace::from_bytes).collect(),
+            rows,
+            facts,
+            moments,
+            accepted,
+        }))
+    }
+
+    fn import(
+        &self,
+        records: Vec<Record>,
+        staged: &[StagedBlob],
+        at_ms: u64,
+    ) -> Result<Archived, StoreError> {
+        let _shared = self.gate.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let whole = records.iter().filter(|record| record.record.evicted.is_none());
+        let named = whole.flat_map(|record| apply::named_by(&record.record)).collect();
+        let blobs = self.receive(staged, named)?;
+        let names = self.sync_large(&blobs)?;
+        let mut journal = self.journal();
+        let mut archived = Archived::default();
+        let mut new = Vec::new();
+        let mut noted = Vec::new();
+        let mut last = self.last_judgement()?;
+        for mut record in records {
+            archived.results += 1;
+            let trace = record.trace;
+            let here = self.find(&[trace])?.pop().flatten();
+            if here.is_some() && self.marks.forgotten(&trace) {
+                archived.forgotten += 1;
+                continue;
+            }
+            // A row that names something here is as good, and may be newer.
+            let mut rows = Vec::new();
+            for (version, place) in std::mem::take(&mut record.rows) {
+                let known = self.index.row(&version)?;
+                if known.is_none_or(|known| known == trace) {
+                    rows.push((version, place));
+                }
+            }
+            record.rows = rows;
+            let keep = here.as_ref().is_some_and(|here| {
+                record.record.evicted.is_some() || (here.whole() && here.record.evicted.is_none())
+            });
+            if let (true, Some(here)) = (keep, &here) {
+                archived.known += 1;
+                if apply::digests(&here.record) != apply::digests(&record.record) {
+                    archived.differing += 1;
+                    noted.push((
+                        trace,
+                        Replacement {
+                            at_ms,
+                            digests: apply::digests(&record.record),
+                            made_ms: record.record.made_ms,
+                            differs: true,
+                            lost_race: true,
+                        },
+                    ));
+                }
+            }
+            if let Some(judgement) = record.accepted.as_mut().filter(|_| !keep) {
+                last += 1;
+                judgement.id = last;
+            }
+            new.push(NewRecord { record, keep });
+        }
+        let change = Change::Imported(Box::new(NewImport { at_ms, blobs, records: new, noted }));
+        self.write(&mut journal, &change, names)?;
+        let end = journal.end();
+        drop(journal);
+        self.acknowledge(end)?;
+        Ok(archived)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A part's bytes are on disk: whoever changes them changes what old archives mean.
+    #[test]
+    fn the_bytes_of_parts_are_these() {
+        let hex = |part: &Part| {
+            let bytes = encoded(part, Path::new("x")).expect("it encodes");
+            assert_eq!(codec::decode(kind::ARCHIVE, PART_VERSION, &bytes).as_ref(), Ok(part));
+            bytes[codec::HEADER_BYTES..].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let head = Head {
+            id: "a".to_owned(),
+            store: "b".to_owned(),
+            program: "c".to_owned(),
+            at_ms: 1,
+            since: Some("d".to_owned()),
+        };
+        assert_eq!(hex(&Part::Head(head)), "0001610162016301010164");
+        let digest = Digest::from_bytes([7; 32]);
+        assert_eq!(
+            hex(&Part::Blob { digest, hash: HashKind::Tree, len: 9 }),
+            format!("0120{}0109", "07".repeat(32))
+        );
+        let record = Record {
+            trace: Trace::from_bytes([1; 32]),
+            record: ResultRecord { outputs: Vec::new(), log: None, made_ms: 1, cost_ms: 2, evicted: None },
+            provenance: vec![3],
+            parents: vec![Trace::from_bytes([2; 32])],
+            rows: vec![(Version::from_bytes([4; 32]), 5)],
+            facts: Vec::new(),
+            moments: vec![("l".to_owned(), 6, Version::from_bytes([4; 32]))],
+            accepted: None,
+        };
+        assert_eq!(
+            hex(&Part::Result(Box::new(record))),
+            format!(
+                "0220{}000001020001030120{}0120{}05000101\
+                 6c0620{}00",
+                "01".repeat(32),
+                "02".repeat(32),
+                "04".repeat(32),
+                "04".repeat(32)
+            )
+        );
+        assert_eq!(hex(&Part::End { results: 2, blobs: 3 }), "030203");
+    }
+}

@@ -1,0 +1,153 @@
+//! `export` and `import`: what runs where a file was imported, and what a bad file changes (nothing).
+
+use std::fs;
+
+use crate::dogs;
+use crate::kit::Folder;
+
+/// Another machine: the same pipeline, and another store.
+fn elsewhere(from: &Folder, files: &[&str]) -> Folder {
+    let folder = dogs();
+    for file in files {
+        folder.write(file, fs::read(from.path(file)).expect("it was exported"));
+    }
+    folder
+}
+
+#[test]
+fn what_was_exported_is_reused_elsewhere_and_nothing_runs() {
+    let here = dogs();
+    let _ = here.cas("run").ok();
+    here.cas("export all.cas").shows(
+        "
+$ cas export all.cas
+exported 3 results with 1 blob (19 B)
+",
+    );
+    let there = elsewhere(&here, &["all.cas"]);
+    there.cas("import all.cas").shows(
+        "
+$ cas import all.cas
+imported 3 results with 1 blob (19 B)
+",
+    );
+    assert_eq!(there.cas("status").ok().stdout, "3 steps: 1 stored, 2 not-needed\nnothing to run\n");
+    let run = there.cas("run").ok();
+    assert_eq!(run.steps(), Vec::<&str>::new());
+    assert_eq!(there.cas("cat emit_sentence").ok().stdout, "poodle\ndouglas_fir\n");
+    assert_eq!(there.cas("verify").ok().code, 0);
+    // What made it came along.
+    assert!(there.cas("lineage emit_sentence").ok().stdout.contains("dog: dogs/emit_dog  run 1"));
+    // A change of one input runs what reads it, and what it needs besides.
+    let changed = there.cas("run -j 1 --set emit_tree.tree_species=oak").ok();
+    assert_eq!(changed.steps(), ["emit_tree", "emit_dog", "emit_sentence"]);
+    // Again: everything is there.
+    there.cas("import all.cas").shows(
+        "
+$ cas import all.cas
+imported 3 results with 1 blob (19 B), 3 of them were here already
+",
+    );
+    assert_eq!(there.cas("cat emit_sentence").ok().stdout, "poodle\ndouglas_fir\n");
+}
+
+#[test]
+fn an_export_since_another_holds_what_is_new_and_needs_the_other() {
+    let here = dogs();
+    let _ = here.cas("run").ok();
+    let _ = here.cas("export --all first.cas").ok();
+    let _ = here.cas("run --set emit_tree.tree_species=oak").ok();
+    let second = here.cas("export --all second.cas --since first.cas --set emit_tree.tree_species=oak").ok();
+    assert_eq!(second.stdout, "exported 2 results with 2 blobs (15 B)\n");
+    let there = elsewhere(&here, &["first.cas", "second.cas"]);
+    let early = there.cas("import second.cas").code(1);
+    assert!(early.stderr.contains("it leaves out what another export has"), "{}", early.stderr);
+    assert_eq!(there.cas("ls").ok().stdout, "");
+    let _ = there.cas("import first.cas").ok();
+    let _ = there.cas("import second.cas").ok();
+    for set in ["", " --set emit_tree.tree_species=oak"] {
+        assert_eq!(there.cas(&format!("run{set}")).ok().counts(), "nothing to run: 3 reused");
+    }
+}
+
+#[test]
+fn a_bad_file_is_one_clear_error_and_changes_nothing() {
+    let here = dogs();
+    let _ = here.cas("run").ok();
+    let _ = here.cas("export --all all.cas").ok();
+    let good = fs::read(here.path("all.cas")).expect("it is there");
+    let there = dogs();
+    let _ = there.cas("run emit_dog").ok();
+    let before = there.cas("ls --format json").ok().stdout;
+    // Cut off anywhere, or with any byte turned.
+    for cut in (0..good.len()).step_by(61) {
+        there.write("bad.cas", &good[..cut]);
+        let ran = there.cas("import bad.cas").code(1);
+        assert_eq!(
+            ran.stderr.lines().filter(|line| line.contains("error:")).count(),
+            1,
+            "{}",
+            ran.transcript()
+        );
+        assert!(ran.stderr.contains("`bad.cas` cannot be imported: "), "{}", ran.transcript());
+    }
+    for at in (0..good.len()).step_by(67) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x20;
+        there.write("bad.cas", &bytes);
+        let ran = there.cas("import bad.cas").code(1);
+        assert!(ran.stderr.contains("`bad.cas` cannot be imported: "), "byte {at}: {}", ran.transcript());
+    }
+    there.write("bad.cas", "something else entirely, and long enough\n");
+    there.cas("import bad.cas").shows(
+        "
+$ cas import bad.cas
+! error: `bad.cas` cannot be imported: it is no export of cas
+! hint: nothing was changed; export it again where it comes from
+[1]
+",
+    );
+    assert_eq!(there.cas("ls --format json").ok().stdout, before);
+    assert_eq!(there.cas("verify").ok().code, 0);
+    let _ = there.cas("import not-there.cas").code(2);
+    there.write("good.cas", &good);
+    let _ = there.cas("import good.cas").ok();
+    assert_eq!(there.cas("run").ok().counts(), "nothing to run: 3 reused");
+}
+
+#[test]
+fn only_what_is_stored_is_exported_and_no_file_is_overwritten() {
+    let here = dogs();
+    let nothing = here.cas("export all.cas").code(1);
+    assert!(nothing.stderr.contains("nothing that is wanted is stored"), "{}", nothing.stderr);
+    let _ = here.cas("run emit_dog").ok();
+    let partly = here.cas("export some.cas emit_dog emit_tree").ok();
+    assert!(partly.stderr.contains("`emit_tree` is not stored"), "{}", partly.stderr);
+    assert_eq!(partly.stdout, "exported 1 result with 1 blob (7 B)\n");
+    assert!(here.cas("export some.cas emit_dog").code(2).stderr.contains("exists already"));
+    assert!(here.names("").iter().all(|name| !name.ends_with(".part")));
+}
+
+#[test]
+fn forgotten_results_stay_out_and_accepted_ones_say_so_elsewhere() {
+    let mut here = dogs();
+    here.variable("USER", "ada");
+    let _ = here.cas("run").ok();
+    let _ = here.cas("export --all all.cas").ok();
+    let there = elsewhere(&here, &["all.cas"]);
+    let _ = there.cas("import all.cas").ok();
+    let _ = there.cas("forget emit_dog --reason wrong").ok();
+    let again = there.cas("import all.cas").ok();
+    assert!(again.stderr.contains("2 results stayed out: forgotten here"), "{}", again.stderr);
+    assert_eq!(there.cas("run -j 1").ok().steps(), ["emit_dog", "emit_sentence"]);
+
+    let text = here.read("pipeline.yaml").replace("command: echo {{", "command: echo  {{");
+    here.write("pipeline.yaml", &text);
+    let _ = here.cas("accept emit_dog --reason 'a blank more'").ok();
+    let _ = here.cas("run").ok();
+    let _ = here.cas("export --all accepted.cas").ok();
+    let there = elsewhere(&here, &["accepted.cas", "pipeline.yaml"]);
+    let _ = there.cas("import accepted.cas").ok();
+    assert_eq!(there.cas("run").ok().steps(), Vec::<&str>::new());
+    assert!(there.cas("status").ok().stderr.contains("emit_dog: accepted on"));
+}

@@ -1,0 +1,121 @@
+//! Why things run, beyond the first cause: renames, evictions, one fact of a machine; and what is not the same twice.
+
+use crate::dogs;
+use crate::kit::{Folder, Ran};
+
+/// What ran: which of two that took about as long as each other once comes first is a matter of milliseconds.
+fn sorted(ran: &Ran) -> Vec<&str> {
+    let mut steps = ran.steps();
+    steps.sort_unstable();
+    steps
+}
+
+#[test]
+fn a_renamed_solid_is_recognised_by_all_else() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let text = folder.read("pipeline.yaml").replace("emit_dog", "make_dog");
+    folder.write("pipeline.yaml", &text);
+    let status = folder.cas("status").ok().stdout;
+    assert!(status.contains("make_dog       renamed from `emit_dog`? all else is equal"), "{status}");
+    let run = folder.cas("run").ok();
+    // Its content is the same: nothing below it runs.
+    assert_eq!(run.steps(), ["make_dog"]);
+    assert!(run.stderr.contains("renamed from `emit_dog`? all else is equal"), "{}", run.stderr);
+}
+
+#[test]
+fn what_was_evicted_says_when_and_by_what() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("gc --max-size 0").ok();
+    let status = folder.cas("status").ok().stdout;
+    assert!(status.contains(" ago by --max-size 0"), "{status}");
+    let run = folder.cas("run -j 1").ok();
+    assert_eq!(sorted(&run), ["emit_dog", "emit_sentence", "emit_tree"]);
+    assert_eq!(run.stderr.matches(" ago by --max-size 0").count(), 3, "{}", run.stderr);
+}
+
+#[test]
+fn where_most_of_a_run_misses_for_one_fact_of_the_machine_one_line_says_which() {
+    let pipeline = |version: &str| {
+        format!(
+            "pipeline: lab\nresources:\n  python: {{version: \"{version}\"}}\ndefaults: {{resources: [python]}}\nsolids:\n  a: {{command: echo a, stdout: result}}\n  b: {{command: echo b, stdout: result}}\n  c: {{inputs: {{x: a}}, command: \"cat {{{{ inputs.x }}}}\", stdout: result}}\n"
+        )
+    };
+    let folder = Folder::with(&[("pipeline.yaml", &pipeline("3.11.2"))]);
+    assert!(!folder.cas("run").ok().stderr.contains("one fact"));
+    folder.write("pipeline.yaml", pipeline("3.11.7"));
+    let run = folder.cas("run").ok();
+    assert!(
+        run.stderr.contains(
+            "3 of 3 steps run here because of one fact; the store knows them with another: resource python: 3.11.2 → 3.11.7"
+        ),
+        "{}",
+        run.stderr
+    );
+    assert!(!folder.cas("run").ok().stderr.contains("one fact"));
+}
+
+#[test]
+fn elements_that_run_for_one_cause_are_told_as_one() {
+    let pipeline = |word: &str| {
+        format!(
+            "pipeline: many\nsolids:\n  each:\n    matrix: {{n: [1, 2, 3]}}\n    command: echo {word} {{{{ config.n }}}}\n    stdout: result\n"
+        )
+    };
+    let folder = Folder::with(&[("pipeline.yaml", &pipeline("low"))]);
+    let _ = folder.cas("run").ok();
+    folder.write("pipeline.yaml", pipeline("high"));
+    let status = folder.cas("status").ok().stdout;
+    assert_eq!(status.lines().count(), 2, "{status}");
+    assert!(
+        status.lines().nth(1).is_some_and(|line| line.starts_with("each (3 elements)  command")),
+        "{status}"
+    );
+    let json = folder.cas("status --format json").ok().stdout;
+    assert_eq!(json.matches("\"step\":\"each[n=").count(), 3, "{json}");
+}
+
+const DICE: &str = "\
+pipeline: dice
+solids:
+  same: {command: echo same, stdout: result}
+  roll: {command: date +%s%N, stdout: result}
+  sum: {inputs: {s: same, r: roll}, command: \"cat {{ inputs.s }} {{ inputs.r }}\", stdout: result}
+";
+
+#[test]
+fn what_is_not_the_same_twice_is_found_shown_and_remembered_and_nothing_changes() {
+    let folder = Folder::with(&[("pipeline.yaml", DICE)]);
+    let none = folder.cas("run --reproduce").code(1);
+    assert!(none.stderr.contains("nothing is stored that could be reproduced"), "{}", none.stderr);
+    let _ = folder.cas("run").ok();
+    let sum = folder.cas("cat sum").ok().stdout;
+    let again = folder.cas("run --reproduce -j 1").code(1);
+    assert_eq!(sorted(&again), ["roll", "same", "sum"]);
+    assert!(again.stderr.contains("`roll` gave other content than before"), "{}", again.stderr);
+    assert!(again.stderr.contains("\n  result: the value: "), "{}", again.stderr);
+    assert!(again.stderr.contains("not deterministic: `roll` (the same inputs"), "{}", again.stderr);
+    // What is stored stays, and so does what is made from it.
+    assert_eq!(folder.cas("cat sum").ok().stdout, sum);
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 3 reused");
+    let ls = folder.cas("ls").ok().stdout;
+    assert_eq!(ls.matches("roll.result (not deterministic)").count(), 1, "{ls}");
+    assert_eq!(ls.matches("not deterministic").count(), 1, "{ls}");
+    let explain = folder.cas("explain roll").ok().stdout;
+    assert!(
+        explain.contains("it is not deterministic: the same inputs gave other content 1 time"),
+        "{explain}"
+    );
+    // Only what is named, and a part of it.
+    assert_eq!(folder.cas("run --reproduce same").ok().steps(), ["same"]);
+    assert_eq!(folder.cas("run --reproduce --sample 1%").steps().len(), 1);
+    let _ = folder.cas("run --sample 1%").code(2);
+    // Run again on purpose: the new content stands from now on, and is compared, too.
+    let forced = folder.cas("run --force roll").ok();
+    assert!(forced.stderr.contains("not deterministic: `roll`"), "{}", forced.stderr);
+    let run = folder.cas("run").ok();
+    assert_eq!(run.steps(), ["sum"]);
+    assert_ne!(folder.cas("cat sum").ok().stdout, sum);
+}

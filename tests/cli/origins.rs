@@ -1,0 +1,280 @@
+//! `diff`, `lineage`, `show FILE`, `shell`, `logs --follow`, `run --replay-logs`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+
+use crate::dogs;
+use crate::kit::{Folder, Ran};
+
+/// Compares a transcript in which a version is as wide as its redaction.
+#[track_caller]
+fn shows(ran: Ran, expected: &str) {
+    let mut found = ran.transcript();
+    while let Some(at) = found.find("[hex]  ") {
+        found.remove(at + "[hex]".len());
+    }
+    let found = found.replace("[hex] \n", "[hex]\n");
+    assert_eq!(found, expected.trim_start_matches('\n'));
+}
+
+fn version_of(folder: &Folder, output: &str, more: &str) -> String {
+    let table = folder.cas(&format!("versions {more}")).ok().stdout;
+    let row = table.lines().find(|line| line.starts_with(&format!("| {output} "))).expect("it has a row");
+    row.split('|').nth(2).expect("a version").trim().to_owned()
+}
+
+#[test]
+fn two_versions_differ_by_fact_and_by_content() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let old = version_of(&folder, "emit_tree.result", "");
+    let _ = folder.cas("run --set emit_tree.tree_species=red_maple").ok();
+    let ran = folder.cas(&format!("diff {old} emit_tree --set emit_tree.tree_species=red_maple"));
+    shows(
+        ran,
+        "
+$ cas diff [hex] emit_tree --set emit_tree.tree_species=red_maple
+[hex] → emit_tree.result
+  config.tree_species: douglas_fir → red_maple
+content:
+  -douglas_fir
+  +red_maple
+[1]
+",
+    );
+    // One that has not run has facts and no content.
+    let ran = folder.cas(&format!("diff {old} emit_tree --set emit_tree.tree_species=oak"));
+    shows(
+        ran,
+        "
+$ cas diff [hex] emit_tree --set emit_tree.tree_species=oak
+[hex] → emit_tree.result
+  config.tree_species: douglas_fir → oak
+content: `emit_tree.result` is not stored
+[1]
+",
+    );
+    folder.cas("diff emit_dog emit_dog").shows(
+        "
+$ cas diff emit_dog emit_dog
+emit_dog.result → emit_dog.result
+  made of the same
+content: the same content
+",
+    );
+    let json =
+        folder.cas(&format!("diff {old} emit_tree --set emit_tree.tree_species=red_maple --format json"));
+    let document: serde_json::Value = serde_json::from_str(&json.code(1).stdout).expect("it is a document");
+    assert_eq!(document["diff"][0]["facts"][0]["label"], "config.tree_species");
+    assert_eq!(document["diff"][0]["content"]["kind"], "text");
+    let _ = folder.cas("diff emit_dog nothing").code(2);
+}
+
+#[test]
+fn json_and_folders_differ_by_value_and_by_entry() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        r#"
+pipeline: shapes
+solids:
+  metrics:
+    config: {auc: {type: float, default: 0.9}}
+    command: "printf '{\"auc\": %s, \"n\": [1, 2]}' {{ config.auc }}"
+    stdout: result
+  site:
+    config: {word: {type: str, default: low}}
+    command: mkdir {{ outputs.result }}; echo {{ config.word }} > {{ outputs.result }}/a.txt; echo same > {{ outputs.result }}/b.txt; [ {{ config.word }} = low ] || echo new > {{ outputs.result }}/c.txt
+"#,
+    )]);
+    let _ = folder.cas("run").ok();
+    let (metrics, site) = (version_of(&folder, "metrics.result", ""), version_of(&folder, "site.result", ""));
+    let set = "--set metrics.auc=0.95 --set site.word=high";
+    let _ = folder.cas(&format!("run {set}")).ok();
+    let found = folder.cas(&format!("diff {metrics} metrics {set}")).code(1).stdout;
+    assert!(found.ends_with("  config.auc: 0.9 → 0.95\ncontent: auc: 0.9 → 0.95\n"), "{found}");
+    let found = folder.cas(&format!("diff {site} site {set}")).code(1).stdout;
+    assert!(
+        found.ends_with("content:\n  a.txt: file, 4 bytes → file, 5 bytes\n  c.txt added: file, 4 bytes\n"),
+        "{found}"
+    );
+}
+
+#[test]
+fn two_runs_differ_by_how_they_began_and_which_steps_had_other_versions() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("run --set emit_tree.tree_species=red_maple").ok();
+    let _ = folder.cas("run").ok();
+    folder.cas("diff 1 2").shows(
+        "
+$ cas diff 1 2
+run 1 → run 2
+  command: run → run --set emit_tree.tree_species=red_maple
+emit_tree: config.tree_species: douglas_fir → red_maple
+emit_sentence: input tree.txt: config.tree_species: douglas_fir → red_maple
+1 step with the same version in both
+[1]
+",
+    );
+    folder.cas("diff 1 3").shows(
+        "
+$ cas diff 1 3
+run 1 → run 3
+3 steps with the same version in both
+",
+    );
+    let _ = folder.cas("diff 1 9").code(2);
+}
+
+#[test]
+fn lineage_goes_up_and_down_across_pipelines_and_from_a_file() {
+    let folder = dogs();
+    folder.write("names.txt", "rex\n");
+    folder.write(
+        "other.yaml",
+        "pipeline: other\nsolids:\n  emit_dog:\n    config: {dog_breed: {type: str, default: poodle}}\n    command: echo {{ config.dog_breed }}\n    stdout: result\n  walk: {inputs: {d: emit_dog, n: {path: names.txt}, k: {value: 3}}, command: \"cat {{ inputs.d }} {{ inputs.n }}\", stdout: result}\n",
+    );
+    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("run -f other.yaml").ok().steps(), ["walk"]);
+    folder.cas("lineage emit_dog").shows(
+        "
+$ cas lineage emit_dog
+dogs/emit_dog  run 1
+used by
+  dogs/emit_sentence  run 1
+  other/walk  run 2
+",
+    );
+    shows(
+        folder.cas("lineage --up walk -f other.yaml"),
+        "
+$ cas lineage --up walk -f other.yaml
+other/walk  run 2
+made from
+  d: dogs/emit_dog  run 1
+  n: names.txt [hex]
+  k: 3
+",
+    );
+    // A file, whatever it is called and wherever it lies.
+    folder.write("somewhere/else.bin", "poodle\nrex\n");
+    let shown = folder.cas("show somewhere/else.bin").ok().stdout;
+    assert!(shown.starts_with("output    other/walk.result\n"), "{shown}");
+    assert_eq!(
+        folder.cas("lineage --up somewhere/else.bin").ok().stdout.lines().next(),
+        Some("other/walk  run 2")
+    );
+    folder.write("unknown.txt", "nobody made this\n");
+    let unknown = folder.cas("show unknown.txt").code(1);
+    assert!(unknown.stderr.contains("no result on record has the content"), "{}", unknown.stderr);
+    let _ = folder.cas("show not-there.txt").code(2);
+}
+
+const FAILS: &str = "\
+pipeline: fails
+solids:
+  good: {command: echo fine; echo log >&2, stdout: result}
+  bad:
+    inputs: {x: good}
+    config: {n: {type: int, default: 3}}
+    code: [try.sh]
+    env: [{WORD: hidden}]
+    command: sh try.sh {{ inputs.x }} > {{ outputs.result }}
+";
+
+#[test]
+fn a_shell_has_the_steps_folder_and_leaves_nothing() {
+    let folder = Folder::with(&[("pipeline.yaml", FAILS), ("try.sh", "echo trying $1 $WORD; cat $1\n")]);
+    assert!(folder.cas("shell bad").code(1).stderr.contains("there is no store"));
+    let _ = folder.cas("run good").ok();
+    let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
+    command.args(["shell", "bad"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    let mut typed = child.stdin.take().expect("its input");
+    typed
+        .write_all(b"ls; cat inputs/x config.json; echo $WORD; sh ../run.sh; cat outputs/result; echo mine > outputs/result\n")
+        .expect("it takes it");
+    drop(typed);
+    let ran = folder.ran("cas shell bad".to_owned(), &child.wait_with_output().expect("it ends")).ok();
+    assert_eq!(
+        ran.stdout,
+        "config.json\ninputs\noutputs\ntry.sh\nfine\n{\"n\":3}hidden\ntrying inputs/x hidden\nfine\n",
+        "{}",
+        ran.transcript()
+    );
+    assert!(folder.names(".cas/work").iter().all(|name| !name.starts_with("shell")), "it is removed");
+    assert_eq!(
+        folder.cas("status").ok().stdout.lines().next(),
+        Some("2 steps: 1 stored, 1 to-be-recomputed")
+    );
+    // What it consumes has to be there.
+    let missing = folder.cas("shell bad --set good.x=1");
+    assert_eq!(missing.code, 2);
+    let _ = folder.cas("forget good --reason x").ok();
+    let missing = folder.cas("shell bad").code(1);
+    assert!(
+        missing.stderr.contains("`good.result`, which `bad` consumes, is not stored"),
+        "{}",
+        missing.stderr
+    );
+}
+
+#[test]
+fn a_kept_folder_has_a_script_that_repeats_the_attempt() {
+    let folder = Folder::with(&[("pipeline.yaml", FAILS), ("try.sh", "echo trying $WORD; exit 3\n")]);
+    let _ = folder.cas("run").code(1);
+    let kept = folder.names(".cas/work/failed");
+    assert_eq!(kept.len(), 1);
+    let script = folder.path(&format!(".cas/work/failed/{}/run.sh", kept[0]));
+    let output = folder.command(&script).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn what_reused_steps_printed_is_printed_again_where_it_is_asked_for() {
+    let folder = dogs();
+    let first = folder.cas("run --show-output").ok().stderr;
+    assert!(first.contains("planting"), "{first}");
+    let plain = folder.cas("run").ok().stderr;
+    assert!(!plain.contains("planting"), "{plain}");
+    let again = folder.cas("run --replay-logs").ok();
+    assert_eq!(again.steps(), Vec::<&str>::new());
+    assert!(again.stderr.contains("planting"), "{}", again.stderr);
+}
+
+#[test]
+fn a_running_step_is_followed_to_its_end_without_its_secrets() {
+    let mut folder = Folder::with(&[]);
+    folder.variable("PASS", "open-sesame");
+    let go = folder.path("go").display().to_string();
+    folder.write(
+        "pipeline.yaml",
+        format!(
+            "pipeline: slow\nsolids:\n  slow:\n    secrets: [PASS]\n    command: echo begin $PASS; until [ -e {go} ]; do sleep 0.02; done; echo end; echo x > outputs/result\n"
+        ),
+    );
+    let idle = folder.cas("logs --follow slow").code(1);
+    assert!(idle.stderr.contains("`slow` does not run now"), "{}", idle.stderr);
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_cas"));
+    let mut run = folder.command(program);
+    let mut run = run.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    // It is followed as soon as it runs.
+    let mut follow = loop {
+        let mut follow = folder.command(program);
+        follow.args(["logs", "--follow", "slow"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut follow = follow.spawn().expect("it starts");
+        let mut line = String::new();
+        let mut lines = BufReader::new(follow.stdout.take().expect("its output"));
+        lines.read_line(&mut line).expect("it can be read");
+        if !line.is_empty() {
+            assert_eq!(line, "begin ***\n");
+            break (follow, lines);
+        }
+        assert_eq!(follow.wait().expect("it ends").code(), Some(1));
+    };
+    folder.write("go", "");
+    let rest: Vec<String> = follow.1.by_ref().lines().map(|line| line.expect("it can be read")).collect();
+    assert_eq!(rest, ["end"]);
+    assert!(follow.0.wait().expect("it ends").success());
+    assert!(run.wait().expect("it ends").success());
+}

@@ -34,7 +34,7 @@ fn fault_14_two_runs_at_once_computed_everything_twice_and_wrote_over_each_other
     let traces = folder.path("ran");
     folder.write("ran/.keep", "");
     folder.write("pipeline.yaml", pipeline(&traces));
-    let program = option_env!("CARGO_BIN_EXE_cas").expect("these tests are of the package that has it");
+    let program = env!("CARGO_BIN_EXE_cas");
     let start = |_: usize| -> Child {
         let mut command = folder.command(program.as_ref());
         command.args(["run", "-j", "3"]).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -73,7 +73,7 @@ fn fault_14_whoever_is_killed_the_others_finish_each_step_once() {
     let traces = folder.path("ran");
     folder.write("ran/.keep", "");
     folder.write("pipeline.yaml", pipeline(&traces));
-    let program = option_env!("CARGO_BIN_EXE_cas").expect("these tests are of the package that has it");
+    let program = env!("CARGO_BIN_EXE_cas");
     let start = |json: bool| -> Child {
         let mut command = folder.command(program.as_ref());
         command.args(["run", "-j", "2"]).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -85,7 +85,7 @@ pub(crate) fn table(world: &mut World, args: &TableArgs) -> Result<Code, Failure
             (cells, key, row)
         })
         .collect();
-    rows.sort_by(|(_, _, a), (_, _, b)| b.found.record.made_ms.cmp(&a.found.record.made_ms));
+    rows.sort_by_key(|(_, _, row)| std::cmp::Reverse(row.found.record.made_ms));
     if let Some(sort) = &args.sort {
         if !rows.is_empty() && rows.iter().all(|(_, key, _)| key.is_none()) {
             let column = sort.trim_start_matches('-');

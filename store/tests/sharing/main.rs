@@ -382,12 +382,12 @@ fn each_result_is_computed_once_whoever_dies() {
     }
     let mut made: BTreeMap<String, u32> = BTreeMap::new();
     // The first three are killed one after the other, each when it has said something.
-    for victim in 0..3 {
-        let said = workers[victim].hear();
-        workers[victim].kill();
+    for victim in &mut workers[..3] {
+        let said = victim.hear();
+        victim.kill();
         *made.entry(said).or_default() += 1;
         loop {
-            let said = workers[victim].hear();
+            let said = victim.hear();
             if said == "ended" {
                 break;
             }

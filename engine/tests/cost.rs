@@ -3,6 +3,7 @@
 //! step of every run; whoever adds it for a good reason raises the bound beside that reason.
 //!
 //! Alone in its file: the count is the process's.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -172,7 +173,7 @@ fn a_put_of_one_mebibyte() {
     let store = store(folder.path());
     // Text, so that it is compressed; the second of two, because the first makes what is kept for the next.
     let put = |number: u8| {
-        let bytes: Vec<u8> = (0..1 << 20).map(|at: u32| b'a' + (at % 23) as u8 ^ number).collect();
+        let bytes: Vec<u8> = (0..1 << 20).map(|at: u32| (b'a' + (at % 23) as u8) ^ number).collect();
         counted(|| {
             let staged = store.stage_bytes(&bytes).unwrap();
             let artifact = Some(staged.artifact("bytes"));

@@ -331,7 +331,7 @@ solids:
     );
     for name in &names(&graph)[..4] {
         let found = graph.select(name).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(found.iter().map(|step| graph.step_name(*step)).collect::<Vec<_>>(), [name.clone()]);
+        assert_eq!(found.iter().map(|step| graph.step_name(*step)).collect::<Vec<_>>(), [name.as_str()]);
     }
     let all = graph.select("all").unwrap_or_else(|error| panic!("{error}"))[0];
     let StepInput::Gather(elements) = &graph.steps[all.0 as usize].inputs[0] else { panic!("a gather") };

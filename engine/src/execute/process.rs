@@ -99,11 +99,13 @@ pub(crate) struct Ended {
     pub(crate) captured: io::Result<()>,
 }
 
+/// Held for reading while a process is being started; see [`Spawner::settle`]. There is one for this process,
+/// because what it guards, the table of descriptors, is the process's: two runs in one program share it.
+static STARTING: RwLock<()> = RwLock::new(());
+
 /// Starts processes; shared by all threads that do.
 #[derive(Debug)]
 pub(crate) struct Spawner {
-    /// Held for reading while a process is being started. See [`Spawner::settle`].
-    starting: RwLock<()>,
     /// The umask of this process, which children inherit.
     umask: Option<u32>,
 }
@@ -118,7 +120,7 @@ impl Spawner {
             let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
             u32::from_str_radix(line.trim(), 8).ok()
         });
-        Self { starting: RwLock::new(()), umask }
+        Self { umask }
     }
 
     /// Waits until every process that is being started now has been. Until a child has executed its program
@@ -126,7 +128,7 @@ impl Spawner {
     /// that somebody holds open for writing cannot be executed ("text file busy"). So whoever is to execute a
     /// file that this process wrote, calls this between closing it and starting.
     pub(crate) fn settle(&self) {
-        drop(self.starting.write().unwrap_or_else(PoisonError::into_inner));
+        drop(STARTING.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Runs a process to its end, and ends what it leaves behind.
@@ -154,7 +156,7 @@ impl Spawner {
             .stderr(stderr)
             .process_group(0);
         let mut child = {
-            let _starting = self.starting.read().unwrap_or_else(PoisonError::into_inner);
+            let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
             command.spawn()?
         };
         // The descriptors that the child was given are closed here.
@@ -544,7 +546,7 @@ mod tests {
     fn the_umask_is_022_whatever_ours_is() {
         let (_, out) = run("umask", None, LONG, &Cancel::default());
         assert_eq!(out.trim_start_matches('0').trim(), "22");
-        let other = Spawner { starting: RwLock::new(()), umask: Some(0o077) };
+        let other = Spawner { umask: Some(0o077) };
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         other

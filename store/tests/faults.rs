@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cas_store::{Create, Mode, Open, Policy, Put, Store, StoreError, disk};
+use cas_store::{Create, Hosting, Mode, Open, Policy, Put, Store, StoreError, disk};
 use kit::*;
 
 const EIO: i32 = 5;
@@ -37,7 +37,16 @@ fn is_full(error: &StoreError) -> bool {
 
 fn open_to_read(dir: &Path) -> Result<Store, StoreError> {
     let owner = "a test".to_owned();
-    Store::open(dir, Open { create: Create::Never, wait: Duration::ZERO, owner, on_wait: &mut |_| {} })
+    Store::open(
+        dir,
+        Open {
+            create: Create::Never,
+            hosting: Hosting::Willing,
+            wait: Duration::ZERO,
+            owner,
+            on_wait: &mut |_| {},
+        },
+    )
 }
 
 /// A store with a small and a large result, closed.

@@ -261,7 +261,7 @@ impl Client {
         let claims: Vec<(Trace, u64)> =
             state.claims.iter().map(|(ticket, trace)| (*trace, *ticket)).collect();
         let token = self.member.files.token();
-        let connection = hosted.core().enter(&self.owner, token, &claims, false, notify);
+        let connection = hosted.core().enter(&self.owner, token, &claims, state.links > 0, false, notify);
         if state.closed {
             hosted.core().leave(connection);
             drop(state);
@@ -278,7 +278,7 @@ impl Client {
         }
         let claims = state.claims.iter().map(|(ticket, trace)| (*trace, *ticket)).collect();
         let token = self.member.files.token().to_owned();
-        let enter = Request::Enter { owner: self.owner.clone(), token, claims };
+        let enter = Request::Enter { owner: self.owner.clone(), token, claims, again: state.links > 0 };
         let number = line
             .set_read_timeout(Some(LETTING_GO))
             .and_then(|()| frames::send(&*line, frame::REQUEST, PROTOCOL, &enter))

@@ -150,11 +150,11 @@ impl Shared {
             return Ok(());
         }
         match frames::receive(line, frame::REQUEST, PROTOCOL)? {
-            Request::Enter { owner, token, claims } => {
+            Request::Enter { owner, token, claims, again } => {
                 line.set_read_timeout(None)?;
                 let (notices, say) = channel();
                 let notify = Box::new(move |notice| drop(notices.send(notice)));
-                let number = self.core.enter(&owner, &token, &claims, true, notify);
+                let number = self.core.enter(&owner, &token, &claims, again, true, notify);
                 let _leaving = Leaving { core: &self.core, number };
                 frames::send(line, frame::RESPONSE, PROTOCOL, &Response::Number(number))?;
                 std::thread::scope(|scope| {

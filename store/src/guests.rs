@@ -3,6 +3,7 @@
 //! The host's own process is one of them. Nothing is granted, and nothing collected, until everybody whom
 //! the former host served is back or gone, for [`PATIENCE`] at most: what they hold is theirs.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::claims::Attempt;
@@ -49,10 +50,11 @@ impl Core {
         owner: &str,
         token: &str,
         claims: &[(Trace, u64)],
+        again: bool,
         remote: bool,
         notify: Notify,
     ) -> u64 {
-        let leases = processes::read(&self.layout, token).leases;
+        let leases = if again { processes::read(&self.layout, token).leases } else { HashSet::new() };
         let number = self.connections.enter(owner, token, leases, remote, notify);
         self.claims.enter(number, token, owner, claims);
         self.thaw_if_all_are_back();

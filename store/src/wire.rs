@@ -139,6 +139,8 @@ pub(crate) enum Request {
         owner: String,
         token: String,
         claims: Vec<(Trace, u64)>,
+        /// It was at a former host: what its file says it was told is present is its own.
+        again: bool,
     },
     /// The first on each other connection: which one it belongs to.
     Attach {

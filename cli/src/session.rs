@@ -352,7 +352,10 @@ impl World {
             Create::Never => self.open_to_read(&choice, which, Some(&definition))?,
         };
         let memo = store.map_or_else(Memo::empty, Memo::new);
-        Ok(Session { graph: Arc::new(graph), choice, memo, frozen: which.frozen, texts: definition.texts })
+        let mut session =
+            Session { graph: Arc::new(graph), choice, memo, frozen: which.frozen, texts: definition.texts };
+        session.name_elements(self);
+        Ok(session)
     }
 
     /// The home folder of whoever runs this.
@@ -364,20 +367,35 @@ impl World {
 impl Session {
     /// Measures what these steps depend on, and gives everything its version.
     pub(crate) fn plan(&self, world: &World, steps: Vec<StepId>) -> Result<Plan, Failure> {
-        let how = Measure {
+        let measures = source::measure(&self.graph, &steps, &self.how(world))
+            .map_err(|error| self.texts.explain(error))?;
+        let plan = Plan::new(Arc::clone(&self.graph), Arc::new(measures), steps);
+        publish::check(&plan, Some(&self.choice.dir))
+            .map_err(|wrong| self.texts.explain(EngineError::Definition(wrong)))?;
+        Ok(plan)
+    }
+
+    fn how<'a>(&'a self, world: &'a World) -> Measure<'a> {
+        Measure {
             environment: &world.environment,
             store: Some(self.choice.dir.clone()),
             cache: self.memo.store().map(|store| store.dir().join(STAT_CACHE)),
             memo: Some(&self.memo),
             at_ms: now_ms(),
             frozen: self.frozen,
-        };
-        let measures =
-            source::measure(&self.graph, &steps, &how).map_err(|error| self.texts.explain(error))?;
-        let plan = Plan::new(Arc::clone(&self.graph), Arc::new(measures), steps);
-        publish::check(&plan, Some(&self.choice.dir))
-            .map_err(|wrong| self.texts.explain(EngineError::Definition(wrong)))?;
-        Ok(plan)
+        }
+    }
+
+    /// Takes elements of lists that are on record into the graph, so that they can be named.
+    fn name_elements(&mut self, world: &World) {
+        if self.memo.store().is_none() {
+            return;
+        }
+        let wanted = Wanted { at_ms: now_ms(), frozen: self.frozen, ..Wanted::default() };
+        let graph = self.memo.graph_grown(Arc::clone(&self.graph), &wanted, &mut |graph, steps| {
+            source::measure(graph, steps, &self.how(world)).ok()
+        });
+        self.graph = graph;
     }
 
     /// The plan of the whole pipeline, held against the store as `run` would without a name.

@@ -6,6 +6,7 @@
 //! was given was found unchanged; each attempt has a folder of its own; a claim is held until the result is
 //! committed or the failure told.
 
+mod element;
 mod facts;
 mod folders;
 mod lay;
@@ -22,7 +23,7 @@ use std::time::Duration;
 
 use cas_store::{Artifact, Claim, Found, Put, Staged, StoreError, Take, Trace, Version};
 
-use self::folders::Folders;
+pub(crate) use self::folders::Folders;
 use self::lay::{LaidOut, Unready};
 use crate::cause::Failed;
 use crate::error::EngineError;
@@ -99,11 +100,11 @@ pub(crate) struct Stored {
 /// What a worker tells while it works on a step.
 pub(crate) enum Told {
     /// An attempt begins.
-    Started { step: StepId, attempt: u32, why: Option<String>, at_ms: u64 },
+    Started { step: String, attempt: u32, why: Option<String>, at_ms: u64 },
     /// An attempt failed, and another follows.
-    Retried { step: StepId, attempt: u32, failure: Failure },
+    Retried { step: String, attempt: u32, failure: Failure },
     /// What an attempt printed.
-    Printed { step: StepId, text: String },
+    Printed { step: String, text: String },
     /// The worker is done with the step.
     Done(Box<Done>),
 }
@@ -111,7 +112,6 @@ pub(crate) enum Told {
 /// What came of a task.
 pub(crate) struct Done {
     pub(crate) worker: usize,
-    pub(crate) step: StepId,
     pub(crate) end: End,
     pub(crate) why: Option<String>,
     pub(crate) started_ms: u64,
@@ -150,7 +150,8 @@ pub(crate) struct Bench<'a> {
     files: Vec<OnceLock<Arc<Vec<GivenFile>>>>,
     /// Nodes of facts that stand in the store since some commit of this run.
     written: Mutex<HashSet<Version>>,
-    folders: Folders<'a>,
+    folders: Arc<Folders<'a>>,
+    last_list: element::LastList,
 }
 
 impl<'a> Bench<'a> {
@@ -164,6 +165,7 @@ impl<'a> Bench<'a> {
         run: u64,
         host: &'a str,
         show_output: bool,
+        folders: Arc<Folders<'a>>,
     ) -> Self {
         let files = plan.graph.pipeline.invocations.iter().map(|_| OnceLock::new()).collect();
         let written = Mutex::new(HashSet::new());
@@ -179,7 +181,8 @@ impl<'a> Bench<'a> {
             show_output,
             files,
             written,
-            folders: Folders::new(memo),
+            folders,
+            last_list: element::LastList::default(),
         }
     }
 
@@ -207,7 +210,6 @@ impl<'a> Bench<'a> {
     pub(crate) fn work(&self, worker: usize, mut task: Task, tell: &Sender<Told>) -> Done {
         let mut done = Done {
             worker,
-            step: task.step,
             end: End::Cancelled,
             why: None,
             started_ms: 0,
@@ -330,13 +332,13 @@ impl<'a> Bench<'a> {
             }
             let why = done.why.clone();
             // The coordinator outlives its workers: nobody has to hear that it does not listen.
-            let _ = tell.send(Told::Started { step: task.step, attempt, why, at_ms });
+            let _ = tell.send(Told::Started { step: task.name.clone(), attempt, why, at_ms });
             let (outcome, elapsed) = self.attempt(task, solid, &laid, &folder, &log)?;
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             if self.show_output
                 && let Some(text) = end_of(&log, PRINTED_BYTES as u64)
             {
-                let _ = tell.send(Told::Printed { step: task.step, text });
+                let _ = tell.send(Told::Printed { step: task.name.clone(), text });
             }
             // Before the outcome counts: was what it was given what was hashed?
             if let Some((output, what)) = self.spoilt(&laid)? {
@@ -418,7 +420,7 @@ impl<'a> Bench<'a> {
             if again && self.cancel.now() == Stop::No {
                 self.discard(folder, solid, elapsed);
                 done.attempts.push(ended);
-                let _ = tell.send(Told::Retried { step: task.step, attempt, failure });
+                let _ = tell.send(Told::Retried { step: task.name.clone(), attempt, failure });
                 self.cancel.wait(Stop::No, back_off(attempt));
                 continue;
             }
@@ -524,7 +526,9 @@ impl<'a> Bench<'a> {
             let by_trace: BTreeMap<Trace, &Found> =
                 present.iter().flatten().map(|found| (found.trace, found)).collect();
             task.consumes.iter().any(|stored| {
-                let Some(found) = stored.trace.and_then(|trace| by_trace.get(&trace)) else { return true };
+                // Of what was not made, or failed and was left out, nothing was used.
+                let Some(trace) = stored.trace else { return false };
+                let Some(found) = by_trace.get(&trace) else { return true };
                 let output = found.record.outputs.get(usize::from(stored.output.output));
                 output.is_none_or(|output| output.artifact != stored.artifact)
             })

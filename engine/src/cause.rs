@@ -502,7 +502,9 @@ fn input_outputs(plan: &Plan, step: StepId) -> Vec<(String, OutputId)> {
     for (input, declared) in plan.graph.steps[step.0 as usize].inputs.iter().zip(declared) {
         let name = &declared.name;
         match input {
-            StepInput::Output(output) => named.push((name.clone(), *output)),
+            StepInput::Output(output) | StepInput::Element { list: output, .. } => {
+                named.push((name.clone(), *output));
+            }
             StepInput::FanIn(outputs) => {
                 named
                     .extend(outputs.iter().enumerate().map(|(at, output)| (format!("{name}/{at}"), *output)));
@@ -510,7 +512,7 @@ fn input_outputs(plan: &Plan, step: StepId) -> Vec<(String, OutputId)> {
             StepInput::Gather(elements) => {
                 named.extend(elements.iter().map(|(label, output)| (format!("{name}/{label}"), *output)));
             }
-            StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => {}
+            StepInput::Unknown(_) | StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => {}
         }
     }
     named
@@ -539,8 +541,12 @@ fn above(plan: &Plan, states: &[StepState], step: StepId, differences: &[Differe
     };
     let to_run = |input: &StepInput| {
         let mut outputs: Box<dyn Iterator<Item = StepId> + '_> = match input {
-            StepInput::Output(output) => Box::new(std::iter::once(output.step)),
-            StepInput::FanIn(outputs) => Box::new(outputs.iter().map(|output| output.step)),
+            StepInput::Output(output) | StepInput::Element { list: output, .. } => {
+                Box::new(std::iter::once(output.step))
+            }
+            StepInput::FanIn(outputs) | StepInput::Unknown(outputs) => {
+                Box::new(outputs.iter().map(|output| output.step))
+            }
             StepInput::Gather(elements) => Box::new(elements.iter().map(|(_, output)| output.step)),
             StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => Box::new(std::iter::empty()),
         };

@@ -29,6 +29,13 @@ pub enum Event {
         /// When.
         at_ms: u64,
     },
+    /// A list became known, and the steps that are mapped over it are planned.
+    PlanGrew {
+        /// How many steps are in the plan now.
+        steps: usize,
+        /// How many of them are still to be run, those that run now among them.
+        to_run: usize,
+    },
     /// An attempt of a step began.
     StepStarted {
         /// The step's name with its element.
@@ -214,6 +221,9 @@ impl Event {
                 "cas": CONTRACT, "event": "run-started", "run": run, "pipeline": pipeline, "mode": mode,
                 "steps": steps, "to_run": to_run, "jobs": jobs, "at_ms": at_ms,
             }),
+            Self::PlanGrew { steps, to_run } => json!({
+                "cas": CONTRACT, "event": "plan-grew", "steps": steps, "to_run": to_run,
+            }),
             Self::StepStarted { step, attempt, why, at_ms } => json!({
                 "cas": CONTRACT, "event": "step-started", "step": step, "attempt": attempt, "why": why,
                 "at_ms": at_ms,
@@ -328,6 +338,7 @@ mod tests {
                 jobs: 4,
                 at_ms: 1_700_000_000_000,
             },
+            Event::PlanGrew { steps: 12, to_run: 10 },
             Event::StepStarted {
                 step: "emit_tree".into(),
                 attempt: 1,

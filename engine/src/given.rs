@@ -32,6 +32,13 @@ pub(crate) fn inputs(plan: &Plan, step: StepId, consumes: &[Stored]) -> Vec<Prov
         let name = &declared.name;
         match input {
             StepInput::Output(_) => stored(name.clone(), &mut inputs),
+            StepInput::Element { of, at, .. } => {
+                stored(name.clone(), &mut inputs);
+                if let (Some(element), Some(last)) = (of.elements.get(*at as usize), inputs.last_mut()) {
+                    last.content = element.artifact.digest.to_hex();
+                }
+            }
+            StepInput::Unknown(_) => {}
             StepInput::FanIn(outputs) => {
                 (0..outputs.len()).for_each(|index| stored(format!("{name}/{index}"), &mut inputs));
             }

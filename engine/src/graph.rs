@@ -10,16 +10,22 @@
 
 mod build;
 mod edge;
+mod elements;
 mod fill;
+mod grow;
+mod mapped;
 mod needs;
 mod select;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use grow::Moved;
+
 use crate::config::RunConfig;
 use crate::error::Diagnostic;
+use crate::list::List;
 use crate::pipeline::{Axis, Invocation, Pipeline, Point};
 use crate::resource::Resource;
 use crate::solid::{Declared, Solid, Template};
@@ -53,6 +59,16 @@ pub struct Graph {
     pub steps: Vec<Step>,
     /// For each invocation: the ids of its elements, in the order of the axes' points (the last axis fastest).
     pub steps_of: Vec<std::ops::Range<u32>>,
+    /// For each invocation: what tells its elements apart.
+    pub(crate) elements: Vec<elements::Elements>,
+    /// The lists that steps are mapped over and that are known.
+    pub(crate) mapped_lists: Vec<(OutputId, Arc<List>)>,
+    /// The lists that steps are mapped over and that are not known: each of a step that is no placeholder.
+    pub(crate) pending: Vec<OutputId>,
+    /// The lists that it was made with.
+    pub(crate) lists: Lists,
+    /// The run config that it was made with.
+    pub(crate) run_config: Arc<RunConfig>,
     /// For each invocation: its resolved config without matrix values; see [`Graph::config`]. Shared where equal.
     pub configs: Vec<Arc<Config>>,
     /// What has to be measured for `path:` inputs, each once: (expanded path, external).
@@ -88,6 +104,17 @@ pub struct Step {
 pub enum StepInput {
     /// One output.
     Output(OutputId),
+    /// An element of a list that a step yielded, which is known.
+    Element {
+        /// The output that is the list.
+        list: OutputId,
+        /// What it holds.
+        of: Arc<List>,
+        /// Which element of it.
+        at: u32,
+    },
+    /// Some of these, or what will stand in their place: a list is not known.
+    Unknown(Arc<[OutputId]>),
     /// Several, in order.
     FanIn(Arc<[OutputId]>),
     /// Elements with their labels, in order (labels are over the axes that this step lacks).
@@ -118,9 +145,14 @@ pub struct ProbeInput {
     pub command: String,
     /// For how long an answer is good; `None`: for one command.
     pub every: Option<Duration>,
+    /// What tells it from others.
+    pub(crate) key: String,
     /// Where it is declared.
     pub place: Option<crate::error::Place>,
 }
+
+/// Lists that are known: by the name of the step that yielded it, and the index of its output.
+pub(crate) type Lists = Arc<HashMap<(String, u16), Arc<List>>>;
 
 /// The readers of every step, in one piece of memory.
 #[derive(Debug, Clone, Default)]
@@ -148,23 +180,21 @@ impl Graph {
         mode: Option<&str>,
         config: &RunConfig,
     ) -> Result<Self, Vec<Diagnostic>> {
-        build::build(&pipeline, mode, config)
+        build::build(&pipeline, mode, &Arc::new(config.clone()), Lists::default())
     }
 
-    /// The name of a step: `train`, `train[lr=0.1,depth=4]`.
+    /// The name of a step: `train`, `train[lr=0.1,depth=4]`; `train[*]` for one that stands in the place of elements
+    /// that are not known yet.
     pub fn step_name(&self, step: StepId) -> String {
-        let invocation = self.invocation(step);
-        let mut name = invocation.name.clone();
-        for (index, (axis, point)) in self.each_point(step).enumerate() {
-            name.push(if index == 0 { '[' } else { ',' });
-            name.push_str(&axis.name);
-            name.push('=');
-            name.push_str(&crate::file::written_label(&point.label));
-        }
-        if !invocation.matrix.is_empty() {
-            name.push(']');
-        }
-        name
+        let of = &self.steps[step.0 as usize];
+        let invocation = of.invocation as usize;
+        mapped::name(&self.pipeline.invocations[invocation].name, &self.elements[invocation], of.element)
+    }
+
+    /// Whether a step stands in the place of elements of a list that is not known yet.
+    pub fn is_placeholder(&self, step: StepId) -> bool {
+        let of = &self.steps[step.0 as usize];
+        self.elements[of.invocation as usize].is_placeholder(of.element)
     }
 
     /// The name of a step output: `train.result`, `train[lr=0.1].model`.
@@ -179,6 +209,16 @@ impl Graph {
     /// Nothing has that name: says what is near.
     pub fn select(&self, text: &str) -> Result<Vec<StepId>, Diagnostic> {
         self.steps_called(text)
+    }
+
+    /// The same, for what is to be made: where a name has no elements, because a list is empty, the steps that yield the
+    /// list are meant.
+    ///
+    /// # Errors
+    /// As [`Graph::select`].
+    pub fn wanted(&self, text: &str) -> Result<Vec<StepId>, Diagnostic> {
+        let steps = self.steps_called(text)?;
+        if steps.is_empty() { self.lists_of(text) } else { Ok(steps) }
     }
 
     /// The step outputs that `STEP[.OUTPUT]` as typed selects (`train.model`, `train[*].model`, `train`: all
@@ -244,8 +284,10 @@ impl Graph {
     pub fn each_input(&self, step: StepId, each: &mut dyn FnMut(OutputId)) {
         for input in &self.steps[step.0 as usize].inputs {
             match input {
-                StepInput::Output(output) => each(*output),
-                StepInput::FanIn(outputs) => outputs.iter().copied().for_each(&mut *each),
+                StepInput::Output(output) | StepInput::Element { list: output, .. } => each(*output),
+                StepInput::FanIn(outputs) | StepInput::Unknown(outputs) => {
+                    outputs.iter().copied().for_each(&mut *each);
+                }
                 StepInput::Gather(elements) => elements.iter().for_each(|(_, output)| each(*output)),
                 StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => {}
             }
@@ -258,7 +300,7 @@ impl Graph {
     }
 
     fn each_point(&self, step: StepId) -> impl Iterator<Item = (&Axis, &Point)> {
-        let axes = &self.invocation(step).matrix;
+        let axes = &self.elements[self.steps[step.0 as usize].invocation as usize].axes;
         axes.iter().zip(self.point_indices(step)).map(|(axis, point)| (axis, &axis.points[point as usize]))
     }
 
@@ -269,23 +311,14 @@ impl Graph {
 
     /// For each axis of a step, in order, the index of the point that this element has.
     fn point_indices(&self, step: StepId) -> impl Iterator<Item = u32> {
-        let axes = &self.invocation(step).matrix;
-        let mut stride =
-            u64::from(self.steps_of[self.steps[step.0 as usize].invocation as usize].len() as u32);
-        let mut rest = u64::from(self.steps[step.0 as usize].element);
-        axes.iter().map(move |axis| {
-            // An axis without points leaves no element, so there is no step to ask about.
-            stride /= (axis.points.len() as u64).max(1);
-            let point = rest / stride;
-            rest %= stride;
-            u32::try_from(point).unwrap_or(u32::MAX)
-        })
+        let of = &self.steps[step.0 as usize];
+        self.elements[of.invocation as usize].points(of.element)
     }
 
     /// How this element is called among those of its invocation: `0.1`, with several axes `lr=0.1,depth=4`;
     /// empty without a matrix. Gathers and published folders name their files by it.
     pub fn label(&self, step: StepId) -> String {
-        let axes = self.invocation(step).matrix.len();
+        let axes = self.elements[self.steps[step.0 as usize].invocation as usize].axes.len();
         self.each_point(step)
             .fold(String::new(), |label, (axis, point)| edge::join(&label, &axis.name, &point.label, axes))
     }
@@ -297,7 +330,8 @@ impl Graph {
             return Arc::clone(shared);
         }
         let mut config = Config::clone(shared);
-        for (axis, point) in self.each_point(step) {
+        // Where an element of a list lies is nothing that a step sees: only its matrix is config.
+        for (axis, point) in self.each_point(step).take(self.invocation(step).matrix.len()) {
             config.values.insert(axis.name.clone(), point.value.clone());
         }
         Arc::new(config)
@@ -399,8 +433,8 @@ impl StepInput {
     /// The outputs in it, but of a list that was walked before, none.
     fn each_once(&self, walked: &mut HashSet<usize>, each: &mut dyn FnMut(OutputId)) {
         match self {
-            Self::Output(output) => each(*output),
-            Self::FanIn(outputs) => {
+            Self::Output(output) | Self::Element { list: output, .. } => each(*output),
+            Self::FanIn(outputs) | Self::Unknown(outputs) => {
                 if walked.insert(Arc::as_ptr(outputs).cast::<u8>().addr()) {
                     outputs.iter().copied().for_each(&mut *each);
                 }

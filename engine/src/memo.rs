@@ -13,22 +13,22 @@ use std::sync::{Arc, OnceLock};
 
 use cas_store::{
     Artifact, Bytes, Claim, Commit, Committed, Digest, Found, Kind, Link, Moment, Output, Put, Relink,
-    ResultRecord, Run, Staged, Store, StoreError, Take, Trace, Version,
+    ResultRecord, Run, Staged, Store, StoreError, Take, Trace, Tree, Version,
 };
 
 pub(crate) use answers::Answer;
 
 use crate::error::EngineError;
-use crate::execute::Failure;
-use crate::execute::{Produced, folder};
+use crate::execute::{Cause, Failure, Produced, folder};
 use crate::graph::StepId;
 use crate::likely::Gone;
+use crate::list::List;
 use crate::plan::Plan;
 use crate::record;
 pub use crate::record::{Provenance, ProvenanceInput};
 use crate::resolve;
 pub use crate::resolve::{Resolved, Status, StepState, Wanted, Why};
-use crate::solid::Solid;
+use crate::solid::{OutputDecl, Solid};
 use crate::version::{self, FactNode};
 
 /// A store as the engine uses it; without one, nothing is stored.
@@ -46,7 +46,48 @@ pub fn label(pipeline: &str, step: &str) -> String {
 
 /// Says where a result came from; `None` for what this program cannot read.
 pub fn provenance(bytes: &[u8]) -> Option<Provenance> {
-    record::decode_provenance(bytes).ok()
+    let listed = || record::decode_listed(bytes).map(|listed| listed.provenance);
+    record::decode_provenance(bytes).or_else(|_| listed()).ok()
+}
+
+/// Where a result came from, encoded; one that is too large to keep is only missing from what is told of it.
+fn encoded(provenance: &Provenance, lists: Vec<(String, List)>) -> Vec<u8> {
+    if lists.is_empty() {
+        return record::encode_provenance(provenance).unwrap_or_default();
+    }
+    let listed = record::Listed { provenance: provenance.clone(), lists };
+    record::encode_listed(&listed).unwrap_or_default()
+}
+
+/// The largest file that is taken for a JSON list: it is read as a whole.
+const LIST_LIMIT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The list that a file or bytes in memory hold.
+fn json_list(declared: &OutputDecl, produced: &Produced) -> Result<Option<List>, Failure> {
+    let read = |path: &Path| -> Result<Vec<u8>, String> {
+        let stat = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
+        if stat.len() > LIST_LIMIT_BYTES {
+            return Err(format!(
+                "is to be a list, and has {} bytes; {LIST_LIMIT_BYTES} is the most",
+                stat.len()
+            ));
+        }
+        std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))
+    };
+    let list = match produced {
+        Produced::File(path) => read(path).and_then(|bytes| List::of_json(&bytes, &declared.codec)),
+        Produced::Bytes(bytes) => List::of_json(bytes, &declared.codec),
+        Produced::Folder(_) | Produced::Absent => return Ok(None),
+    };
+    list.map(Some).map_err(|what| bad_list(declared, &what))
+}
+
+fn bad_list(declared: &OutputDecl, what: &str) -> Failure {
+    Failure {
+        cause: Cause::BadOutput,
+        message: format!("its output `{}` {what}", declared.at),
+        hint: Some("a list is a folder of files and folders, or a file that holds a JSON list".to_owned()),
+    }
 }
 
 /// What is to be written beside a result: its rows and what they are made of.
@@ -223,6 +264,39 @@ impl Memo {
         miss(given)
     }
 
+    /// What lies in a stored folder.
+    pub(crate) fn tree(&self, digest: &Digest) -> Result<Result<Tree, StoreError>, EngineError> {
+        miss(self.open()?.tree(digest))
+    }
+
+    /// The elements of an output that is a list: as they were noted when it was made, else as its bytes tell. `None`
+    /// where neither is there any more. A list that was not produced is an empty one.
+    pub(crate) fn list(&self, found: &Found, output: u16) -> Result<Option<List>, EngineError> {
+        let Some(output) = found.record.outputs.get(usize::from(output)) else { return Ok(None) };
+        let Some(artifact) = &output.artifact else { return Ok(Some(List::absent())) };
+        let store = self.open()?;
+        if let Some(bytes) = store.provenance(&found.trace)?
+            && let Ok(listed) = record::decode_listed(&bytes)
+            && let Some((_, list)) = listed
+                .lists
+                .into_iter()
+                .find(|(name, list)| *name == output.name && list.digest == artifact.digest)
+        {
+            return Ok(Some(list));
+        }
+        let list = if is_tree(artifact) {
+            self.tree(&artifact.digest)?.ok().map(|tree| List::of_tree(&tree, &artifact.codec))
+        } else {
+            self.bytes(&artifact.digest)?.ok().map(|bytes| List::of_json(&bytes, &artifact.codec))
+        };
+        Ok(list.and_then(Result::ok))
+    }
+
+    /// The bytes of stored content, for what holds them against a digest once more.
+    pub(crate) fn bytes(&self, digest: &Digest) -> Result<Result<Bytes, StoreError>, EngineError> {
+        miss(self.open()?.bytes(digest))
+    }
+
     /// The bytes of stored content, with what is to be looked at afterwards where they are no copy.
     pub(crate) fn lend(
         &self,
@@ -249,8 +323,11 @@ impl Memo {
         let store = self.open()?;
         let shown = if made.again { self.shown_differences(&made) } else { Vec::new() };
         let mut staged = Vec::with_capacity(made.produced.len() + 1);
+        let mut lists = Vec::new();
         let mut outputs = Vec::with_capacity(made.produced.len());
         for (declared, produced) in made.solid.outputs.iter().zip(made.produced) {
+            let mut list =
+                if declared.list { json_list(declared, &produced).map_err(NotKept::Bad)? } else { None };
             let taken = match &produced {
                 Produced::File(path) => store.stage_file(path, Take::Adopt).map(Some),
                 Produced::Folder(path) => store.stage_tree(path, Take::Adopt).map(Some),
@@ -270,6 +347,16 @@ impl Memo {
                 name: declared.name.clone(),
                 artifact: taken.as_ref().map(|taken| taken.artifact(&declared.codec)),
             });
+            if let (true, Some(tree)) = (declared.list, taken.as_ref().and_then(Staged::tree)) {
+                let of_tree = List::of_tree(tree, &declared.codec);
+                list = Some(of_tree.map_err(|what| NotKept::Bad(bad_list(declared, &what)))?);
+            }
+            if let (Some(list), Some(taken)) = (list, &taken) {
+                if list.digest != taken.digest() {
+                    return Err(NotKept::Bad(bad_list(declared, "changed while it was stored")));
+                }
+                lists.push((declared.name.clone(), list));
+            }
             staged.extend(taken);
         }
         let log = self.stage_log(made.log, Take::Adopt)?;
@@ -290,7 +377,7 @@ impl Memo {
             log: record.log,
             made_ms: made.made_ms,
             cost_ms: made.cost_ms,
-            provenance: record::encode_provenance(made.provenance).unwrap_or_default(),
+            provenance: encoded(made.provenance, lists),
             parents: made.parents,
             history: made.names.history,
             put: made.put,

@@ -81,6 +81,15 @@ pub struct Input {
 pub enum Source {
     /// One output, or a gather of the elements of one.
     Output(OutputRef),
+    /// An element of an output that is a list: there is one step for each (`map`).
+    Element(OutputRef),
+    /// A gather of the elements of an output that leaves out those that failed.
+    Gather {
+        /// The output.
+        of: OutputRef,
+        /// How many may have failed.
+        max_failed: Share,
+    },
     /// Several, in order.
     FanIn(Vec<OutputRef>),
     /// A file, folder or glob of the project (or anywhere, if external).
@@ -125,6 +134,48 @@ pub enum Pick {
     All,
     /// `[lr=0.1]`: those with these labels; the other axes as `Same`.
     Where(Vec<(String, String)>),
+}
+
+/// A part of a whole.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Share {
+    /// Any number.
+    All,
+    /// So many.
+    Count(u32),
+    /// So many of a hundred.
+    Percent(f64),
+}
+
+impl Share {
+    /// Whether so many of so many are no more than this.
+    pub fn allows(self, count: usize, of: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Count(most) => count <= most as usize,
+            Self::Percent(most) => count as f64 * 100.0 <= most * of as f64,
+        }
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+impl Invocation {
+    /// The list whose elements it is invoked for, with the input that is the element.
+    pub fn mapped(&self) -> Option<(&Input, &OutputRef)> {
+        self.inputs.iter().find_map(|input| match &input.source {
+            Source::Element(list) => Some((input, list)),
+            _ => None,
+        })
+    }
 }
 
 /// One axis of a matrix.

@@ -89,7 +89,7 @@ fn picked(graph: &Graph, step: StepId, pick: &Pick) -> bool {
 fn file_name(graph: &Graph, step: StepId, output: usize) -> String {
     let place = graph.solid(step).outputs[output].at.trim_end_matches('/');
     let name = place.rsplit('/').next().unwrap_or(place);
-    if graph.invocation(step).matrix.is_empty() {
+    if graph.points(step).is_empty() {
         return name.to_owned();
     }
     let extension = name.find('.').filter(|at| *at > 0).map_or("", |at| &name[at..]);

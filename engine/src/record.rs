@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Outcome, Summary};
 use crate::execute::Failure;
+use crate::list::List;
 use crate::version::FactNode;
 
 /// The kinds of the engine's records: what a reader of raw bytes can tell them by.
@@ -18,6 +19,7 @@ const FACTS: u8 = 0x83;
 const REUSED: u8 = 0x84;
 const FAILURE: u8 = 0x85;
 const PUBLISHED: u8 = 0x86;
+const LISTED: u8 = 0x87;
 
 /// The version of their layout; a record of another version is not read.
 const LAYOUT: u8 = 1;
@@ -58,6 +60,16 @@ pub struct Provenance {
     pub elapsed_ms: u64,
     /// Which attempt it was, from 1.
     pub attempt: u32,
+}
+
+/// Where a result came from, of a step that yields lists, with their elements: what is below is known by them, also
+/// when the bytes of the lists are gone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Where the result came from.
+    pub provenance: Provenance,
+    /// The outputs that are lists, by name.
+    pub lists: Vec<(String, List)>,
 }
 
 /// An input in a provenance.
@@ -181,6 +193,7 @@ macro_rules! record {
 }
 
 record!(encode_provenance, decode_provenance, PROVENANCE, LAYOUT, Provenance, "where a result came from");
+record!(encode_listed, decode_listed, LISTED, LAYOUT, Listed, "where a result with lists came from");
 record!(encode_run, decode_run, RUN, LAYOUT, RunRecord, "what is kept of a run");
 record!(encode_facts, decode_facts, FACTS, LAYOUT, FactNode, "a node of the tree of facts");
 record!(encode_reused, decode_reused, REUSED, LAYOUT, Vec<Reused>, "the list of the steps that a run reused");

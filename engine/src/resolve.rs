@@ -15,6 +15,7 @@ use cas_store::{Artifact, Found, Trace, Version};
 
 use crate::error::EngineError;
 use crate::graph::{OutputId, Step, StepId, StepInput};
+use crate::grow::Asking;
 use crate::plan::Plan;
 use crate::publish;
 use crate::solid::{Declared, Solid};
@@ -61,6 +62,9 @@ pub struct Wanted {
     pub at_ms: u64,
     /// What is good for one run or for a while only is taken as it was left last, however old it is (`--frozen`).
     pub frozen: bool,
+    /// How to ask the same of a plan that has grown by a list; without it, whatever stands in the place of a wanted
+    /// step is wanted.
+    pub again: Option<Asking>,
 }
 
 /// A plan held against the store: for each step id what is on record, and what has to be done.
@@ -108,6 +112,8 @@ pub struct StepState {
     pub may_be_unchanged: bool,
     /// It stands below an output that was recorded as not produced, so it is not run.
     pub skipped: bool,
+    /// It failed in this run, or something above it did: a gather that may goes on without it.
+    pub left_out: bool,
     /// Why it cannot be answered from the store, if so.
     pub why: Option<Why>,
 }
@@ -125,6 +131,11 @@ impl StepState {
                 .found
                 .as_ref()
                 .is_some_and(|found| found.present.get(usize::from(output)).copied().unwrap_or(false))
+    }
+
+    /// Whether a gather that may goes on without it: what it makes is not known, and will not be in this run.
+    pub(crate) fn is_left_out(&self) -> bool {
+        self.left_out && !self.settled
     }
 
     /// Whether an output is known as not produced.
@@ -178,6 +189,8 @@ pub(crate) fn below_absent(states: &[StepState], step: &Step) -> bool {
     step.inputs.iter().any(|input| match input {
         StepInput::Output(output) => absent(output),
         StepInput::FanIn(outputs) => outputs.iter().any(absent),
+        // A list that was not produced is an empty one.
+        StepInput::Element { .. } | StepInput::Unknown(_) => false,
         StepInput::Gather(_) | StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => false,
     })
 }
@@ -185,6 +198,9 @@ pub(crate) fn below_absent(states: &[StepState], step: &Step) -> bool {
 /// What a settled output holds, for a trace; `None` where it is not settled.
 pub(crate) fn content(states: &[StepState], output: OutputId) -> Option<InputContent<'_>> {
     let state = &states[output.step.0 as usize];
+    if state.is_left_out() {
+        return Some(InputContent::LeftOut);
+    }
     if !state.settled {
         return None;
     }
@@ -196,15 +212,38 @@ pub(crate) fn content(states: &[StepState], output: OutputId) -> Option<InputCon
 
 /// The trace of a step; `None` where an input of it is not settled, or something of it was not measured.
 pub(crate) fn trace_of(plan: &Plan, states: &[StepState], step: StepId) -> Option<Trace> {
+    if !lists_hold(plan, states, step) {
+        return None;
+    }
     plan.trace(step, &mut |output| content(states, output))
 }
 
 /// The version of a step whose inputs are all settled: the plan's, or else the one by content.
 pub(crate) fn version_of(plan: &Plan, states: &[StepState], step: StepId) -> Option<Version> {
-    plan.versions[step.0 as usize].or_else(|| {
+    let whole = plan.versions[step.0 as usize].filter(|_| !leaves_out(plan, states, step));
+    whole.or_else(|| {
         plan.version_by_content(step, &mut |above| states[above.0 as usize].version, &mut |output| {
             content(states, output)
         })
+    })
+}
+
+/// Whether the list that a step is given an element of is still the one that holds it.
+pub(crate) fn lists_hold(plan: &Plan, states: &[StepState], step: StepId) -> bool {
+    plan.graph.steps[step.0 as usize].inputs.iter().all(|input| match input {
+        StepInput::Element { list, of, .. } => of.is(states[list.step.0 as usize].artifact(list.output)),
+        StepInput::Unknown(_) => false,
+        _ => true,
+    })
+}
+
+/// Whether something that a step gathers is left out.
+fn leaves_out(plan: &Plan, states: &[StepState], step: StepId) -> bool {
+    plan.graph.steps[step.0 as usize].inputs.iter().any(|input| match input {
+        StepInput::Gather(elements) => {
+            elements.iter().any(|(_, output)| states[output.step.0 as usize].is_left_out())
+        }
+        _ => false,
     })
 }
 

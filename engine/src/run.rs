@@ -15,8 +15,10 @@
 mod account;
 mod coordinator;
 mod ended;
+mod grow;
 mod opened;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,14 +26,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cas_store::{Digest, Output};
 
-use crate::attempt::Bench;
+use crate::attempt::{Bench, Folders};
 use crate::cause::Failures;
 use crate::error::EngineError;
 use crate::event::{Event, Outcome, Summary};
 use crate::execute::command::CommandExecutor;
 use crate::execute::function::FunctionExecutor;
 use crate::execute::{Attempt, Attempted, Cancel, Execute, blot};
-use crate::graph::{OutputId, StepId};
+use crate::graph::{Graph, OutputId, StepId};
 use crate::memo::Memo;
 use crate::plan::Plan;
 use crate::publish;
@@ -42,6 +44,7 @@ use crate::solid::Body;
 use crate::source::Environment;
 use crate::value::Config;
 use coordinator::{Coordinator, Note};
+use grow::Chain;
 
 /// How many times in one run the producer of bytes that were found damaged is run again for them. Bytes that
 /// are damaged each time they are written are a failing disk, not an accident.
@@ -82,6 +85,8 @@ pub struct RunOptions {
 pub struct RunReport {
     /// Its number in the store.
     pub run: u64,
+    /// The graph as it was in the end: it grows where steps are mapped over lists. Step ids are of this one.
+    pub graph: Arc<Graph>,
     /// How it ended.
     pub summary: Summary,
     /// The outcome of every step of the plan that was looked at, by step id.
@@ -133,7 +138,15 @@ pub fn run_with(
     let started_ms = now_ms();
     let wanted = Wanted { at_ms: started_ms, ..options.wanted.clone() };
     publish::check(plan, Some(memo.open()?.dir())).map_err(EngineError::Definition)?;
-    let resolved = memo.resolve(plan, &wanted)?;
+    let mut resolved = memo.resolve(plan, &wanted)?;
+    let (grown, mut given) = (OnceCell::new(), plan);
+    let mut wanted = wanted;
+    if !plan.graph.pending.is_empty() {
+        let all;
+        (all, wanted, resolved) = memo.resolve_grown(plan.clone(), wanted)?;
+        given = grown.get_or_init(|| all);
+    }
+    let plan = given;
     let unset = secrets::unset(plan, &resolved, &options.environment);
     if !unset.is_empty() {
         return Err(EngineError::Definition(unset));
@@ -171,7 +184,23 @@ pub fn run_with(
     if let Some(text) = memo.common_cause(plan, &resolved)? {
         tell(&Event::Warning { text });
     }
-    let bench = Bench::new(
+    let plans: Chain<Plan> = Chain::new();
+    let folders = Arc::new(Folders::new(memo));
+    let benches: Chain<Bench<'_>> = Chain::new();
+    let bench_of = |plan: Plan| {
+        benches.add(Bench::new(
+            plans.add(plan),
+            memo,
+            executor,
+            &options.environment,
+            &options.cancel,
+            run,
+            &host,
+            options.show_output,
+            Arc::clone(&folders),
+        ))
+    };
+    let bench = benches.add(Bench::new(
         plan,
         memo,
         executor,
@@ -180,14 +209,18 @@ pub fn run_with(
         run,
         &host,
         options.show_output,
-    );
+        Arc::clone(&folders),
+    ));
     let mut coordinator = Coordinator {
-        bench: &bench,
+        bench,
+        bench_of: &bench_of,
+        due: false,
         plan,
         memo,
         options,
         targets: resolve::targets(plan, &wanted),
         named: wanted.only.then(|| wanted.steps.iter().copied().collect()),
+        wanted,
         states: resolved.states,
         notes: plan.graph.steps.iter().map(|_| Note::default()).collect(),
         finished: 0,
@@ -219,9 +252,11 @@ pub fn run_with(
     let (steps, reused, logs) = coordinator.told();
     let touched = coordinator.touched();
     let differing: Vec<StepId> = std::mem::take(&mut coordinator.differing).into_iter().collect();
+    let graph = Arc::clone(&coordinator.plan.graph);
     let (outcomes, outputs) = coordinator.report();
+    drop(benches);
     // The folders of all attempts are gone when it is.
-    drop(bench);
+    drop(folders);
     record.ended_ms = Some(now_ms());
     record.summary = summary;
     record.steps = steps;
@@ -233,7 +268,7 @@ pub fn run_with(
     if !differing.is_empty() {
         const NAMED: usize = 5;
         let mut names: Vec<String> =
-            differing.iter().take(NAMED).map(|step| format!("`{}`", plan.graph.step_name(*step))).collect();
+            differing.iter().take(NAMED).map(|step| format!("`{}`", graph.step_name(*step))).collect();
         if differing.len() > NAMED {
             names.push(format!("{} more", differing.len() - NAMED));
         }
@@ -241,7 +276,7 @@ pub fn run_with(
         tell(&Event::Warning { text });
     }
     tell(&Event::RunFinished { summary, at_ms: now_ms() });
-    Ok(RunReport { run, summary, outcomes, differing, outputs })
+    Ok(RunReport { run, graph, summary, outcomes, differing, outputs })
 }
 
 /// With `--only`: an output that is not stored, that a step which is to run consumes, and that may not be made.

@@ -204,7 +204,7 @@ impl Free {
 
 impl Schedule {
     /// Makes a schedule. `phases` says of each step whether it is [`Phase::Settled`], [`Phase::Outside`] or to
-    /// be looked at ([`Phase::Waiting`]); `durations` how long each takes, as far as that is known; `needs`
+    /// be looked at ([`Phase::Waiting`]), or, where a run goes on, [`Phase::Running`] or [`Phase::Ended`]; `durations` how long each takes, as far as that is known; `needs`
     /// what each uses (an index into `classes`).
     pub fn new(
         edges: Edges,
@@ -236,6 +236,11 @@ impl Schedule {
             edges,
         };
         for step in 0..count {
+            if schedule.phase(step) == Phase::Running {
+                let class = schedule.class_of[step as usize] as usize;
+                schedule.free.take(&schedule.classes[class].uses);
+                schedule.running += 1;
+            }
             let above = schedule.edges.above(step);
             let settled = |producer: &&u32| schedule.phases[**producer as usize] == Phase::Settled;
             let pending = above.len() - above.iter().filter(settled).count();
@@ -369,6 +374,17 @@ impl Schedule {
     /// The step failed: it ends, and so does everything below it that neither runs nor has ended. Gives those,
     /// in order.
     pub fn end(&mut self, step: u32) -> Vec<u32> {
+        self.end_sparing(step, &mut |_, _| false).0
+    }
+
+    /// The same, but for steps that are spared because they can do without: `spares` is asked with such a step and the
+    /// one above it that ended. Gives the steps that ended, and those that were spared, in order.
+    pub fn end_sparing(
+        &mut self,
+        step: u32,
+        spares: &mut dyn FnMut(u32, u32) -> bool,
+    ) -> (Vec<u32>, Vec<u32>) {
+        let mut spared = BTreeSet::new();
         self.leave(step);
         self.phases[step as usize] = Phase::Ended;
         let mut ended = BTreeSet::new();
@@ -377,17 +393,32 @@ impl Schedule {
             for index in 0..self.edges.below(producer).len() {
                 let below = self.edges.below(producer)[index];
                 match self.phase(below) {
+                    Phase::Outside | Phase::Ended => {}
+                    _ if spares(below, producer) => {
+                        spared.insert(below);
+                        self.spare(below);
+                    }
                     Phase::Waiting | Phase::Open | Phase::Ready | Phase::Settled => {
                         self.leave(below);
                         self.phases[below as usize] = Phase::Ended;
                         ended.insert(below);
                         stack.push(below);
                     }
-                    Phase::Outside | Phase::Running | Phase::Ended => {}
+                    Phase::Running => {}
                 }
             }
         }
-        ended.into_iter().collect()
+        (ended.into_iter().collect(), spared.into_iter().collect())
+    }
+
+    /// Something that a step consumes ended, and the step does without: it counts as settled for it.
+    pub fn spare(&mut self, step: u32) {
+        // One that was settled on the strength of it is taken back only by whoever knows that it has to be.
+        let pending = &mut self.pending[step as usize];
+        *pending = pending.saturating_sub(1);
+        if *pending == 0 && self.phase(step) == Phase::Waiting {
+            self.open(step);
+        }
     }
 
     /// Whether something that this step consumes has ended, so that it can never be settled.

@@ -2,6 +2,7 @@
 
 use crate::error::Diagnostic;
 use crate::graph::{Graph, StepId};
+use crate::grow::{Asked, Asking};
 
 /// Steps as typed.
 #[derive(Debug, Clone, Default)]
@@ -33,8 +34,8 @@ impl Selection {
         let mut wanted = Vec::new();
         for text in &self.steps {
             match text.strip_suffix('+') {
-                Some(name) => wanted.extend(graph.below(&graph.select(name)?)),
-                None => wanted.extend(graph.select(text)?),
+                Some(name) => wanted.extend(graph.below(&graph.wanted(name)?)),
+                None => wanted.extend(graph.wanted(text)?),
             }
         }
         wanted.sort_unstable();
@@ -64,6 +65,22 @@ impl Selection {
         }
         let plan = graph.closure(&wanted);
         Ok(Selected { wanted, plan })
+    }
+}
+
+impl Selection {
+    /// The same, to be asked again of a plan that has grown. `force`: what is wanted runs whatever is stored.
+    pub fn asking(&self, force: bool) -> Asking {
+        let selection = self.clone();
+        Asking::new(move |graph| {
+            let Selected { wanted, plan } = selection.of(graph)?;
+            let force = match (force, wanted.is_empty()) {
+                (false, _) => Vec::new(),
+                (true, false) => wanted.clone(),
+                (true, true) => plan.clone(),
+            };
+            Ok(Asked { steps: wanted, force, plan })
+        })
     }
 }
 

@@ -155,6 +155,8 @@ pub struct OutputDecl {
     pub at: String,
     /// Whether it need not be made.
     pub optional: bool,
+    /// Whether it is a list, of which other solids are invoked for each element. Hashed.
+    pub list: bool,
     /// How a value becomes bytes: `file` for what a command writes (a folder is a tree). Hashed.
     pub codec: String,
     /// For a Rust solid, the shape of its type. Hashed.

@@ -162,6 +162,30 @@ pub struct Measure<'a> {
     pub frozen: bool,
 }
 
+impl Measures {
+    /// The same for a graph of the same pipeline that has grown: what it needs was measured for its placeholders.
+    pub(crate) fn moved(&self, from: &Graph, to: &Graph) -> Self {
+        let paths: HashMap<(&str, bool), usize> = from
+            .paths
+            .iter()
+            .enumerate()
+            .map(|(at, path)| ((path.path.as_str(), path.external), at))
+            .collect();
+        let probes: HashMap<&str, usize> =
+            from.probes.iter().enumerate().map(|(at, probe)| (probe.key.as_str(), at)).collect();
+        let path = |path: &crate::graph::PathInput| {
+            self.paths.get(*paths.get(&(path.path.as_str(), path.external))?)?.clone()
+        };
+        let probe =
+            |probe: &crate::graph::ProbeInput| self.probes.get(*probes.get(probe.key.as_str())?)?.clone();
+        Self {
+            paths: to.paths.iter().map(path).collect(),
+            probes: to.probes.iter().map(probe).collect(),
+            ..self.clone()
+        }
+    }
+}
+
 /// Measures what the given steps of a graph need (files that several need, once).
 ///
 /// # Errors
@@ -326,6 +350,8 @@ impl Needed {
                         }
                     }
                     StepInput::Output(_)
+                    | StepInput::Element { .. }
+                    | StepInput::Unknown(_)
                     | StepInput::FanIn(_)
                     | StepInput::Gather(_)
                     | StepInput::Value(_) => {}

@@ -28,7 +28,7 @@ use crate::value::{Config, Value};
 use manifest::{Encoder, Label, Manifest, Term, Writer};
 use walk::{
     Entering, answer_facts, config_facts, enter, literal_facts, output_facts, path_facts, resource_facts,
-    several_facts, solid_facts,
+    several_facts, solid_facts, there,
 };
 
 /// One node of the tree of facts that a version is made of; kept in the store under its version.
@@ -76,6 +76,8 @@ pub enum InputContent<'a> {
     Artifact(&'a Artifact),
     /// It was recorded as not produced.
     Absent,
+    /// It failed, and the gather that it is in goes on without it.
+    LeftOut,
 }
 
 /// The kinds of nodes. Each is hashed in a context of its own, with the number of its scheme.
@@ -234,7 +236,12 @@ impl Lists {
         let place = match input {
             StepInput::FanIn(outputs) => Arc::as_ptr(outputs).cast::<u8>().addr(),
             StepInput::Gather(elements) => Arc::as_ptr(elements).cast::<u8>().addr(),
-            StepInput::Output(_) | StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => 0,
+            StepInput::Output(_)
+            | StepInput::Element { .. }
+            | StepInput::Unknown(_)
+            | StepInput::Path(_)
+            | StepInput::Value(_)
+            | StepInput::Probe(_) => 0,
         };
         if let Some(made) = self.made.as_ref().and_then(|made| made.get(&place)) {
             return *made;
@@ -368,11 +375,20 @@ impl Base {
         to.section(if shape.ordered { Label::Arguments } else { Label::Inputs }, of.inputs.len());
         for input in &shape.inputs {
             let name = &invocation.inputs[*input].file_name;
-            if let StepInput::Output(output) = &of.inputs[*input] {
-                enter(graph, *output, &known(*output)?, |term| to.entry(name, term));
-            } else {
-                let version = self.input(graph, index, *input, &of.inputs[*input], inner, known)?;
-                to.entry(name, Term::Node(&version));
+            match &of.inputs[*input] {
+                StepInput::Output(output) => {
+                    enter(graph, *output, &there(known(*output))?, |term| to.entry(name, term));
+                }
+                // Neither its label nor its place in the list is visible to the step: only what it is.
+                StepInput::Element { list, of, at } => {
+                    let artifact = &of.elements.get(*at as usize)?.artifact;
+                    let shape = graph.solid(list.step).outputs[list.output as usize].shape.as_deref();
+                    to.entry(name, Term::Content { artifact, shape });
+                }
+                input_of => {
+                    let version = self.input(graph, index, *input, input_of, inner, known)?;
+                    to.entry(name, Term::Node(&version));
+                }
             }
         }
         Some(())
@@ -392,7 +408,8 @@ impl Base {
             StepInput::Path(path) => return self.paths.get(*path as usize).copied().flatten(),
             StepInput::Probe(probe) => return self.probes.get(*probe as usize).copied().flatten(),
             StepInput::Value(_) => return self.shapes[invocation].literals.get(index).copied().flatten(),
-            StepInput::Output(_) | StepInput::FanIn(_) | StepInput::Gather(_) => {}
+            StepInput::Output(_) | StepInput::Element { .. } | StepInput::Unknown(_) => return None,
+            StepInput::FanIn(_) | StepInput::Gather(_) => {}
         }
         inner.version(graph, input, known)
     }
@@ -502,7 +519,7 @@ impl Base {
             });
         }
         for (at, input) in this.inputs.iter().enumerate() {
-            if matches!(input, StepInput::Output(_)) {
+            if matches!(input, StepInput::Output(_) | StepInput::Element { .. }) {
                 continue;
             }
             let Some(version) = self.input(graph, index, at, input, &mut buffers.input, known) else {
@@ -515,7 +532,11 @@ impl Base {
                         answer_facts(to, measures.probes.get(*probe as usize)?.as_deref()?)
                     }
                     StepInput::Value(value) => literal_facts(to, value),
-                    StepInput::Output(_) | StepInput::FanIn(_) | StepInput::Gather(_) => {
+                    StepInput::Output(_)
+                    | StepInput::Element { .. }
+                    | StepInput::Unknown(_)
+                    | StepInput::FanIn(_)
+                    | StepInput::Gather(_) => {
                         several_facts(to, graph, input, known)?;
                     }
                 }
@@ -550,8 +571,12 @@ fn entering<'p, 'a>(
     content: &'p mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
 ) -> impl FnMut(OutputId) -> Option<Entering<'a>> {
     move |output| {
+        let content = content(output);
+        if matches!(content, Some(InputContent::LeftOut)) {
+            return Some(Entering::LeftOut);
+        }
         if graph.is_volatile(output.step) {
-            return content(output).map(Entering::Content);
+            return content.map(Entering::Content);
         }
         let step = version(output.step)?;
         let name = &graph.solid(output.step).outputs[output.output as usize].name;
@@ -611,6 +636,8 @@ impl Shape {
         let literal = |input: &StepInput| match input {
             StepInput::Value(value) => Some(hashed(Kind::Input, |to| literal_facts(to, value))),
             StepInput::Output(_)
+            | StepInput::Element { .. }
+            | StepInput::Unknown(_)
             | StepInput::FanIn(_)
             | StepInput::Gather(_)
             | StepInput::Path(_)

@@ -143,9 +143,11 @@ impl Kit {
                     StepInput::Probe(probe) => {
                         Content::Value(Value::Str(self.measures.probes[*probe as usize].clone().unwrap()))
                     }
-                    StepInput::Output(_) | StepInput::FanIn(_) | StepInput::Gather(_) => {
-                        contents.remove(&declared.name).unwrap_or(Content::File)
-                    }
+                    StepInput::Output(_)
+                    | StepInput::Element { .. }
+                    | StepInput::Unknown(_)
+                    | StepInput::FanIn(_)
+                    | StepInput::Gather(_) => contents.remove(&declared.name).unwrap_or(Content::File),
                 },
             })
             .collect()

@@ -217,6 +217,7 @@ impl Kit {
             only: self.only,
             at_ms: now_ms(),
             frozen: false,
+            again: None,
         };
         let steps =
             if wanted.steps.is_empty() { graph.ids().collect() } else { graph.closure(&wanted.steps) };

@@ -21,7 +21,8 @@ use crate::layout::{BLOB_MODE, MTIME_S};
 use crate::pipe::{self, FRAME_BYTES, PipeError};
 use crate::record::{Artifact, BlobRecord, Encoding, HashKind, Kind, Place};
 use crate::store::Take;
-use crate::{sys, tree};
+use crate::sys;
+use crate::tree::{self, Tree};
 
 /// Content that is hashed and lies in staging (or in memory), until a commit names it.
 /// Dropped without a commit, it leaves nothing behind.
@@ -31,6 +32,7 @@ pub struct Staged {
     digest: Digest,
     len: u64,
     blobs: Vec<StagedBlob>,
+    tree: Option<Tree>,
     staging: PathBuf,
 }
 
@@ -54,7 +56,7 @@ impl Staged {
         blobs: Vec<StagedBlob>,
         staging: PathBuf,
     ) -> Self {
-        Self { kind, digest, len, blobs, staging }
+        Self { kind, digest, len, blobs, tree: None, staging }
     }
 
     /// The artifact that this is under the given codec name.
@@ -72,11 +74,17 @@ impl Staged {
         self.len
     }
 
+    /// What lies in it, if it is a folder.
+    pub fn tree(&self) -> Option<&Tree> {
+        self.tree.as_ref()
+    }
+
     /// Makes this the tree with this encoding, whose files it has already.
-    pub(crate) fn become_tree(&mut self, encoded: Piece, len: u64) {
+    pub(crate) fn become_tree(&mut self, encoded: Piece, tree: Tree) {
         self.digest = encoded.digest;
-        self.len = len;
+        self.len = tree.len();
         self.blobs.extend(encoded.blob);
+        self.tree = Some(tree);
     }
 
     /// The blobs that it consists of, each once: of a tree, its files and its own encoding, which is last.

@@ -44,7 +44,7 @@ impl Files {
         entries.extend(gathered.entries);
         let tree = Tree::new(entries).map_err(|error| unstorable(path, error))?;
         let encoded = self.stage_encoded_tree(&tree.encode())?;
-        staged.become_tree(encoded, tree.len());
+        staged.become_tree(encoded, tree);
         Ok(staged)
     }
 

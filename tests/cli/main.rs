@@ -10,6 +10,7 @@ mod freshness;
 mod help;
 mod judgements;
 mod ledger;
+mod lists;
 mod maintenance;
 mod origins;
 mod publishing;

@@ -122,6 +122,7 @@ pub(crate) fn run_session(world: &World, args: &RunArgs, session: &mut Session) 
         only: args.only,
         at_ms: run::now_ms(),
         frozen: session.frozen,
+        again: Some(selection.asking(args.force)),
     };
     if args.reproduce {
         wanted.force = reproduced(args, &session.memo, &plan, &wanted)?;

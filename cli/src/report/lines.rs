@@ -38,7 +38,7 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                 lines.err.push(format!("run {run} of {pipeline}{mode}: {of} to run"));
             }
         }
-        Event::StepStarted { .. } => {}
+        Event::PlanGrew { .. } | Event::StepStarted { .. } => {}
         Event::StepRetried { step, attempt, failure } => {
             lines.err.push(format!("retrying  {step}: attempt {attempt}: {failure}"));
         }

@@ -20,8 +20,10 @@ pub(crate) struct Progress {
     pub(crate) failed: Vec<String>,
     /// Steps that were to run and have an outcome.
     settled: usize,
-    /// How many were to run, as far as was known when the run began.
+    /// How many were to run, as far as was known when the run began, or when its plan grew.
     to_run: usize,
+    /// The plan grew: what is reused from then on was among what was to run.
+    grew: bool,
     /// When the first step that was executed began: looking things up says nothing about how long steps take.
     first_start: Option<Instant>,
 }
@@ -38,6 +40,7 @@ impl Progress {
             failed: Vec::new(),
             settled: 0,
             to_run: 0,
+            grew: false,
             first_start: None,
         }
     }
@@ -48,6 +51,10 @@ impl Progress {
             Event::RunStarted { to_run, .. } => {
                 self.started = now;
                 self.to_run = *to_run;
+            }
+            Event::PlanGrew { to_run, .. } => {
+                self.to_run = self.settled + to_run;
+                self.grew = true;
             }
             Event::StepStarted { step, attempt, why, .. } => {
                 self.first_start.get_or_insert(now);
@@ -61,6 +68,7 @@ impl Progress {
                 if *outcome == Outcome::Reused {
                     // The many: nothing else is looked at.
                     self.reused += 1;
+                    self.settled += usize::from(self.grew);
                     return;
                 }
                 self.why.remove(step);

@@ -23,7 +23,7 @@ const SHORT: Duration = Duration::from_secs(1);
 const FOLDERS: usize = 4096;
 
 /// The folders of one run. Dropped, it has removed all that were done with.
-pub(super) struct Folders<'a> {
+pub(crate) struct Folders<'a> {
     memo: &'a Memo,
     /// Made for commands that have not begun.
     ready: Mutex<Vec<PathBuf>>,
@@ -42,7 +42,7 @@ struct Rubbish {
 }
 
 impl<'a> Folders<'a> {
-    pub(super) fn new(memo: &'a Memo) -> Self {
+    pub(crate) fn new(memo: &'a Memo) -> Self {
         let (rubbish, to_remove) = channel();
         let remover = thread::Builder::new().name("remover".to_owned()).spawn(move || remove_all(&to_remove));
         Self { memo, ready: Mutex::default(), rubbish: Some(rubbish), remover: remover.ok() }

@@ -64,6 +64,21 @@ impl Bench<'_> {
                     }
                     None => Content::Absent,
                 },
+                StepInput::Element { of, at, .. } => {
+                    match (one(&mut consumes), of.elements.get(*at as usize)) {
+                        (Some(list), Some(element)) => {
+                            let at = if command {
+                                folder::input(folder, &declared.file_name)
+                            } else {
+                                folder.join("inputs").join(&declared.file_name)
+                            };
+                            self.element(task, &list, element, command, &at, &mut laid)?
+                        }
+                        _ => Content::Absent,
+                    }
+                }
+                // Nothing whose inputs are not known is ever run.
+                StepInput::Unknown(_) => Content::Absent,
                 StepInput::FanIn(outputs) => {
                     let parts: Vec<(String, Stored)> = outputs
                         .iter()
@@ -148,7 +163,7 @@ impl Bench<'_> {
         }
     }
 
-    fn lay(
+    pub(super) fn lay(
         &self,
         task: &Task,
         output: OutputId,
@@ -169,7 +184,13 @@ impl Bench<'_> {
     }
 
     /// What a function is given of an output: its bytes, or the path of a folder.
-    fn value(&self, task: &Task, part: &Stored, at: &Path, laid: &mut LaidOut) -> Result<Content, Unready> {
+    pub(super) fn value(
+        &self,
+        task: &Task,
+        part: &Stored,
+        at: &Path,
+        laid: &mut LaidOut,
+    ) -> Result<Content, Unready> {
         let Some(artifact) = &part.artifact else { return Ok(Content::Absent) };
         if memo::is_tree(artifact) {
             self.lay(task, part.output, artifact, at, laid)?;
@@ -223,6 +244,8 @@ impl Bench<'_> {
         let paths = step.inputs.iter().filter_map(|input| match input {
             StepInput::Path(path) => self.plan.measures.paths.get(*path as usize)?.as_deref(),
             StepInput::Output(_)
+            | StepInput::Element { .. }
+            | StepInput::Unknown(_)
             | StepInput::FanIn(_)
             | StepInput::Gather(_)
             | StepInput::Value(_)
@@ -262,14 +285,14 @@ fn unmeasured(name: &str) -> Failure {
 }
 
 /// What was found of bytes that could not be had, in words for people.
-fn lost(error: &StoreError) -> String {
+pub(super) fn lost(error: &StoreError) -> String {
     match error {
         StoreError::Damaged { what, .. } => format!("its bytes are damaged ({what})"),
         _ => "its bytes are not in the store".to_owned(),
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), EngineError> {
+pub(super) fn make_folder(path: &Path) -> Result<(), EngineError> {
     fs::create_dir_all(path).map_err(|source| EngineError::Io {
         action: "make",
         path: path.to_owned(),

@@ -92,7 +92,17 @@ pub fn prepare(
     };
     let executor = CommandExecutor::new(environment);
     let cancel = Arc::new(Cancel::default());
-    let bench = Bench::new(plan, memo, &executor, environment, &cancel, 0, "", false);
+    let bench = Bench::new(
+        plan,
+        memo,
+        &executor,
+        environment,
+        &cancel,
+        0,
+        "",
+        false,
+        Arc::new(super::Folders::new(memo)),
+    );
     let task = Task {
         step,
         name: graph.step_name(step),

@@ -194,6 +194,11 @@ impl Folders {
     }
 }
 
+/// Gives a folder the time that everything given has.
+pub(crate) fn date(folder: &Path) -> io::Result<()> {
+    Ok(utimensat(CWD, folder, &fixed_time(), AtFlags::empty())?)
+}
+
 /// Makes a folder, which may be there already.
 fn make_folder(path: &Path) -> Result<(), Unlaid> {
     match rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)) {

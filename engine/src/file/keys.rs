@@ -383,6 +383,13 @@ pub static SOLID: Object = Object {
             "One step for each combination of values; or the name of one of `matrices`.",
         )
         .also(&["foreach", "wildcards", "strategy", "expand", "partitions"]),
+        key(
+            "map",
+            Named(&Text),
+            Yes("the name that the element has, and its content"),
+            "One step for each element of a list that a step yields: `{part: split.parts}`; the element is an input.",
+        )
+        .also(&["for_each", "scatter", "dynamic", "each"]),
         PLATFORM,
     ],
 };
@@ -414,6 +421,26 @@ pub static INPUT: Object = Object {
             No("when it is asked again"),
             "For how long the answer of a probe is good: `1h`.",
         ),
+        key(
+            "gather",
+            Text,
+            Yes("labels and versions of the elements that are there"),
+            "All elements of a step, as `step[*]`; for what is said beside it.",
+        )
+        .also(&["collect", "all"]),
+        key(
+            "failed",
+            Choice(&["skip"]),
+            No("which elements are there is"),
+            "`skip`: go on without the elements that failed.",
+        )
+        .also(&["on_error", "errors"]),
+        key(
+            "max_failed",
+            Either(&[Amount, Count(0)]),
+            No("which elements are there is"),
+            "How many elements may fail: `2%`, or a number; without it, any number.",
+        ),
     ],
 };
 
@@ -424,6 +451,13 @@ pub static OUTPUT: Object = Object {
         key("at", Text, Yes("the place"), "Where in its folder the command writes it.")
             .also(&["path", "file", "to", "dir"]),
         key("optional", Bool, Yes("whether it is"), "It need not be made.").also(&["required"]),
+        key(
+            "list",
+            Bool,
+            Yes("whether it is"),
+            "It is a list, which solids can be mapped over: a folder of elements, or a JSON list.",
+        )
+        .also(&["dynamic", "checkpoint", "multiple"]),
     ],
 };
 
@@ -517,13 +551,10 @@ pub const IGNORED: &[&str] = &["execution", "loggers", "storage", "intermediate_
 
 /// Keys that mean something, but not in this version.
 pub(crate) const LATER: &[(&str, &str)] = &[
-    ("map", "steps for each element of a list that another step yields"),
-    ("list", "lists that a step yields at run time"),
     ("sandbox", "a sandbox around steps"),
     ("scratch", "scratch folders"),
     ("include", "pipeline files that include others"),
     ("root", "a project folder other than the file's"),
-    ("gather", "the long form of a gather (the short one is \"step[*]\")"),
 ];
 
 impl Object {

@@ -61,6 +61,9 @@ fn output(reader: &mut Reader<'_>, item: &Node, outputs: &mut Vec<OutputDecl>) {
                 if let Some(node) = fields.get("optional") {
                     output.optional = reader.bool(node, "optional").unwrap_or(false);
                 }
+                if let Some(node) = fields.get("list") {
+                    output.list = reader.bool(node, "list").unwrap_or(false);
+                }
                 outputs.push(output);
             }
         }
@@ -88,6 +91,7 @@ fn declare(reader: &mut Reader<'_>, written: &str, at: Mark) -> Option<OutputDec
         name: name.to_owned(),
         at: format!("outputs/{written}"),
         optional: false,
+        list: false,
         codec: "file".to_owned(),
         shape: None,
         place: Some(reader.place(at)),

@@ -113,6 +113,7 @@ struct Draft<'n> {
     of: Option<(String, Mark)>,
     inputs: Option<Vec<Input>>,
     matrix: Option<Vec<Axis>>,
+    map: Option<Input>,
 }
 
 /// Reads the invocations, in the order of the file.
@@ -128,13 +129,14 @@ pub(crate) fn solids(
         let Some(fields) = reader.object(&entry.value, &keys::SOLID) else { continue };
         let inputs = fields.get("inputs").map(|node| inputs::inputs(reader, node));
         let matrix = fields.get("matrix").map(|node| matrices.matrix(reader, node));
+        let map = fields.get("map").and_then(|node| inputs::map(reader, node));
         let of =
             fields.entry("solid").and_then(|of| Some((reader.some_text(&of.value, "solid")?, of.value.at)));
         let solid = match &of {
             None => solid(reader, entry, &fields, config, defaults),
             Some((name, _)) => {
                 for extra in fields.keys() {
-                    if !matches!(extra.key.as_str(), "solid" | "inputs" | "matrix" | "description")
+                    if !matches!(extra.key.as_str(), "solid" | "inputs" | "matrix" | "map" | "description")
                         && keys::SOLID.key(&extra.key).is_some()
                     {
                         let message =
@@ -145,7 +147,7 @@ pub(crate) fn solids(
                                 entry.key
                             ),
                             _ => {
-                                "another invocation of a solid has `inputs` and `matrix` of its own, no more"
+                                "another invocation of a solid has `inputs`, `matrix` and `map` of its own, no more"
                                     .to_owned()
                             }
                         };
@@ -155,7 +157,7 @@ pub(crate) fn solids(
                 None
             }
         };
-        drafts.push(Draft { entry, solid, of, inputs, matrix });
+        drafts.push(Draft { entry, solid, of, inputs, matrix, map });
     }
     resolve(reader, drafts)
 }
@@ -170,14 +172,41 @@ fn resolve(reader: &mut Reader<'_>, drafts: Vec<Draft<'_>>) -> Vec<Invocation> {
         // From the definition to this entry, each replaces what it gives.
         let mut inputs = Vec::new();
         let mut matrix = None;
+        let mut map = None;
         let mut solid = None;
         for (depth, link) in chain.iter().rev().enumerate() {
             solid = solid.or_else(|| link.solid.clone());
             matrix = link.matrix.clone().or(matrix);
+            map = link.map.as_ref().map(|input| (input, link)).or(map);
             match &link.inputs {
                 Some(own) if depth == 0 => inputs.clone_from(own),
                 Some(own) => inputs = replaced(reader, draft, link, &inputs, own),
                 None => {}
+            }
+        }
+        if let Some((element, by)) = map {
+            let own = by.inputs.iter().flatten().any(|input| input.name == element.name);
+            match inputs.iter_mut().find(|known| known.name == element.name && !own) {
+                // It is mapped over what is a single input of the solid that it invokes.
+                Some(known) => {
+                    let file_name = known.file_name.clone();
+                    known.clone_from(element);
+                    if !known.file_name.contains('.') {
+                        known.file_name = file_name;
+                    }
+                }
+                None if by.of.is_some() && std::ptr::eq(*by, draft) && !own => {
+                    if let Some(place) = &element.place {
+                        let known = inputs.iter().map(|input| input.name.as_str());
+                        let hint = suggestion(&element.name, known, "it takes no inputs");
+                        let message = format!(
+                            "the solid that `{}` invokes has no input `{}`",
+                            draft.entry.key, element.name
+                        );
+                        reader.fault(Mark { line: place.line, column: place.column }, message, hint);
+                    }
+                }
+                None => inputs.insert(0, element.clone()),
             }
         }
         if let Some(solid) = solid {

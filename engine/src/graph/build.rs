@@ -9,10 +9,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::edge::{Edge, Expansion};
+use super::elements::Elements;
 use super::fill::Of;
-use super::{Graph, PathInput, ProbeInput, Step, StepInput};
+use super::{Graph, Lists, OutputId, PathInput, ProbeInput, Step, StepInput};
 use crate::config::{Placed, RunConfig};
 use crate::error::Diagnostic;
+use crate::list::List;
 use crate::pipeline::{Input, Invocation, Mode, Pipeline, Source};
 use crate::solid::{Body, EnvVar, Solid};
 use crate::value::{Config, Owner, Value, listed, nearest};
@@ -27,6 +29,13 @@ pub(super) struct Builder<'a> {
     pub(super) configs: Vec<Arc<Config>>,
     /// For each invocation, its elements; empty until its turn has come.
     pub(super) elements: Vec<Range<u32>>,
+    /// For each invocation, what tells its elements apart; empty until its turn has come.
+    pub(super) told: Vec<Elements>,
+    /// The lists that are known.
+    pub(super) lists: &'a Lists,
+    /// The lists that steps are mapped over, with what they hold where that is known.
+    pub(super) mapped_lists: Vec<(OutputId, Arc<List>)>,
+    pub(super) pending: Vec<OutputId>,
     paths: Interned<PathInput>,
     probes: Interned<ProbeInput>,
 }
@@ -52,7 +61,8 @@ impl<T> Interned<T> {
 pub(super) fn build(
     pipeline: &Arc<Pipeline>,
     mode: Option<&str>,
-    run: &RunConfig,
+    run: &Arc<RunConfig>,
+    lists: Lists,
 ) -> Result<Graph, Vec<Diagnostic>> {
     let mut names = HashMap::with_capacity(pipeline.invocations.len());
     for (index, invocation) in (0_u32..).zip(&pipeline.invocations) {
@@ -64,6 +74,10 @@ pub(super) fn build(
         names,
         configs: Vec::new(),
         elements: vec![0..0; pipeline.invocations.len()],
+        told: vec![Elements::default(); pipeline.invocations.len()],
+        lists: &lists,
+        mapped_lists: Vec::new(),
+        pending: Vec::new(),
         paths: Interned { values: Vec::new(), index: HashMap::new() },
         probes: Interned { values: Vec::new(), index: HashMap::new() },
     };
@@ -85,10 +99,15 @@ pub(super) fn build(
         needs,
         steps,
         steps_of: builder.elements,
+        elements: builder.told,
+        mapped_lists: builder.mapped_lists,
+        pending: builder.pending,
+        run_config: Arc::clone(run),
         configs: builder.configs,
         paths: builder.paths.values,
         probes: builder.probes.values,
         pipeline: Arc::clone(pipeline),
+        lists,
     };
     let collisions = crate::publish::collisions(&graph);
     if collisions.is_empty() { Ok(graph) } else { Err(in_order_of_text(collisions)) }
@@ -241,7 +260,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The inputs of every invocation with their references looked up.
-    fn edges(&mut self, run: &RunConfig) -> Vec<Vec<Edge>> {
+    fn edges(&mut self, run: &RunConfig) -> Vec<Vec<Edge<'a>>> {
         let pipeline = self.pipeline;
         for (name, given) in &run.inputs {
             let Some(invocation) =
@@ -282,10 +301,25 @@ impl<'a> Builder<'a> {
         invocation: &'a Invocation,
         input: &'a Input,
         given: &BTreeMap<String, Placed>,
-    ) -> Edge {
+    ) -> Edge<'a> {
         let name = &invocation.name;
         match &input.source {
-            Source::Output(reference) => self.reference(reader, input, reference),
+            Source::Output(reference) | Source::Gather { of: reference, .. } => {
+                self.reference(reader, input, reference)
+            }
+            Source::Element(list) => match self.names.get(list.step.as_str()) {
+                Some(producer) => Edge::Element(*producer),
+                None => {
+                    let mut error = Diagnostic::new(format!(
+                        "`{name}` is mapped over `{}`, and there is no such step",
+                        list.step
+                    ))
+                    .at(list.place.as_ref().or(input.place.as_ref()));
+                    error.hint = self.near_step(&list.step);
+                    self.errors.push(error);
+                    Edge::Wrong
+                }
+            },
             Source::FanIn(references) => {
                 let parts = references.iter().map(|reference| self.reference(reader, input, reference));
                 Edge::fan_in(parts.collect())
@@ -307,7 +341,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn literal(&mut self, step: &str, input: &Input, value: Value) -> Edge {
+    fn literal(&mut self, step: &str, input: &Input, value: Value) -> Edge<'a> {
         if let Err(fragment) = value.check_numbers() {
             let message = format!("input `{}` of `{step}` {fragment}", input.name);
             self.errors.push(Diagnostic::new(message).at(input.place.as_ref()));
@@ -316,7 +350,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The order of the file, but an invocation after what it consumes: always the first one that is ready.
-    fn order(&mut self, edges: &[Vec<Edge>]) -> Vec<u32> {
+    fn order(&mut self, edges: &[Vec<Edge<'a>>]) -> Vec<u32> {
         let count = u32::try_from(edges.len()).unwrap_or(u32::MAX);
         let mut needs: Vec<Vec<u32>> = edges
             .iter()
@@ -368,7 +402,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Makes the steps, invocation after invocation.
-    fn expand(&mut self, order: &[u32], mut edges: Vec<Vec<Edge>>) -> Vec<Step> {
+    fn expand(&mut self, order: &[u32], mut edges: Vec<Vec<Edge<'a>>>) -> Vec<Step> {
         let pipeline = self.pipeline;
         let mut total: u64 = 0;
         for invocation in &pipeline.invocations {
@@ -419,20 +453,48 @@ impl<'a> Builder<'a> {
         let mut steps = Vec::with_capacity(usize::try_from(total).unwrap_or_default());
         for index in order {
             let invocation = &pipeline.invocations[*index as usize];
-            let expansion = Expansion::of(&invocation.matrix);
             let first = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+            let mut given = Vec::new();
+            self.told[*index as usize] = match invocation.mapped() {
+                None => {
+                    let size = Expansion::of(&invocation.matrix).size;
+                    Elements::product(invocation.matrix.clone(), size)
+                }
+                Some((input, list)) => match self.mapped(invocation, input, list) {
+                    Ok((elements, of_list)) => {
+                        given = of_list;
+                        elements
+                    }
+                    Err(error) => {
+                        self.errors.push(error.at(list.place.as_ref().or(input.place.as_ref())));
+                        Elements::default()
+                    }
+                },
+            };
+            let size = self.told[*index as usize].len();
+            if steps.len() as u64 + u64::from(size) > u64::from(u32::MAX) {
+                let message = format!("the lists give more steps than {}, which is the most", u32::MAX);
+                self.errors.push(Diagnostic::new(message).at(invocation.place.as_ref()));
+                return Vec::new();
+            }
             let mut edges = std::mem::take(&mut edges[*index as usize]);
             edges.iter_mut().for_each(|edge| edge.start_at(&self.elements));
-            let mut points = vec![0_u32; invocation.matrix.len()];
-            for element in 0..expansion.size {
+            let mut points = Vec::with_capacity(self.told[*index as usize].axes.len());
+            for element in 0..size {
+                points.clear();
+                points.extend(self.told[*index as usize].points(element));
                 let mut inputs = Vec::with_capacity(edges.len());
                 for (edge, input) in edges.iter_mut().zip(&invocation.inputs) {
-                    inputs.push(self.input(*index, invocation, input, edge, &points));
+                    inputs.push(match edge {
+                        Edge::Element(_) => {
+                            std::mem::replace(&mut given[element as usize], StepInput::Unknown(Arc::from([])))
+                        }
+                        edge => self.input(*index, invocation, input, edge, &points),
+                    });
                 }
                 steps.push(Step { invocation: *index, element, inputs: inputs.into() });
-                expansion.advance(&mut points);
             }
-            self.elements[*index as usize] = first..first + expansion.size;
+            self.elements[*index as usize] = first..first + size;
         }
         steps
     }
@@ -442,13 +504,15 @@ impl<'a> Builder<'a> {
         index: u32,
         invocation: &Invocation,
         input: &Input,
-        edge: &mut Edge,
+        edge: &mut Edge<'a>,
         points: &[u32],
     ) -> StepInput {
         match edge {
             Edge::One(address) => StepInput::Output(address.at(points)),
             Edge::Gather(gather) => StepInput::Gather(gather.at(points, self.pipeline)),
             Edge::FanIn(fan_in) => StepInput::FanIn(fan_in.at(points, self.pipeline)),
+            Edge::Late(late) => self.late(index, late, points),
+            Edge::LateFanIn(parts) => self.late_fan_in(index, parts, points),
             Edge::Value(value) => StepInput::Value(Arc::clone(value)),
             Edge::Path { template, external, varies, index: known } => {
                 if let (false, Some(known)) = (*varies, *known) {
@@ -483,14 +547,14 @@ impl<'a> Builder<'a> {
                 let (every, place) = (*every, input.place.clone());
                 // The answer belongs to the environment that the solid declares, element by element where it differs.
                 let solid = &*invocation.solid;
-                let element = if varying_env(invocation) { points } else { &[] };
+                let element = if varying_env(invocation) { &points[..invocation.matrix.len()] } else { &[] };
                 let key = format!("{:p} {element:?} {every:?} {command}", std::ptr::from_ref(solid));
-                let id = self.probes.add((key, false), || ProbeInput { command, every, place });
+                let id = self.probes.add((key.clone(), false), || ProbeInput { command, every, key, place });
                 *known = Some(id);
                 StepInput::Probe(id)
             }
             // An edge that is wrong left an error, and then no steps are made.
-            Edge::Wrong => StepInput::FanIn(Arc::from([])),
+            Edge::Element(_) | Edge::Wrong => StepInput::FanIn(Arc::from([])),
         }
     }
 

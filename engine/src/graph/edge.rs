@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::build::Builder;
+use super::mapped::Late;
 use super::{OutputId, StepId};
 use crate::error::Diagnostic;
 use crate::file::written_label;
@@ -18,10 +19,16 @@ use crate::solid::Template;
 use crate::value::{Value, listed, nearest};
 
 /// One input of an invocation, looked up.
-pub(super) enum Edge {
+pub(super) enum Edge<'a> {
     One(Address),
     Gather(Gather),
-    FanIn(FanIn),
+    FanIn(FanIn<'a>),
+    /// From or to an invocation that is mapped over a list.
+    Late(Late<'a>),
+    /// A fan-in with such an edge in it.
+    LateFanIn(Vec<Edge<'a>>),
+    /// The element of the list that the reader is mapped over.
+    Element(u32),
     Value(Arc<Value>),
     Path {
         template: Template,
@@ -62,8 +69,8 @@ pub(super) struct Gather {
 }
 
 /// Several references, in order; a gather among them stands for all that it gathers.
-pub(super) struct FanIn {
-    parts: Vec<Edge>,
+pub(super) struct FanIn<'a> {
+    parts: Vec<Edge<'a>>,
     /// What it was for these first elements: readers that differ in nothing that counts share it.
     made: HashMap<Vec<u32>, Arc<[OutputId]>>,
 }
@@ -151,7 +158,7 @@ pub(super) fn join(before: &str, axis: &str, label: &str, axes: usize) -> String
     }
 }
 
-impl FanIn {
+impl FanIn<'_> {
     pub(super) fn at(&mut self, points: &[u32], pipeline: &Pipeline) -> Arc<[OutputId]> {
         let firsts =
             self.parts.iter().filter_map(|part| part.address().map(|address| address.element(points)));
@@ -166,7 +173,15 @@ impl FanIn {
                 Edge::Gather(gather) => {
                     outputs.extend(gather.at(points, pipeline).iter().map(|(_, output)| *output));
                 }
-                Edge::FanIn(_) | Edge::Value(_) | Edge::Path { .. } | Edge::Probe { .. } | Edge::Wrong => {}
+                // A fan-in that holds any of these is no `FanIn`, or is wrong.
+                Edge::Late(_)
+                | Edge::LateFanIn(_)
+                | Edge::Element(_)
+                | Edge::FanIn(_)
+                | Edge::Value(_)
+                | Edge::Path { .. }
+                | Edge::Probe { .. }
+                | Edge::Wrong => {}
             }
         }
         let outputs: Arc<[OutputId]> = outputs.into();
@@ -175,8 +190,11 @@ impl FanIn {
     }
 }
 
-impl Edge {
+impl<'a> Edge<'a> {
     pub(super) fn fan_in(parts: Vec<Self>) -> Self {
+        if parts.iter().any(|part| matches!(part, Self::Late(_))) {
+            return Self::LateFanIn(parts);
+        }
         Self::FanIn(FanIn { parts, made: HashMap::new() })
     }
 
@@ -184,7 +202,14 @@ impl Edge {
         match self {
             Self::One(address) => Some(address),
             Self::Gather(gather) => Some(&gather.address),
-            Self::FanIn(_) | Self::Value(_) | Self::Path { .. } | Self::Probe { .. } | Self::Wrong => None,
+            Self::FanIn(_)
+            | Self::Late(_)
+            | Self::LateFanIn(_)
+            | Self::Element(_)
+            | Self::Value(_)
+            | Self::Path { .. }
+            | Self::Probe { .. }
+            | Self::Wrong => None,
         }
     }
 
@@ -192,6 +217,9 @@ impl Edge {
     pub(super) fn producers(&self, into: &mut Vec<u32>) {
         match self {
             Self::FanIn(fan_in) => fan_in.parts.iter().for_each(|part| part.producers(into)),
+            Self::LateFanIn(parts) => parts.iter().for_each(|part| part.producers(into)),
+            Self::Late(late) => into.push(late.producer),
+            Self::Element(producer) => into.push(*producer),
             other => into.extend(other.address().map(|address| address.producer)),
         }
     }
@@ -202,7 +230,11 @@ impl Edge {
             Self::One(address) | Self::Gather(Gather { address, .. }) => {
                 address.first = elements[address.producer as usize].start;
             }
-            Self::FanIn(fan_in) => fan_in.parts.iter_mut().for_each(|part| part.start_at(elements)),
+            Self::FanIn(FanIn { parts, .. }) | Self::LateFanIn(parts) => {
+                parts.iter_mut().for_each(|part| part.start_at(elements));
+            }
+            // What is late finds it itself.
+            Self::Late(_) | Self::Element(_) => {}
             Self::Value(_) | Self::Path { .. } | Self::Probe { .. } | Self::Wrong => {}
         }
     }
@@ -210,14 +242,20 @@ impl Edge {
 
 impl<'a> Builder<'a> {
     /// Looks a reference up: the invocation, the output, and how the elements of both meet.
-    pub(super) fn reference(&mut self, reader: u32, input: &Input, reference: &OutputRef) -> Edge {
-        self.look_up(reader, reference).unwrap_or_else(|error| {
+    pub(super) fn reference(&mut self, reader: u32, input: &'a Input, reference: &'a OutputRef) -> Edge<'a> {
+        self.look_up(reader, input, reference).unwrap_or_else(|error| {
             self.errors.push(error.at(reference.place.as_ref().or(input.place.as_ref())));
             Edge::Wrong
         })
     }
 
-    fn look_up(&self, reader: u32, reference: &OutputRef) -> Result<Edge, Diagnostic> {
+    fn look_up(
+        &self,
+        reader: u32,
+        input: &'a Input,
+        reference: &'a OutputRef,
+    ) -> Result<Edge<'a>, Diagnostic> {
+        let mapped = self.is_mapped(reader);
         let reader = &self.pipeline.invocations[reader as usize];
         let Some(index) = self.names.get(reference.step.as_str()).copied() else {
             let mut error = Diagnostic::new(format!(
@@ -229,6 +267,9 @@ impl<'a> Builder<'a> {
         };
         let producer = &self.pipeline.invocations[index as usize];
         let output = output(producer, reference.output.as_deref())?;
+        if mapped || self.is_mapped(index) {
+            return Ok(Edge::Late(Late::new(index, output, input, reference)));
+        }
         let expansion = Expansion::of(&producer.matrix);
         let strides = expansion.strides();
         let picks = picks(producer, &reference.pick)?;
@@ -294,7 +335,7 @@ impl<'a> Builder<'a> {
 }
 
 /// The output that is meant: the one of this name, else the only one, else `result`.
-fn output(producer: &Invocation, name: Option<&str>) -> Result<u16, Diagnostic> {
+pub(super) fn output(producer: &Invocation, name: Option<&str>) -> Result<u16, Diagnostic> {
     let outputs = &producer.solid.outputs;
     let found = match (name, outputs.as_slice()) {
         (Some(name), _) => outputs.iter().position(|output| output.name == name),
@@ -330,7 +371,7 @@ fn picks(producer: &Invocation, pick: &Pick) -> Result<Vec<Option<u32>>, Diagnos
     };
     for (name, label) in wanted {
         let Some(at) = producer.matrix.iter().position(|axis| &axis.name == name) else {
-            return Err(no_axis(producer, name));
+            return Err(no_axis(producer, &producer.matrix, name));
         };
         let axis = &producer.matrix[at];
         let Some(point) = (0_u32..).zip(axis.points.iter()).find(|(_, point)| &point.label == label) else {
@@ -343,8 +384,8 @@ fn picks(producer: &Invocation, pick: &Pick) -> Result<Vec<Option<u32>>, Diagnos
     Ok(picks)
 }
 
-pub(super) fn no_axis(invocation: &Invocation, name: &str) -> Diagnostic {
-    let known = invocation.matrix.iter().map(|axis| axis.name.clone()).collect::<Vec<_>>();
+pub(super) fn no_axis(invocation: &Invocation, axes: &[Axis], name: &str) -> Diagnostic {
+    let known = axes.iter().map(|axis| axis.name.clone()).collect::<Vec<_>>();
     let hint = match nearest(name, known.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => "it has no matrix".to_owned(),
@@ -397,7 +438,7 @@ fn matched(
 }
 
 /// A reference as it is written.
-fn written(producer: &Invocation, reference: &OutputRef) -> String {
+pub(super) fn written(producer: &Invocation, reference: &OutputRef) -> String {
     let output = reference.output.as_deref();
     match &reference.pick {
         Pick::Same => without_pick(reference),
@@ -409,14 +450,14 @@ fn written(producer: &Invocation, reference: &OutputRef) -> String {
     }
 }
 
-fn without_pick(reference: &OutputRef) -> String {
+pub(super) fn without_pick(reference: &OutputRef) -> String {
     match &reference.output {
         Some(output) => format!("{}.{output}", reference.step),
         None => reference.step.clone(),
     }
 }
 
-fn written_with(step: &str, pick: &str, output: Option<&str>) -> String {
+pub(super) fn written_with(step: &str, pick: &str, output: Option<&str>) -> String {
     match output {
         Some(output) => format!("{step}[{pick}].{output}"),
         None => format!("{step}[{pick}]"),

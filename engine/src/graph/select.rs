@@ -6,7 +6,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::edge::{no_axis, no_point};
 use super::{Graph, OutputId, StepId};
 use crate::error::Diagnostic;
-use crate::pipeline::Invocation;
+use crate::pipeline::{Axis, Invocation};
 use crate::value::{listed, nearest};
 
 /// A name as typed, taken apart.
@@ -91,6 +91,24 @@ impl Graph {
             steps.extend(elements);
         }
         steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// The steps that yield the lists over which what is called so is mapped.
+    pub(super) fn lists_of(&self, text: &str) -> Result<Vec<StepId>, Diagnostic> {
+        let typed = Typed::readings(text)?;
+        let mut steps = Vec::new();
+        for (index, _) in self.elements_called(&typed[0])? {
+            let mut index = Some(index);
+            // Upwards over empty lists, to the first step that there is.
+            while let Some(at) = index {
+                steps.extend(self.steps_of[at].clone().map(StepId));
+                let list = self.pipeline.invocations[at].mapped().map(|(_, list)| &list.step);
+                index = list.filter(|_| self.steps_of[at].is_empty()).and_then(|name| {
+                    self.pipeline.invocations.iter().position(|invocation| invocation.name == *name)
+                });
+            }
+        }
         Ok(steps)
     }
 
@@ -183,19 +201,25 @@ impl Graph {
             return Ok(all.map(StepId).collect());
         };
         // For each axis, which of its points are meant; `None` for all of them.
-        let mut allowed: Vec<Option<Vec<bool>>> = vec![None; invocation.matrix.len()];
-        for (axis, label) in &conditions(invocation, pick)? {
-            let Some(at) = invocation.matrix.iter().position(|known| known.name == *axis) else {
-                return Err(no_axis(invocation, axis));
+        let elements = &self.elements[index];
+        let axes = &elements.axes;
+        let mut allowed: Vec<Option<Vec<bool>>> = vec![None; axes.len()];
+        for (axis, label) in &conditions(invocation, axes, pick)? {
+            let Some(at) = axes.iter().position(|known| known.name == *axis) else {
+                return Err(no_axis(invocation, axes, axis));
             };
-            let points = &invocation.matrix[at].points;
+            let points = &axes[at].points;
             let mut meant = points.iter().map(|point| point.label == *label).collect::<Vec<_>>();
             if !meant.contains(&true) {
                 let pattern = Pattern::new(label)?;
                 meant = points.iter().map(|point| pattern.matches(&point.label)).collect();
             }
+            // While a list is not known, any name may turn out to be that of an element.
+            if let Some(unknown) = elements.unknown(at) {
+                meant[unknown as usize] = true;
+            }
             if !meant.contains(&true) {
-                return Err(no_point(invocation, &invocation.matrix[at], label));
+                return Err(no_point(invocation, &axes[at], label));
             }
             let before = allowed[at].take();
             allowed[at] = Some(match before {
@@ -219,10 +243,13 @@ impl Graph {
 
 /// `lr=0.1,depth=4` taken apart: a comma ends a label only where `name=` follows, so that labels may hold commas. One
 /// between double quotes is read as JSON, as in a pipeline file.
-fn conditions<'t>(invocation: &Invocation, pick: &'t str) -> Result<Vec<(&'t str, String)>, Diagnostic> {
+fn conditions<'t>(
+    invocation: &Invocation,
+    axes: &[Axis],
+    pick: &'t str,
+) -> Result<Vec<(&'t str, String)>, Diagnostic> {
     let begins = |rest: &str| {
-        rest.split_once('=')
-            .is_some_and(|(axis, _)| invocation.matrix.iter().any(|known| known.name == axis.trim()))
+        rest.split_once('=').is_some_and(|(axis, _)| axes.iter().any(|known| known.name == axis.trim()))
     };
     let mut conditions = Vec::new();
     let mut rest = Some(pick);

@@ -345,7 +345,10 @@ impl<'p> Check<'p> {
                 self.say(place, message, "give one another name");
             }
             match &input.source {
-                Source::Output(reference) => self.reference(reference, place),
+                Source::Output(reference) | Source::Gather { of: reference, .. } => {
+                    self.reference(reference, place);
+                }
+                Source::Element(list) => self.list(invocation, list, place),
                 Source::FanIn(references) => {
                     for reference in references {
                         self.reference(reference, place);
@@ -372,6 +375,27 @@ impl<'p> Check<'p> {
                 Source::Value(_) | Source::Default(_) | Source::Probe { .. } => {}
             }
         }
+    }
+
+    /// Whether what an invocation is mapped over is a list.
+    fn list(&mut self, invocation: &Invocation, list: &OutputRef, place: Option<&Place>) {
+        let before = self.findings.len();
+        self.reference(list, place);
+        let Some(of) = self.by_name.get(list.step.as_str()).copied() else { return };
+        if self.findings.len() > before {
+            return;
+        }
+        let outputs = &of.solid.outputs;
+        let declared = match (&list.output, outputs.as_slice()) {
+            (Some(name), _) => outputs.iter().find(|output| output.name == *name),
+            (None, [only]) => Some(only),
+            (None, _) => outputs.iter().find(|output| output.name == "result"),
+        };
+        let Some(declared) = declared.filter(|declared| !declared.list) else { return };
+        let message =
+            format!("`{}` is mapped over `{}.{}`, which is no list", invocation.name, of.name, declared.name);
+        let hint = format!("declare it as one: outputs: [{{{}: {{list: true}}}}]", declared.name);
+        self.say(list.place.as_ref().or(place), message, hint);
     }
 
     /// Whether a reference names a step, an output of it, and axes and values that it has.
@@ -406,6 +430,8 @@ impl<'p> Check<'p> {
         }
         match &reference.pick {
             Pick::Same => {}
+            // What elements of a list there are, and how they are called, is known when it is.
+            Pick::All | Pick::Where(_) if of.mapped().is_some() => {}
             Pick::All if of.matrix.is_empty() => {
                 let hint = format!("write `{}`", reference.step);
                 self.say(place, format!("`{}` has no matrix, so there is one of it", of.name), hint);
@@ -455,7 +481,7 @@ impl<'p> Check<'p> {
                 self.say(place, format!("two outputs are published as `{}`", publish.target), "");
             }
             let Some(of) = self.by_name.get(reference.step.as_str()) else { continue };
-            if of.matrix.is_empty() {
+            if of.matrix.is_empty() && of.mapped().is_none() {
                 continue;
             }
             let output = reference.output.as_ref().map(|output| format!(".{output}")).unwrap_or_default();
@@ -464,7 +490,10 @@ impl<'p> Check<'p> {
                     let hint = format!("write \"{}[*]{output}\": for all of them", reference.step);
                     self.say(
                         place,
-                        format!("`{}` has a matrix, so there are several of it", reference.step),
+                        match of.mapped() {
+                            Some(_) => format!("`{}` is mapped, so there are several of it", reference.step),
+                            None => format!("`{}` has a matrix, so there are several of it", reference.step),
+                        },
                         hint,
                     );
                 }
@@ -472,7 +501,10 @@ impl<'p> Check<'p> {
                     let hint = format!("write `{}/`: one file for each element is put there", publish.target);
                     self.say(place, format!("several outputs are published as `{}`", publish.target), hint);
                 }
-                Pick::Where(labels) if labels.len() < of.matrix.len() && !publish.target.ends_with('/') => {
+                Pick::Where(labels)
+                    if labels.len() < of.matrix.len() + usize::from(of.mapped().is_some())
+                        && !publish.target.ends_with('/') =>
+                {
                     let hint = format!("pick a value on each axis, or write `{}/`", publish.target);
                     self.say(place, format!("several outputs are published as `{}`", publish.target), hint);
                 }

@@ -11,6 +11,7 @@ use std::thread;
 use cas_store::{Staged, Trace, Version};
 
 use super::ended::{absent_above, any_bytes, report};
+use super::grow::AtWork;
 use super::{RunOptions, now_ms};
 
 use crate::attempt::{Bench, Task, Told};
@@ -22,7 +23,7 @@ use crate::graph::{OutputId, StepId};
 use crate::memo::{self, Memo, Names};
 use crate::plan::Plan;
 use crate::record::StepRecord;
-use crate::resolve::{self, StepState, Targets, Why};
+use crate::resolve::{self, StepState, Targets, Wanted, Why};
 use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
 
 /// What the coordinator knows of a step beside its state.
@@ -48,11 +49,18 @@ pub(super) struct Note {
     pub(super) stale: bool,
     /// Its bytes cannot be had for what it publishes.
     pub(super) given_up: bool,
+    /// Whether the row of its version was not looked up yet.
+    pub(super) unlooked: bool,
     pub(super) record: Option<Box<StepRecord>>,
 }
 
 pub(super) struct Coordinator<'a> {
     pub(super) bench: &'a Bench<'a>,
+    /// Makes the bench of a plan that has grown.
+    pub(super) bench_of: &'a (dyn Fn(Plan) -> &'a Bench<'a> + 'a),
+    /// Something waits for the plan to grow.
+    pub(super) due: bool,
+    pub(super) wanted: Wanted,
     pub(super) plan: &'a Plan,
     pub(super) memo: &'a Memo,
     pub(super) options: &'a RunOptions,
@@ -76,17 +84,19 @@ pub(super) struct Coordinator<'a> {
 }
 
 /// What is only there while workers are.
-pub(super) struct Floor {
+pub(super) struct Floor<'a> {
     pub(super) schedule: Schedule,
-    pub(super) tasks: Vec<Sender<Task>>,
+    pub(super) tasks: Vec<Sender<(Task, &'a Bench<'a>)>>,
     pub(super) idle: Vec<usize>,
+    /// By worker: what it has.
+    pub(super) at_work: Vec<Option<AtWork<'a>>>,
     /// Which step computes a trace at this moment.
     pub(super) computing: HashMap<Trace, StepId>,
     /// Steps that wait for another one that computes the same trace.
     pub(super) parked: BTreeMap<StepId, Vec<StepId>>,
 }
 
-impl Coordinator<'_> {
+impl<'a> Coordinator<'a> {
     /// Steps whose content is on record, and whose bytes only steps would need that may turn out unchanged, are
     /// not run for that: whoever really runs takes them back in.
     pub(super) fn only_certain(&mut self) {
@@ -188,14 +198,13 @@ impl Coordinator<'_> {
         let schedule = self.schedule();
         let live = self.states.iter().filter(|state| state.to_run).count();
         let workers = self.options.jobs.max(1).min(live.max(1));
-        let bench = self.bench;
         thread::scope(|scope| {
             let mut tasks = Vec::with_capacity(workers);
             for worker in 0..workers {
-                let (task, given) = channel::<Task>();
+                let (task, given) = channel::<(Task, &'a Bench<'a>)>();
                 let say = say.clone();
                 let work = move || {
-                    for task in given {
+                    for (task, bench) in given {
                         let done = bench.work(worker, task, &say);
                         // The coordinator listens until all that was started is done.
                         let _ = say.send(Told::Done(Box::new(done)));
@@ -207,8 +216,9 @@ impl Coordinator<'_> {
             }
             drop(say);
             let idle = (0..tasks.len()).rev().collect();
+            let at_work = tasks.iter().map(|_| None).collect();
             let mut floor =
-                Floor { schedule, tasks, idle, computing: HashMap::new(), parked: BTreeMap::new() };
+                Floor { schedule, tasks, idle, at_work, computing: HashMap::new(), parked: BTreeMap::new() };
             if floor.tasks.is_empty() {
                 let source = std::io::Error::other("no thread could be started");
                 self.broken = Some(EngineError::Io { action: "start", path: "worker".into(), source });
@@ -223,11 +233,6 @@ impl Coordinator<'_> {
         let graph = &self.plan.graph;
         let mut planned = vec![false; graph.steps.len()];
         self.plan.steps.iter().for_each(|step| planned[step.0 as usize] = true);
-        let edges = Edges::new(graph.steps.len(), &mut |step, above| {
-            if planned[step as usize] {
-                graph.each_input(StepId(step), &mut |output| above.push(output.step.0));
-            }
-        });
         let held = self.held();
         let phases = (0..graph.steps.len())
             .map(|index| match &self.states[index] {
@@ -238,6 +243,19 @@ impl Coordinator<'_> {
                 _ => Phase::Outside,
             })
             .collect();
+        self.schedule_of(phases)
+    }
+
+    /// A schedule in which each step is where it is said to be.
+    pub(super) fn schedule_of(&self, phases: Vec<Phase>) -> Schedule {
+        let graph = &self.plan.graph;
+        let mut planned = vec![false; graph.steps.len()];
+        self.plan.steps.iter().for_each(|step| planned[step.0 as usize] = true);
+        let edges = Edges::new(graph.steps.len(), &mut |step, above| {
+            if planned[step as usize] {
+                graph.each_input(StepId(step), &mut |output| above.push(output.step.0));
+            }
+        });
         let durations: Vec<u64> = self
             .states
             .iter()
@@ -266,7 +284,7 @@ impl Coordinator<'_> {
     }
 
     /// The loop.
-    pub(super) fn conduct(&mut self, floor: &mut Floor, hear: &Receiver<Told>) {
+    pub(super) fn conduct(&mut self, floor: &mut Floor<'a>, hear: &Receiver<Told>) {
         for index in 0..self.states.len() {
             let state = &self.states[index];
             if state.to_run {
@@ -282,6 +300,11 @@ impl Coordinator<'_> {
         loop {
             self.advance(floor);
             self.dispatch(floor);
+            // While there is enough to do, lists that become known are taken on together.
+            if self.due && !floor.idle.is_empty() && !self.stopping() {
+                self.grow(floor);
+                continue;
+            }
             if floor.schedule.running() == 0 {
                 return;
             }
@@ -295,7 +318,7 @@ impl Coordinator<'_> {
     }
 
     /// With `--only`: steps that need something that may not run fail before anything runs.
-    pub(super) fn forbidden(&mut self, floor: &mut Floor) {
+    pub(super) fn forbidden(&mut self, floor: &mut Floor<'a>) {
         if self.named.is_none() {
             return;
         }

@@ -14,25 +14,32 @@ use crate::resolve::{self, StepState, Why};
 use crate::schedule::Phase;
 use crate::solid::Declared;
 
-impl Coordinator<'_> {
-    pub(super) fn hear(&mut self, floor: &mut Floor, told: Told) {
-        let name = |step: StepId| self.plan.graph.step_name(step);
+impl<'a> Coordinator<'a> {
+    pub(super) fn hear(&mut self, floor: &mut Floor<'a>, told: Told) {
         match told {
             Told::Started { step, attempt, why, at_ms } => {
-                (self.tell)(&Event::StepStarted { step: name(step), attempt, why, at_ms });
+                (self.tell)(&Event::StepStarted { step, attempt, why, at_ms });
             }
             Told::Retried { step, attempt, failure } => {
-                (self.tell)(&Event::StepRetried { step: name(step), attempt, failure });
+                (self.tell)(&Event::StepRetried { step, attempt, failure });
             }
-            Told::Printed { step, text } => (self.tell)(&Event::StepPrinted { step: name(step), text }),
+            Told::Printed { step, text } => (self.tell)(&Event::StepPrinted { step, text }),
             Told::Done(done) => self.done(floor, *done),
         }
     }
 
-    pub(super) fn done(&mut self, floor: &mut Floor, done: Done) {
-        let Done { worker, step, end, why, started_ms, attempts, logs } = done;
+    pub(super) fn done(&mut self, floor: &mut Floor<'a>, done: Done) {
+        let Done { worker, end, why, started_ms, attempts, logs } = done;
         floor.idle.push(worker);
         self.logs.extend(logs);
+        let Some(at_work) = floor.at_work[worker].take() else { return };
+        let Some(step) = at_work.step else {
+            // Its list came out otherwise when it was made again. What it made is stored, and nobody asks for it.
+            if let End::Broken(error) = end {
+                self.broken.get_or_insert(error);
+            }
+            return;
+        };
         let index = step.0 as usize;
         if let Some(trace) = self.states[index].trace
             && floor.computing.get(&trace) == Some(&step)
@@ -56,9 +63,12 @@ impl Coordinator<'_> {
             End::Lost { output, what } => {
                 floor.schedule.reopen(step.0);
                 self.notes[index].private = true;
-                self.lost(floor, step, output, what);
+                match self.output_now(at_work.plan, output) {
+                    Some(output) => self.lost(floor, step, output, what),
+                    None => self.due = true,
+                }
                 // What it consumes may have been taken back meanwhile, and have failed.
-                if floor.schedule.phase(step.0) == Phase::Waiting && floor.schedule.hopeless(step.0) {
+                if floor.schedule.phase(step.0) == Phase::Waiting && self.doomed(floor, step) {
                     self.skip(floor, step);
                 }
             }
@@ -88,7 +98,7 @@ impl Coordinator<'_> {
     /// A step got its result.
     pub(super) fn made(
         &mut self,
-        floor: &mut Floor,
+        floor: &mut Floor<'a>,
         step: StepId,
         found: Found,
         outcome: Outcome,
@@ -134,7 +144,7 @@ impl Coordinator<'_> {
         state.settled = true;
         state.by_version = true;
         state.why = None;
-        if floor.schedule.hopeless(step.0) {
+        if self.doomed(floor, step) {
             self.skip(floor, step);
         } else if stale || !floor.schedule.inputs_settled(step.0) {
             floor.schedule.reopen(step.0);
@@ -146,7 +156,7 @@ impl Coordinator<'_> {
     }
 
     /// Bytes that a step consumes were found wrong or gone.
-    pub(super) fn lost(&mut self, floor: &mut Floor, step: StepId, output: OutputId, what: String) {
+    pub(super) fn lost(&mut self, floor: &mut Floor<'a>, step: StepId, output: OutputId, what: String) {
         let above = output.step.0 as usize;
         (self.tell)(&Event::Damaged { output: self.plan.graph.output_name(output), what: what.clone() });
         if floor.schedule.phase(output.step.0) != Phase::Settled {
@@ -216,7 +226,7 @@ impl Coordinator<'_> {
     }
 
     /// A step failed, and what is below it is skipped.
-    pub(super) fn fail(&mut self, floor: &mut Floor, step: StepId, report: FailureReport) {
+    pub(super) fn fail(&mut self, floor: &mut Floor<'a>, step: StepId, report: FailureReport) {
         let index = step.0 as usize;
         let rebuilt =
             self.notes[index].rerun == Some(Why::Bytes) || self.notes[index].why == Some(Why::Bytes);
@@ -225,16 +235,36 @@ impl Coordinator<'_> {
         self.states[index].to_run = false;
         let why = Some(format!("`{}` failed", self.plan.graph.step_name(step)));
         self.finish(step, Outcome::Failed, None, Some(report));
-        let ended = floor.schedule.end(step.0);
+        self.states[index].left_out = true;
+        let spared = self.end(floor, step, why);
+        // Who gathers without what failed needs its bytes, which are not there.
+        self.states[index].settled &= spared.is_empty();
+        let enough = |reader: u32| self.too_many_failed(StepId(reader)).is_none();
+        let tolerated = !spared.is_empty() && spared.into_iter().all(enough);
+        self.failed |= !self.options.keep_going && !tolerated;
+    }
+
+    /// A step ended: so does what is below it, but for steps that gather without what failed. Gives those.
+    fn end(&mut self, floor: &mut Floor<'a>, step: StepId, why: Option<String>) -> Vec<u32> {
+        let mut spares = |reader, above| self.tolerates(StepId(reader), StepId(above));
+        let (ended, spared) = floor.schedule.end_sparing(step.0, &mut spares);
         for below in ended.into_iter().map(StepId) {
             self.ended_below(floor, below, why.clone());
         }
-        self.failed |= !self.options.keep_going;
+        spared
+    }
+
+    /// A step that gathers cannot go on without as many as failed.
+    pub(super) fn give_up(&mut self, floor: &mut Floor<'a>, step: StepId, why: String) {
+        let state = &mut self.states[step.0 as usize];
+        (state.settled, state.to_run, state.left_out) = (false, false, true);
+        self.finish(step, Outcome::Skipped, Some(why.clone()), None);
+        self.end(floor, step, Some(why));
     }
 
     /// A step that ended because something above it failed. Where its own result is on record, for the very
     /// content that is on record above it, it is as good as it was.
-    pub(super) fn ended_below(&mut self, floor: &Floor, step: StepId, why: Option<String>) {
+    pub(super) fn ended_below(&mut self, floor: &Floor<'a>, step: StepId, why: Option<String>) {
         let index = step.0 as usize;
         let mut on_record = !self.states[index].to_run && self.states[index].settled;
         self.plan.graph.each_input(step, &mut |output| {
@@ -250,18 +280,26 @@ impl Coordinator<'_> {
         }
         self.states[index].settled = false;
         self.states[index].to_run = false;
+        self.states[index].left_out = true;
         self.finish(step, Outcome::Skipped, why, None);
     }
 
+    /// Whether something that a step consumes has ended, and it cannot go on without it.
+    fn doomed(&self, floor: &Floor<'a>, step: StepId) -> bool {
+        let above = floor.schedule.edges().above(step.0).iter();
+        above
+            .filter(|above| floor.schedule.phase(**above) == Phase::Ended)
+            .any(|above| !self.tolerates(step, StepId(*above)))
+    }
+
     /// A step that ran while something above it was taken back, which then failed.
-    pub(super) fn skip(&mut self, floor: &mut Floor, step: StepId) {
+    pub(super) fn skip(&mut self, floor: &mut Floor<'a>, step: StepId) {
         self.states[step.0 as usize].settled = false;
         self.states[step.0 as usize].to_run = false;
+        self.states[step.0 as usize].left_out = true;
         let why = Some("something above it failed".to_owned());
         self.finish(step, Outcome::Skipped, why.clone(), None);
-        for below in floor.schedule.end(step.0).into_iter().map(StepId) {
-            self.ended_below(floor, below, why.clone());
-        }
+        self.end(floor, step, why);
     }
 }
 

@@ -8,6 +8,7 @@ use cas_store::{Found, Trace, Version};
 
 use super::coordinator::{Coordinator, Floor};
 use super::ended::{absent_above, report};
+use super::grow::AtWork;
 use super::now_ms;
 
 use crate::attempt::{Stored, Task};
@@ -19,9 +20,9 @@ use crate::memo;
 use crate::resolve::{self, Why};
 use crate::schedule::Phase;
 
-impl Coordinator<'_> {
+impl<'a> Coordinator<'a> {
     /// Looks at every step that opened, until none is left.
-    pub(super) fn advance(&mut self, floor: &mut Floor) {
+    pub(super) fn advance(&mut self, floor: &mut Floor<'a>) {
         loop {
             let mut ask = Vec::new();
             while let Some(step) = floor.schedule.opened() {
@@ -55,7 +56,8 @@ impl Coordinator<'_> {
         for (index, (step, trace)) in ask.iter().enumerate() {
             let state = &self.states[step.0 as usize];
             answers[index].1 = state.row == Some(*trace);
-            if self.plan.versions[step.0 as usize].is_none()
+            let known = self.plan.versions[step.0 as usize];
+            if (known.is_none() || known != state.version || self.notes[step.0 as usize].unlooked)
                 && let Some(version) = &state.version
             {
                 keys.push(resolve::row_key(self.plan.graph.solid(*step), version));
@@ -76,13 +78,22 @@ impl Coordinator<'_> {
     }
 
     /// Decides about a step whose inputs are settled, or asks the store first.
-    pub(super) fn consider(&mut self, floor: &mut Floor, step: StepId, ask: &mut Vec<(StepId, Trace)>) {
+    pub(super) fn consider(&mut self, floor: &mut Floor<'a>, step: StepId, ask: &mut Vec<(StepId, Trace)>) {
         let index = step.0 as usize;
         if resolve::below_absent(&self.states, &self.plan.graph.steps[index]) {
             let state = &mut self.states[index];
             (state.skipped, state.settled, state.to_run, state.found) = (true, true, false, None);
             self.finish(step, Outcome::Skipped, Some(absent_above()), None);
             floor.schedule.settle(step.0);
+            return;
+        }
+        if self.awaits_growth(step) {
+            self.due = true;
+            floor.schedule.park(step.0);
+            return;
+        }
+        if let Some(why) = self.too_many_failed(step) {
+            self.give_up(floor, step, why);
             return;
         }
         let version = resolve::version_of(self.plan, &self.states, step);
@@ -121,7 +132,7 @@ impl Coordinator<'_> {
     /// Takes the store's answer for a step that is open.
     pub(super) fn answered(
         &mut self,
-        floor: &mut Floor,
+        floor: &mut Floor<'a>,
         step: StepId,
         found: Option<Found>,
         by_version: bool,
@@ -147,7 +158,7 @@ impl Coordinator<'_> {
     }
 
     /// Settles an open step whose result is on record, unless bytes of it are wanted that are not there.
-    pub(super) fn accept(&mut self, floor: &mut Floor, step: StepId) {
+    pub(super) fn accept(&mut self, floor: &mut Floor<'a>, step: StepId) {
         let index = step.0 as usize;
         let wanted = OutputId { step, output: 0 }..=OutputId { step, output: u16::MAX };
         let state = &self.states[index];
@@ -176,7 +187,7 @@ impl Coordinator<'_> {
     }
 
     /// Lets an open step run, as soon as the bytes of everything that it consumes are there.
-    pub(super) fn request(&mut self, floor: &mut Floor, step: StepId, why: Why) {
+    pub(super) fn request(&mut self, floor: &mut Floor<'a>, step: StepId, why: Why) {
         if self.stopping() {
             floor.schedule.park(step.0);
             return;
@@ -187,7 +198,7 @@ impl Coordinator<'_> {
         let mut missing = Vec::new();
         self.plan.graph.each_input(step, &mut |output| {
             let above = &self.states[output.step.0 as usize];
-            if !above.absent(output.output) && !above.has_bytes(output.output) {
+            if !above.is_left_out() && !above.absent(output.output) && !above.has_bytes(output.output) {
                 missing.push(output);
             }
         });
@@ -208,7 +219,7 @@ impl Coordinator<'_> {
     }
 
     /// A settled step has to run again, because bytes of it are gone.
-    pub(super) fn rebuild(&mut self, floor: &mut Floor, step: StepId, reusable: bool) {
+    pub(super) fn rebuild(&mut self, floor: &mut Floor<'a>, step: StepId, reusable: bool) {
         let note = &mut self.notes[step.0 as usize];
         note.rerun = Some(Why::Bytes);
         note.reusable = reusable;
@@ -225,7 +236,7 @@ impl Coordinator<'_> {
     }
 
     /// Gives ready steps to idle workers.
-    pub(super) fn dispatch(&mut self, floor: &mut Floor) {
+    pub(super) fn dispatch(&mut self, floor: &mut Floor<'a>) {
         while !self.stopping() && !floor.idle.is_empty() {
             let Some(step) = floor.schedule.start().map(StepId) else { return };
             let index = step.0 as usize;
@@ -246,7 +257,8 @@ impl Coordinator<'_> {
             let Some(worker) = floor.idle.pop() else { return };
             self.notes[index].stale = false;
             let task = self.task(step, trace, version, why);
-            if floor.tasks[worker].send(task).is_err() {
+            floor.at_work[worker] = Some(AtWork { step: Some(step), plan: self.plan });
+            if floor.tasks[worker].send((task, self.bench)).is_err() {
                 let source = std::io::Error::other("a worker is gone");
                 self.broken.get_or_insert(EngineError::Io { action: "use", path: "worker".into(), source });
                 floor.schedule.park(step.0);
@@ -259,6 +271,10 @@ impl Coordinator<'_> {
         let mut above = BTreeMap::new();
         self.plan.graph.each_input(step, &mut |output| {
             let state = &self.states[output.step.0 as usize];
+            if state.is_left_out() {
+                consumes.push(Stored { output, artifact: None, trace: None });
+                return;
+            }
             above.extend(state.version.map(|version| (output.step, version)));
             consumes.push(Stored {
                 output,

@@ -138,6 +138,7 @@ impl<'p> CommandBuilder<'p> {
             name: without_extension(name).to_owned(),
             at,
             optional,
+            list: false,
             codec: FILE_CODEC.to_owned(),
             shape: None,
             place: Some(self.draft.place.clone()),

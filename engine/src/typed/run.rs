@@ -11,10 +11,11 @@ use serde::Serialize;
 use super::BoxError;
 use super::output::{FILE_CODEC, Out};
 use crate::config::{Placed, RunConfig};
-use crate::error::EngineError;
+use crate::error::{Diagnostic, EngineError};
 use crate::event::{Event, Outcome, Summary};
 use crate::execute::{Cancel, Content, Encoded};
 use crate::graph::{Graph, StepId};
+use crate::grow::{Asked, Asking};
 use crate::memo::{Memo, Wanted};
 use crate::pipeline::Pipeline;
 use crate::plan::Plan;
@@ -138,8 +139,8 @@ pub fn run(
     let graph = Graph::new(Arc::new(pipeline.clone()), options.mode.as_deref(), &options.run_config)
         .map_err(EngineError::Definition)?;
     let graph = Arc::new(graph);
-    let targets = select(&graph, &options.steps)?;
-    let force = select(&graph, &options.force)?;
+    let targets = wanted_of(&graph, &options.steps)?;
+    let force = wanted_of(&graph, &options.force)?;
     let steps = if targets.is_empty() { graph.ids().collect() } else { graph.closure(&targets) };
     let store = Store::open(
         store,
@@ -167,7 +168,13 @@ pub fn run(
     };
     let measures = Arc::new(measure(&graph, &steps, &how)?);
     let plan = Plan::new(Arc::clone(&graph), measures, steps);
-    let wanted = Wanted { steps: targets, all: options.all, force, ..Wanted::default() };
+    let (named, forced) = (options.steps.clone(), options.force.clone());
+    let again = Asking::new(move |graph| {
+        let steps = wanted_of(graph, &named)?;
+        let plan = if steps.is_empty() { graph.ids().collect() } else { graph.closure(&steps) };
+        Ok(Asked { force: wanted_of(graph, &forced)?, steps, plan })
+    });
+    let wanted = Wanted { steps: targets, all: options.all, force, again: Some(again), ..Wanted::default() };
     let options = RunOptions {
         wanted,
         jobs: options.jobs.max(1),
@@ -184,13 +191,14 @@ pub fn run(
         home: options.home,
     };
     let report = crate::run::run(&plan, &memo, &options, &mut tell)?;
+    let graph = Arc::clone(&report.graph);
     Ok(Run { graph, store, report, laid: Mutex::new(Vec::new()) })
 }
 
-fn select(graph: &Graph, names: &[String]) -> Result<Vec<StepId>, EngineError> {
+fn wanted_of(graph: &Graph, names: &[String]) -> Result<Vec<StepId>, Diagnostic> {
     let mut steps = Vec::new();
     for name in names {
-        steps.extend(graph.select(name)?);
+        steps.extend(graph.wanted(name)?);
     }
     steps.sort_unstable();
     steps.dedup();

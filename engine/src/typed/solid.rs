@@ -440,6 +440,7 @@ impl<'p, A: Arguments, O> SolidBuilder<'p, A, O> {
                 name: without_extension(name).to_owned(),
                 at: format!("outputs/{name}"),
                 optional,
+                list: false,
                 codec: form.codec.clone(),
                 shape: Some(form.shape.to_string()),
                 place: Some(self.draft.place.clone()),

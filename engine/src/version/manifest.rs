@@ -131,6 +131,7 @@ pub(super) enum Term<'a> {
         optional: bool,
         at: &'a str,
         codec: &'a str,
+        list: bool,
         stdout: bool,
         shape: Option<&'a str>,
         position: usize,
@@ -267,8 +268,8 @@ impl Encoder {
             Term::Sh => self.byte(0x50),
             Term::Bash => self.byte(0x51),
             Term::Function => self.byte(0x52),
-            Term::Declaration { optional, at, codec, stdout, shape, position } => {
-                self.byte(0x53);
+            Term::Declaration { optional, at, codec, list, stdout, shape, position } => {
+                self.byte(if list { 0x55 } else { 0x53 });
                 self.byte(u8::from(optional));
                 self.text(at);
                 self.text(codec);
@@ -376,12 +377,13 @@ fn shown(label: &str, term: Term<'_>) -> Option<FactValue> {
         Term::Sh => text("sh"),
         Term::Bash => text("bash"),
         Term::Function => text("function"),
-        Term::Declaration { optional, at, codec, stdout, shape, position } => {
+        Term::Declaration { optional, at, codec, list, stdout, shape, position } => {
             let mut words = vec![codec.to_owned()];
             if !at.is_empty() {
                 words.push(format!("at {at}"));
             }
             words.extend(optional.then(|| "optional".to_owned()));
+            words.extend(list.then(|| "list".to_owned()));
             words.extend(stdout.then(|| "standard output".to_owned()));
             words.extend(shape.map(|shape| format!("of {shape}")));
             words.push(format!("place {position}"));

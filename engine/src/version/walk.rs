@@ -69,6 +69,7 @@ pub(super) fn solid_facts(
             optional: output.optional,
             at: &output.at,
             codec: &output.codec,
+            list: output.list,
             stdout: stdout == Some(output.name.as_str()),
             shape: output.shape.as_deref(),
             position,
@@ -186,6 +187,8 @@ pub(super) enum Entering<'a> {
     Version(Version, Version),
     /// By its content.
     Content(InputContent<'a>),
+    /// Not at all: it failed, and the gather that it is in goes on without it.
+    LeftOut,
 }
 
 /// Tells one output, as a named entry or as an item.
@@ -200,7 +203,14 @@ pub(super) fn enter(graph: &Graph, output: OutputId, entering: &Entering<'_>, te
             tell(Term::Content { artifact, shape });
         }
         Entering::Content(InputContent::Absent) => tell(Term::Absent),
+        Entering::Content(InputContent::LeftOut) | Entering::LeftOut => {}
     }
+}
+
+/// What enters where nothing can be left out.
+pub(super) fn there(entering: Option<Entering<'_>>) -> Option<Entering<'_>> {
+    entering
+        .filter(|entering| !matches!(entering, Entering::LeftOut | Entering::Content(InputContent::LeftOut)))
 }
 
 pub(super) fn gather_facts<'a>(
@@ -209,9 +219,16 @@ pub(super) fn gather_facts<'a>(
     elements: &[(String, OutputId)],
     known: &mut impl FnMut(OutputId) -> Option<Entering<'a>>,
 ) -> Option<()> {
-    to.section(Label::Gather, elements.len());
+    let mut entering = Vec::with_capacity(elements.len());
     for (label, output) in elements {
-        enter(graph, *output, &known(*output)?, |term| to.entry(label, term));
+        match known(*output)? {
+            Entering::LeftOut | Entering::Content(InputContent::LeftOut) => {}
+            there => entering.push((label, *output, there)),
+        }
+    }
+    to.section(Label::Gather, entering.len());
+    for (label, output, there) in &entering {
+        enter(graph, *output, there, |term| to.entry(label, term));
     }
     Some(())
 }
@@ -224,7 +241,7 @@ pub(super) fn fan_in_facts<'a>(
 ) -> Option<()> {
     to.section(Label::FanIn, outputs.len());
     for (index, output) in outputs.iter().enumerate() {
-        enter(graph, *output, &known(*output)?, |term| to.item(index, term));
+        enter(graph, *output, &there(known(*output))?, |term| to.item(index, term));
     }
     Some(())
 }
@@ -238,7 +255,12 @@ pub(super) fn several_facts<'a>(
     match input {
         StepInput::FanIn(outputs) => fan_in_facts(to, graph, outputs, known),
         StepInput::Gather(elements) => gather_facts(to, graph, elements, known),
-        StepInput::Output(_) | StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => None,
+        StepInput::Output(_)
+        | StepInput::Element { .. }
+        | StepInput::Unknown(_)
+        | StepInput::Path(_)
+        | StepInput::Value(_)
+        | StepInput::Probe(_) => None,
     }
 }
 

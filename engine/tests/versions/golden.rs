@@ -40,12 +40,19 @@ solids:
       day: {probe: date}
     command: [cat, "{{ inputs.tree }}"]
     stdout: result
+  split: {command: [ls], outputs: [{parts: {list: true}}], platform: any}
+  each:
+    map: {part.txt: split.parts}
+    command: [wc, "{{ inputs.part }}"]
+    stdout: result
+    platform: any
 "#;
 
 fn world() -> World {
     let mut world = World::new(PIPELINE)
         .file("lib.lock", "lock")
         .with_run_config("solids: {emit_tree: {config: {tree_species: douglas_fir}}}");
+    world.lists.insert("split.parts".to_owned(), r#"["x"]"#.to_owned());
     world.files.insert("a.py".to_owned(), ("code".to_owned(), true));
     world.files.insert("data.txt".to_owned(), ("data".to_owned(), true));
     world.probes = BTreeMap::from([
@@ -218,6 +225,40 @@ const GOLDEN: &[(&str, &str, &str, &str)] = &[
          aa5d7890750c468160e84f5dba19bda5d500ee6e281d4d81a0c46ea1afe4412b0a931ce761bb4c0d0000000000000000\
          0f0000000000000000",
         "d295935e621d8fe6225eb7f1a16c0e02b168bbe0c8e878ff6b7aeb066b76fe70",
+    ),
+    (
+        "solid split, whose output is a list",
+        "solid",
+        "02400300000000000000000443010000000000000002000000000000006c730540060100000000000000050000000000\
+         0000706172747355000d000000000000006f7574707574732f7061727473040000000000000066696c65004054000000\
+         00000000000700000000000000000840",
+        "614696b1b14914193e3437aa054747d708eb980cf1d1bfa47bbca8fe0622bf41",
+    ),
+    (
+        "solid each",
+        "solid",
+        "0240030000000000000000044302000000000000000200000000000000776311000000000000007b7b20696e70757473\
+         2e70617274207d7d05400601000000000000000600000000000000726573756c7453000e000000000000006f75747075\
+         74732f726573756c74040000000000000066696c6501405400000000000000000700000000000000000840",
+        "26b5f13c49a3f09b58c96636a055a1a1858148deb1df6c5c2f9b294756a05741",
+    ),
+    (
+        "step each[part=x], given an element",
+        "step",
+        "01420400000000000000656163680e4626b5f13c49a3f09b58c96636a055a1a1858148deb1df6c5c2f9b294756a05741\
+         0c46d2fa380e5ff2553ee2947afea736477f5f93518196cf3f5dd1ad176c810547f70d00000000000000000f01000000\
+         000000000800000000000000706172742e7478744800040000000000000066696c653ae7d805f6789a6402acb70ad409\
+         6a85a56bf6804eaf25c0493ac697548d30b540",
+        "6fbcc6563a4deeb64ad51066c949958198bdb64f1cfb84190c9ca196d48f83a9",
+    ),
+    (
+        "trace each[part=x]",
+        "trace",
+        "01420400000000000000656163680e4626b5f13c49a3f09b58c96636a055a1a1858148deb1df6c5c2f9b294756a05741\
+         0c46d2fa380e5ff2553ee2947afea736477f5f93518196cf3f5dd1ad176c810547f70d00000000000000000f01000000\
+         000000000800000000000000706172742e7478744800040000000000000066696c653ae7d805f6789a6402acb70ad409\
+         6a85a56bf6804eaf25c0493ac697548d30b540",
+        "5b03c7a1e7b0d77ce2a51492c9bdd30d5b64d1231882368b5545bc474476a4f9",
     ),
 ];
 

@@ -61,6 +61,12 @@ solids:
     limits: {gpu: 1}
     matrix: grid
   again: {solid: up}
+  ups: {command: "ls > {{ outputs.parts }}", outputs: [{parts: {list: true}}]}
+  lister: {command: "ls > {{ outputs.parts }}", outputs: [{parts: {list: false}}]}
+  mapped: {map: {part: ups.parts}, command: "wc < inputs/part > {{ outputs.result }}"}
+  gatherer:
+    inputs: {all: {gather: maker, failed: skip, max_failed: 1%}}
+    command: "ls {{ inputs.all }} > {{ outputs.result }}"
   same_as_up: {command: "echo up > {{ outputs.result }}", outputs: [result, more.txt]}
   target:
     solid: maker
@@ -80,6 +86,7 @@ fn every_key() -> World {
     ]);
     world.tables.insert("rows.tsv".to_owned(), "id\tfile\none\t1.txt\n".to_owned());
     world.tables.insert("other.tsv".to_owned(), "id\tfile\ntwo\t2.txt\n".to_owned());
+    world.lists.insert("ups.parts".to_owned(), r#"["one"]"#.to_owned());
     world.env.insert("LANG".to_owned(), "C".to_owned());
     world
 }
@@ -133,6 +140,7 @@ const EDITS: &[(&str, &str, &str, &str, &str)] = &[
     ("a solid", "memory", "memory: 1G", "memory: 2G", "target"),
     ("a solid", "limits", "limits: {gpu: 1}", "limits: {gpu: 2}", "target"),
     ("a solid", "matrix", "matrix: grid", "matrix: {lr: [0.5]}", "target"),
+    ("a solid", "map", "map: {part: ups.parts}", "map: {piece: ups.parts}", "mapped"),
     ("a solid", "platform", "    shell: sh", "    shell: sh\n    platform: any", "maker"),
     ("an input", "path", "path: data.txt", "path: a.py", "target"),
     ("an input", "external", "external: false", "external: true", "target"),
@@ -140,6 +148,10 @@ const EDITS: &[(&str, &str, &str, &str, &str)] = &[
     ("an input", "default", "default: 8", "default: \"8\"", "target"),
     ("an input", "probe", "probe: date", "probe: date +%A", "target"),
     ("an input", "every", "every: 1h", "every: 2h", "target"),
+    ("an input", "gather", "gather: maker,", "gather: maker.log,", "gatherer"),
+    ("an input", "failed", ", failed: skip, max_failed: 1%", "", "gatherer"),
+    ("an input", "max_failed", "max_failed: 1%", "max_failed: 3", "gatherer"),
+    ("an output", "list", "list: false", "list: true", "lister"),
     ("an output", "at", "at: outputs/extra", "at: site", "target"),
     ("an output", "optional", "optional: true", "optional: false", "target"),
     (

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cas_engine::config::RunConfig;
 use cas_engine::file;
 use cas_engine::graph::Graph;
+use cas_engine::list::List;
 use cas_engine::plan::Plan;
 use cas_engine::solid::EnvVar;
 use cas_engine::source::{FileSet, MeasuredFile, MeasuredPath, MeasuredWhat, Measures, PathKind, Stat};
@@ -25,6 +26,8 @@ pub(crate) struct World {
     /// What each probe prints, by its command.
     pub(crate) probes: BTreeMap<String, String>,
     pub(crate) env: BTreeMap<String, String>,
+    /// What each list holds, as JSON, by its output.
+    pub(crate) lists: BTreeMap<String, String>,
     pub(crate) platform: String,
 }
 
@@ -134,7 +137,15 @@ impl World {
     }
 
     pub(crate) fn plan(&self) -> Plan {
-        let graph = Arc::new(self.graph().unwrap_or_else(|errors| panic!("{errors}\n{}", self.text)));
+        let graph = self.graph().unwrap_or_else(|errors| panic!("{errors}\n{}", self.text));
+        let lists = self.lists.iter().flat_map(|(output, json)| {
+            let list =
+                Arc::new(List::of_json(json.as_bytes(), "file").unwrap_or_else(|what| panic!("{what}")));
+            let outputs = graph.select_outputs(output).unwrap_or_else(|error| panic!("{error}"));
+            outputs.into_iter().map(move |output| (output, Arc::clone(&list)))
+        });
+        let lists = lists.collect::<Vec<_>>();
+        let graph = Arc::new(graph.grown(&lists).unwrap_or_else(|errors| panic!("{errors:?}")));
         let measures = Arc::new(self.measures(&graph));
         let steps = graph.ids().collect();
         Plan::new(graph, measures, steps)

@@ -35,6 +35,11 @@ fn matrices_say_which_axis_value_or_row_is_wrong() {
 }
 
 #[test]
+fn lists_say_what_is_no_list_and_what_cannot_be_mapped() {
+    check_all(include_str!("wrong/lists.txt"));
+}
+
+#[test]
 fn names_that_name_nothing_show_what_is_near() {
     check_all(include_str!("wrong/names.txt"));
 }

@@ -27,7 +27,12 @@ impl Check<'_> {
             match &input.source {
                 Source::Path { path, .. } => all.push((path, false)),
                 Source::Probe { command, .. } => all.push((command, false)),
-                Source::Output(_) | Source::FanIn(_) | Source::Value(_) | Source::Default(_) => {}
+                Source::Output(_)
+                | Source::Element(_)
+                | Source::Gather { .. }
+                | Source::FanIn(_)
+                | Source::Value(_)
+                | Source::Default(_) => {}
             }
         }
         for (template, shell) in all {
@@ -62,6 +67,17 @@ impl Check<'_> {
                 }
             }
             Part::Matrix { axis, column } => {
+                if invocation.mapped().is_some_and(|(element, _)| element.name == *axis) {
+                    let message = format!(
+                        "`{}` is mapped, and does not see how an element is called, for which `{}` asks",
+                        invocation.name,
+                        part.written()
+                    );
+                    let diagnostic = Diagnostic::new(message).at(template.place.as_ref());
+                    let diagnostic = diagnostic.hint(format!("what it is lies at `{{{{ inputs.{axis} }}}}`"));
+                    self.findings.push(Finding { diagnostic, before: Some(before) });
+                    return;
+                }
                 let Some(known) = invocation.matrix.iter().find(|known| known.name == *axis) else {
                     let axes = invocation.matrix.iter().map(|axis| &axis.name);
                     let what = format!("`{}` has no axis", invocation.name);

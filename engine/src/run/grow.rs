@@ -1,0 +1,231 @@
+//! A plan that grows while it is run: a list became known, and what is mapped over it takes the place of its
+//! placeholder.
+//!
+//! ```text
+//! a list's step settles ─► its placeholders open ─► nothing else to hand out ─► grow: plan anew, move everything over
+//! ```
+//!
+//! Steps that run go on running: they have everything that they need, and are told by the worker that has them. What
+//! was decided of a step stays decided; steps that are new are looked at as any other when they open. Invariant: a
+//! placeholder never runs, and neither does an element of a list that is not the one on record.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use super::coordinator::{Coordinator, Floor, Note};
+
+use crate::event::Event;
+use crate::graph::{OutputId, StepId, StepInput};
+use crate::grow::{self, Grown};
+use crate::pipeline::Source;
+use crate::plan::Plan;
+use crate::resolve::{self, StepState, Why};
+use crate::schedule::Phase;
+use crate::solid::Declared;
+
+/// Values that are added one by one through a shared reference, and stay where they are.
+pub(super) struct Chain<T> {
+    first: OnceLock<Box<Link<T>>>,
+}
+
+struct Link<T> {
+    value: T,
+    next: Chain<T>,
+}
+
+impl<T> Chain<T> {
+    pub(super) fn new() -> Self {
+        Self { first: OnceLock::new() }
+    }
+
+    /// Adds a value at the end.
+    pub(super) fn add(&self, value: T) -> &T {
+        let mut last = self;
+        while let Some(link) = last.first.get() {
+            last = &link.next;
+        }
+        &last.first.get_or_init(|| Box::new(Link { value, next: Self::new() })).value
+    }
+}
+
+impl<'a> Coordinator<'a> {
+    /// Whether a step stands in the place of elements that may be known by now, or is one of a list that is another
+    /// now. Then it waits until the plan has grown.
+    pub(super) fn awaits_growth(&self, step: StepId) -> bool {
+        !resolve::lists_hold(self.plan, &self.states, step)
+    }
+
+    /// Lets the plan grow by every list that is known by now. Of a list that is needed for that and whose bytes are
+    /// gone, the step runs again.
+    pub(super) fn grow(&mut self, floor: &mut Floor<'a>) {
+        self.due = false;
+        let lists = match self.memo.lists_known(self.plan, &self.states) {
+            Ok(lists) => lists,
+            Err(error) => {
+                self.broken.get_or_insert(error);
+                return;
+            }
+        };
+        let settled = |output: &OutputId| floor.schedule.phase(output.step.0) == Phase::Settled;
+        let lists: Vec<_> = lists.into_iter().filter(|(output, _)| settled(output)).collect();
+        if lists.is_empty() {
+            let gone: Vec<OutputId> = self.plan.graph.pending.iter().copied().filter(settled).collect();
+            for output in gone {
+                self.rebuild(floor, output.step, true);
+            }
+            return;
+        }
+        match grow::grown(self.plan, &self.wanted, &lists) {
+            Ok(grown) => self.take_on(floor, grown),
+            Err(error) => {
+                self.broken.get_or_insert(error);
+            }
+        }
+    }
+
+    /// Goes on with a plan that has grown.
+    fn take_on(&mut self, floor: &mut Floor<'a>, grown: Grown) {
+        let Grown { plan, wanted, moved } = grown;
+        let earlier = self.plan;
+        let bench = (self.bench_of)(plan);
+        let plan = bench.plan;
+        self.bench = bench;
+        self.plan = plan;
+        self.wanted = wanted;
+        self.targets = resolve::targets(plan, &self.wanted);
+        self.named = self.wanted.only.then(|| self.wanted.steps.iter().copied().collect());
+        let count = plan.graph.steps.len();
+        let mut planned = vec![false; count];
+        plan.steps.iter().for_each(|step| planned[step.0 as usize] = true);
+
+        let mut states: Vec<StepState> = vec![StepState::default(); count];
+        let mut notes: Vec<Note> = (0..count).map(|_| Note::default()).collect();
+        let mut phases = vec![Phase::Outside; count];
+        let mut old = vec![false; count];
+        for (before, to) in moved.to.iter().enumerate() {
+            let Some(after) = to.map(|step| step.0 as usize) else { continue };
+            old[after] = true;
+            states[after] = std::mem::take(&mut self.states[before]);
+            notes[after] = std::mem::take(&mut self.notes[before]);
+            // Rows of a version that was not known before were not looked up.
+            notes[after].unlooked |= earlier.versions[before].is_none();
+            phases[after] = match floor.schedule.phase(before as u32) {
+                Phase::Waiting | Phase::Open | Phase::Ready => Phase::Waiting,
+                phase @ (Phase::Outside | Phase::Running | Phase::Settled | Phase::Ended) => phase,
+            };
+        }
+        for &step in &plan.steps {
+            let index = step.0 as usize;
+            if old[index] {
+                continue;
+            }
+            let may = self.named.as_ref().is_none_or(|named| named.contains(&step));
+            let forced = self.wanted.force.contains(&step);
+            let volatile = matches!(plan.graph.solid(step).version, Some(Declared::Volatile));
+            states[index] = StepState {
+                version: plan.versions[index],
+                to_run: may,
+                may_be_unchanged: may && !forced && !volatile,
+                why: Some(Why::Inputs),
+                ..StepState::default()
+            };
+            let rerun = if forced {
+                Some(Why::Forced)
+            } else if volatile && !self.wanted.frozen {
+                Some(Why::Volatile)
+            } else {
+                None
+            };
+            notes[index] = Note { rerun, reusable: true, unlooked: true, ..Note::default() };
+            if may {
+                phases[index] = Phase::Waiting;
+            }
+        }
+        self.states = states;
+        self.notes = notes;
+        let step = |before: StepId| moved.to.get(before.0 as usize).copied().flatten();
+        let computing = std::mem::take(&mut floor.computing);
+        floor.computing = computing.into_iter().filter_map(|(trace, of)| Some((trace, step(of)?))).collect();
+        self.differing = std::mem::take(&mut self.differing).into_iter().filter_map(step).collect();
+        for at_work in floor.at_work.iter_mut().flatten() {
+            at_work.step = at_work.step.and_then(step);
+        }
+        // They are looked at again, and wait again.
+        floor.parked = BTreeMap::new();
+        floor.schedule = self.schedule_of(phases);
+        self.spare_all(floor);
+        (self.tell)(&Event::PlanGrew {
+            steps: plan.steps.len(),
+            to_run: plan.steps.iter().filter(|step| self.states[step.0 as usize].to_run).count(),
+        });
+    }
+
+    /// The output of this plan that was known by this id to a worker that was given an earlier one.
+    pub(super) fn output_now(&self, plan: &Plan, output: OutputId) -> Option<OutputId> {
+        if std::ptr::eq(plan, self.plan) {
+            return Some(output);
+        }
+        let moved = self.plan.graph.moved(&plan.graph);
+        let step = moved.to.get(output.step.0 as usize).copied().flatten()?;
+        Some(OutputId { step, ..output })
+    }
+
+    /// Whether a step goes on without another that failed: all that it consumes of it, it gathers with `failed: skip`.
+    pub(super) fn tolerates(&self, reader: StepId, failed: StepId) -> bool {
+        let declared = &self.plan.graph.invocation(reader).inputs;
+        if !declared.iter().any(|input| matches!(input.source, Source::Gather { .. })) {
+            return false;
+        }
+        let inputs = &self.plan.graph.steps[reader.0 as usize].inputs;
+        let is = |output: &OutputId| output.step == failed;
+        inputs.iter().zip(declared).all(|(input, declared)| match (input, &declared.source) {
+            (StepInput::Gather(_), Source::Gather { .. }) => true,
+            (StepInput::Gather(elements), _) => !elements.iter().any(|(_, output)| is(output)),
+            (StepInput::Output(output) | StepInput::Element { list: output, .. }, _) => !is(output),
+            (StepInput::FanIn(outputs) | StepInput::Unknown(outputs), _) => !outputs.iter().any(is),
+            (StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_), _) => true,
+        })
+    }
+
+    /// Why a step cannot go on without what failed, if it cannot: more of a gather failed than may.
+    pub(super) fn too_many_failed(&self, step: StepId) -> Option<String> {
+        let declared = &self.plan.graph.invocation(step).inputs;
+        let inputs = &self.plan.graph.steps[step.0 as usize].inputs;
+        inputs.iter().zip(declared).find_map(|(input, declared)| match (input, &declared.source) {
+            (StepInput::Gather(elements), Source::Gather { of, max_failed }) => {
+                let failed =
+                    |(_, output): &&(String, OutputId)| self.states[output.step.0 as usize].is_left_out();
+                let failed = elements.iter().filter(failed).count();
+                (!max_failed.allows(failed, elements.len())).then(|| {
+                    format!(
+                        "{failed} of {} elements of `{}` failed, and `max_failed` is {max_failed}",
+                        elements.len(),
+                        of.step
+                    )
+                })
+            }
+            _ => None,
+        })
+    }
+
+    /// Lets those go on without what failed that do so.
+    fn spare_all(&self, floor: &mut Floor<'a>) {
+        for &step in &self.plan.steps {
+            if floor.schedule.phase(step.0) != Phase::Ended {
+                continue;
+            }
+            let below: Vec<u32> = floor.schedule.edges().below(step.0).to_vec();
+            for reader in below.into_iter().filter(|reader| self.tolerates(StepId(*reader), step)) {
+                floor.schedule.spare(reader);
+            }
+        }
+    }
+}
+
+/// A step that a worker has.
+pub(super) struct AtWork<'a> {
+    /// Which step of the present plan it is; `None` for one that is there no more.
+    pub(super) step: Option<StepId>,
+    /// The plan that the worker was given.
+    pub(super) plan: &'a Plan,
+}

@@ -1,0 +1,140 @@
+//! Lists that a step yields at run time, as people see them.
+
+use crate::kit::Folder;
+
+const PAGES: &str = "\
+pipeline: pages
+solids:
+  split:
+    inputs: {book: {path: book}}
+    command: cp -R {{ inputs.book }} {{ outputs.pages }}
+    outputs: [{pages: {list: true}}]
+  count:
+    map: {page.txt: split.pages}
+    command: wc -c < {{ inputs.page }} > {{ outputs.result }}
+  total:
+    inputs: {counts: 'count[*]'}
+    command: cat {{ inputs.counts }}/* > {{ outputs.result }}
+";
+
+fn pages() -> Folder {
+    Folder::with(&[("pipeline.yaml", PAGES), ("book/one", "1"), ("book/two", "22")])
+}
+
+#[test]
+fn rows_of_a_list_are_one_until_it_is_known_and_then_one_an_element() {
+    let folder = pages();
+    let versions = folder.cas("versions").ok().stdout;
+    let rows = |text: &str| -> Vec<(String, bool, String)> {
+        let cells = |row: &str| row.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+        let row = |cells: Vec<String>| (cells[1].clone(), cells[2] != "-", cells[3].clone());
+        text.lines().skip(2).map(|line| row(cells(line))).collect()
+    };
+    let expected = |rows: &[(&str, bool, &str)]| -> Vec<(String, bool, String)> {
+        rows.iter().map(|(step, known, status)| ((*step).to_owned(), *known, (*status).to_owned())).collect()
+    };
+    assert_eq!(
+        rows(&versions),
+        expected(&[
+            ("split.pages", true, "to-be-recomputed"),
+            ("count[*].result", false, "to-be-recomputed"),
+            ("total.result", false, "to-be-recomputed")
+        ])
+    );
+    let ran = folder.cas("run -j 1").ok();
+    assert_eq!(ran.steps(), ["split", "count[page=one]", "count[page=two]", "total"]);
+    assert_eq!(ran.counts(), "0 reused, 4 ran");
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 4 reused");
+    let versions = folder.cas("versions").ok().stdout;
+    assert_eq!(
+        rows(&versions),
+        expected(&[
+            ("split.pages", true, "stored"),
+            ("count[page=one].result", true, "stored"),
+            ("count[page=two].result", true, "stored"),
+            ("total.result", true, "stored")
+        ])
+    );
+    folder.write("book/two", "other");
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["split", "count[page=two]", "total"]);
+    assert_eq!(folder.cas("cat total").ok().stdout, "1\n5\n");
+}
+
+#[test]
+fn one_element_is_named_in_every_command() {
+    let folder = pages();
+    let ran = folder.cas("run -j 1 count[page=two]").ok();
+    assert_eq!(ran.steps(), ["split", "count[page=two]"]);
+    assert_eq!(folder.cas("cat count[page=two]").ok().stdout, "2\n");
+    assert_eq!(folder.cas("cat count@page=two").ok().stdout, "2\n");
+    let _ = folder.cas("get count[page=two] here.txt").ok();
+    assert_eq!(folder.read("here.txt"), "2\n");
+    let explained = folder.cas("explain count[page=two]").ok().stdout;
+    assert!(explained.starts_with("count[page=two] is stored\n"), "{explained}");
+    let explained = folder.cas("explain count[page=one]").ok().stdout;
+    assert!(explained.starts_with("count[page=one] would run: "), "{explained}");
+    let _ = folder.cas("logs count[page=two]").ok();
+    let lost = folder.cas("run count[page=three]").code(2);
+    assert!(lost.stderr.contains("`count` has no element with `page=three`"), "{}", lost.stderr);
+    folder.write("book/three", "333");
+    assert_eq!(folder.cas("run -j 1 count[page=three]").ok().steps(), ["split", "count[page=three]"]);
+    let lost = folder.cas("run count[page=four]").code(2);
+    assert!(lost.stderr.contains("`count` has no element with `page=four`"), "{}", lost.stderr);
+    // What a step sees of an element is what differs when it changes.
+    folder.write("book/three", "4444");
+    let ran = folder.cas("run -j 1").ok();
+    assert!(ran.stderr.contains("input page.txt"), "{}", ran.stderr);
+}
+
+#[test]
+fn events_tell_that_the_plan_grew() {
+    let folder = pages();
+    let events = folder.cas("run -j 1 --format json").ok().stdout;
+    let words: Vec<String> = events
+        .lines()
+        .map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).expect("each line is JSON");
+            let of = event.get("step").or_else(|| event.get("to_run")).map(ToString::to_string);
+            format!("{} {}", event["event"].as_str().unwrap_or_default(), of.unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        words,
+        [
+            "run-started 3",
+            "step-started \"split\"",
+            "step-finished \"split\"",
+            "plan-grew 3",
+            "step-started \"count[page=one]\"",
+            "step-finished \"count[page=one]\"",
+            "step-started \"count[page=two]\"",
+            "step-finished \"count[page=two]\"",
+            "step-started \"total\"",
+            "step-finished \"total\"",
+            "run-finished "
+        ]
+    );
+}
+
+#[test]
+fn a_failed_element_is_left_out_where_that_is_said_and_fails_the_run_all_the_same() {
+    let folder = pages();
+    let yaml = PAGES
+        .replace("wc -c <", "grep -v 22 < {{ inputs.page }} && wc -c <")
+        .replace("{counts: 'count[*]'}", "{counts: {gather: count, failed: skip, max_failed: 50%}}");
+    folder.write("pipeline.yaml", &yaml);
+    let ran = folder.cas("run -j 1").code(1);
+    assert!(ran.stdout.contains("3 ran, 1 failed"), "{}", ran.transcript());
+    folder.write("pipeline.yaml", &yaml.replace("50%", "10%"));
+    let ran = folder.cas("run -j 1 --keep-going").code(1);
+    assert!(ran.stdout.contains("1 failed, 1 skipped"), "{}", ran.transcript());
+}
+
+#[test]
+fn a_mapped_step_is_published_by_its_labels() {
+    let folder = pages();
+    folder.write("pipeline.yaml", &format!("{PAGES}publish: {{counts/: 'count[*]'}}\n"));
+    let _ = folder.cas("run").ok();
+    assert_eq!(folder.read("counts/two"), "2\n");
+    assert_eq!(folder.read("counts/one"), "1\n");
+}

@@ -37,6 +37,14 @@ use super::{Cancel, Stop};
 /// How long to look for an end where the kernel cannot tell of it (no descriptor is free).
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// How long a program that we wrote may be held open by a child that is being started. The kernel lets the parent
+/// go on before it closes the child's copies of our descriptors, so [`Spawner::settle`] makes this rare and no more,
+/// and nothing tells of its end.
+const BUSY_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long until it is tried again.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
 /// How long killed processes may take to be gone: one that hangs in the kernel (a dead network disk) may stay
 /// for ever, and there is nothing that it could still write.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -155,9 +163,19 @@ impl Spawner {
             })
             .stderr(stderr)
             .process_group(0);
-        let mut child = {
-            let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
-            command.spawn()?
+        let mut child = loop {
+            let spawned = {
+                let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+                command.spawn()
+            };
+            match spawned {
+                Err(error)
+                    if error.kind() == io::ErrorKind::ExecutableFileBusy && begun.elapsed() < BUSY_WITHIN =>
+                {
+                    std::thread::sleep(BUSY_PAUSE);
+                }
+                spawned => break spawned?,
+            }
         };
         // The descriptors that the child was given are closed here.
         drop(command);

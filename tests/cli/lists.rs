@@ -125,7 +125,7 @@ fn a_failed_element_is_left_out_where_that_is_said_and_fails_the_run_all_the_sam
     folder.write("pipeline.yaml", &yaml);
     let ran = folder.cas("run -j 1").code(1);
     assert!(ran.stdout.contains("3 ran, 1 failed"), "{}", ran.transcript());
-    folder.write("pipeline.yaml", &yaml.replace("50%", "10%"));
+    folder.write("pipeline.yaml", yaml.replace("50%", "10%"));
     let ran = folder.cas("run -j 1 --keep-going").code(1);
     assert!(ran.stdout.contains("1 failed, 1 skipped"), "{}", ran.transcript());
 }
@@ -133,7 +133,7 @@ fn a_failed_element_is_left_out_where_that_is_said_and_fails_the_run_all_the_sam
 #[test]
 fn a_mapped_step_is_published_by_its_labels() {
     let folder = pages();
-    folder.write("pipeline.yaml", &format!("{PAGES}publish: {{counts/: 'count[*]'}}\n"));
+    folder.write("pipeline.yaml", format!("{PAGES}publish: {{counts/: 'count[*]'}}\n"));
     let _ = folder.cas("run").ok();
     assert_eq!(folder.read("counts/two"), "2\n");
     assert_eq!(folder.read("counts/one"), "1\n");

@@ -697,7 +697,13 @@ fn force_runs_a_step_and_only_what_its_new_content_asks_for() {
     assert_eq!(kit.outcomes(), ["a: reused", "b: ran", "c: reused"]);
     kit.says("b", "new");
     assert_eq!(kit.outcomes(), ["a: reused", "b: ran", "c: ran"]);
-    assert_eq!(kit.warnings(), ["`b` gave other content than before for the same inputs"]);
+    assert_eq!(
+        kit.warnings(),
+        [
+            "`b` gave other content than before for the same inputs\n  result:\n    -b(a()[])[]\n    +new",
+            "not deterministic: `b` (the same inputs, other content)"
+        ]
+    );
     kit.force.clear();
     assert_eq!(kit.ran(), NOTHING);
 }

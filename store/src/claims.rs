@@ -8,9 +8,10 @@
 //! What the functions return is what is to be told to whom; telling is the caller's.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::digest::Trace;
+use crate::sync::{Mutex, MutexGuard};
 
 /// All claims of one host.
 #[derive(Default)]

@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ use crate::leases::Connections;
 use crate::lock::HostLock;
 use crate::processes;
 use crate::reserve;
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::tables;
 use crate::tidy::Tidy;
 
@@ -111,7 +112,7 @@ impl Host {
         Ok(Self { core, threads: Vec::new(), lock: None })
     }
 
-    fn open_core(
+    pub(crate) fn open_core(
         layout: &Layout,
         store_id: &str,
         expect: Expect,

@@ -4,13 +4,14 @@
 //! process that the former host served was told is known from its file, until it is back or gone.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::claims::Ended;
 use crate::digest::{Digest, Trace};
 use crate::processes::Listed;
+use crate::sync::{Mutex, MutexGuard};
 use crate::wire::{Notice, Opaque};
 
 /// A connection that was not heard of for so long loses its claims. (It renews them every 5 s.)

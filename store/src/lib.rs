@@ -66,10 +66,13 @@ mod rebuild;
 mod receive;
 pub mod record;
 mod reserve;
+#[cfg(all(test, feature = "schedules"))]
+mod schedules;
 mod socket;
 mod stage;
 pub mod store;
 mod stream;
+mod sync;
 mod sys;
 mod tables;
 mod tidy;

@@ -198,6 +198,21 @@ pub(crate) fn main() {
                 say("goes on");
             }
             "work" => work(store, number()),
+            "fill" => {
+                for number in 0..number() {
+                    let committed = store.commit(commit_of(store, number, b"small"));
+                    committed.unwrap_or_else(|error| panic!("{number}: {error}"));
+                }
+                say("filled");
+            }
+            "time-lookup" => {
+                let versions: Vec<_> = (0..number()).map(version).collect();
+                let begin = std::time::Instant::now();
+                let found = store.lookup(&versions).expect("it answers");
+                let took = begin.elapsed().as_micros();
+                assert!(found.iter().all(Option::is_some), "all are there");
+                say(&took.to_string());
+            }
             "fork" => crate::fork::leave_a_child_behind(),
             other => panic!("{other}?"),
         }

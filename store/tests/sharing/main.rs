@@ -36,6 +36,31 @@ fn processes_see_what_the_others_put() {
     assert_eq!(two.ask("run 6"), "2");
 }
 
+/// A plan of 10,000 steps is looked up in one message, whose way through a socket costs less than its answer.
+#[test]
+fn a_lookup_costs_little_more_through_the_socket_than_in_the_host() {
+    let kit = Kit::new();
+    let mut host = Child::opened(&kit.dir());
+    let mut other = Child::opened(&kit.dir());
+    assert_eq!([host.ask("host"), other.ask("host")], ["own", "other"]);
+    assert_eq!(host.ask("fill 10000"), "filled");
+    let mut times = [Vec::new(), Vec::new()];
+    // In turn, so that what else the machine does meets both; the fastest of each is what it costs.
+    for _ in 0..15 {
+        for (child, times) in [&mut host, &mut other].into_iter().zip(&mut times) {
+            times.push(child.ask("time-lookup 10000").parse::<u64>().expect("microseconds"));
+        }
+    }
+    let [own, through] = times.map(|mut times| {
+        times.sort_unstable();
+        times[0]
+    });
+    println!("{through} µs through the socket, {own} µs in the host");
+    // On a machine with nothing else to do, and optimised, twice is the promise. Tests beside this one, each with a
+    // process of its own, disturb whoever needs two of them more; a message for each version would cost far more still.
+    assert!(through <= 5 * own, "{through} µs through the socket, {own} µs in the host");
+}
+
 #[test]
 fn when_the_host_is_killed_another_takes_over() {
     let kit = Kit::new();

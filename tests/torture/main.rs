@@ -300,7 +300,7 @@ impl Torture {
         let rounds = (self.started / STARTS) as u64;
         let before = self.started;
         for round in 0..=rounds {
-            self.start(&format!("run --set round={round} --format json -j 2"));
+            self.start(&format!("run --all --set round={round} --format json -j 2"));
             let until = Instant::now() + HUNG;
             while !self.alive.is_empty() {
                 self.listen_until(until);
@@ -310,7 +310,7 @@ impl Torture {
             }
             let names: Vec<String> = (0..self.universe.len()).map(|step| format!("s{step}")).collect();
             let line = format!("get --set round={round} {} got{round}/", names.join(" "));
-            // Under eviction some may be gone again by the time the next round was run; these were made just now.
+            // Under eviction those of the next value push these out again.
             let _ = self.folder.cas(&line).ok();
             for step in 0..self.universe.len() {
                 let path = self.folder.path(&format!("got{round}")).join(self.universe.file(step));

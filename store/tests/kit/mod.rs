@@ -122,11 +122,11 @@ pub(crate) fn files_below(dir: &Path) -> Vec<(PathBuf, u64)> {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         for entry in entries {
             let entry = entry.expect("an entry");
-            // A store that is open removes files of its own.
+            // A store that is open removes files of its own, and has a socket, which is none.
             let Ok(metadata) = entry.metadata() else { continue };
             if metadata.is_dir() {
                 open.push(entry.path());
-            } else {
+            } else if metadata.is_file() {
                 files.push((entry.path(), metadata.len()));
             }
         }

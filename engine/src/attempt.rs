@@ -271,7 +271,10 @@ impl<'a> Bench<'a> {
                 return Ok(end);
             }
             let end = self.attempts(task, done, tell)?;
-            if let End::Failed(report) = &end {
+            // Others are told what would happen to them too. Otherwise the claim goes to the next of them.
+            if let End::Failed(report) = &end
+                && report.failure.cause.follows_from_what_it_was_given()
+            {
                 guard.fail(record::encode_failure(&report.failure).unwrap_or_default());
             }
             return Ok(end);

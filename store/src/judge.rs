@@ -324,6 +324,18 @@ impl Marks {
         }
     }
 
+    /// Which of these count as absent now.
+    pub(crate) fn forgotten_among(&self, traces: &[Trace]) -> BTreeSet<Trace> {
+        let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if held.is_empty() {
+            return BTreeSet::new();
+        }
+        let forgotten = |trace: &&Trace| {
+            held.get(trace).is_some_and(|marks| marks.iter().any(|(_, mark)| *mark == Mark::Forgotten))
+        };
+        traces.iter().filter(forgotten).copied().collect()
+    }
+
     fn of(&self, trace: &Trace) -> Vec<(u64, Mark)> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(trace).cloned().unwrap_or_default()
     }

@@ -44,6 +44,7 @@ impl Tidy {
             Change::Result(new) => sum(&new.blobs),
             Change::Run(new) => sum(&new.blobs),
             Change::Blobs(blobs) => sum(blobs),
+            Change::Imported(new) => sum(&new.blobs),
             _ => 0,
         };
         if bytes > 0 {

@@ -224,6 +224,27 @@ pub enum Cause {
     Cancelled,
 }
 
+impl Cause {
+    /// Whether the same step of another run would fail likewise: not where this run's files, time limit, machine or
+    /// end are the cause.
+    pub(crate) fn follows_from_what_it_was_given(&self) -> bool {
+        match self {
+            Self::Exit(_)
+            | Self::MissingOutput
+            | Self::UndeclaredOutput
+            | Self::BadOutput
+            | Self::Error
+            | Self::Panic => true,
+            Self::Signal(_)
+            | Self::Timeout
+            | Self::NotStarted
+            | Self::SourceChanged
+            | Self::Input
+            | Self::Cancelled => false,
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

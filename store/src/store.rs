@@ -1,7 +1,7 @@
 //! The public face of the store: [`Store`].
 //!
 //! Bytes are staged by whoever has them ([`Store::stage_bytes`], …) and become part of the store when a
-//! [`Commit`] names them; everything about the index goes to the host as a message of `wire.rs`.
+//! [`Commit`](crate::Commit) names them; everything about the index goes to the host as a message of `wire.rs`.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

@@ -191,12 +191,12 @@ impl Core {
     pub(crate) fn standing(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
         // Asked before and after: a result that is made anew meanwhile loses its mark, and what was read may still
         // be the one that was forgotten. In doubt it is a miss.
-        let before = self.marks.forgotten_among(traces);
+        let mut forgotten = self.marks.forgotten_among(traces);
         let mut found = self.find(traces)?;
-        self.marks.withhold(&mut found);
-        if !before.is_empty() {
+        forgotten.extend(self.marks.forgotten_among(traces));
+        if !forgotten.is_empty() {
             for answer in &mut found {
-                *answer = answer.take().filter(|found| !before.contains(&found.trace));
+                answer.take_if(|found| forgotten.contains(&found.trace));
             }
         }
         Ok(found)

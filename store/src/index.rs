@@ -310,42 +310,12 @@ impl Index {
             None => IteratorMode::End,
         };
         let walk = self.db.iterator_cf_opt(self.handle(family), ReadOptions::default(), mode);
-        let mut walk =
-            walk.map(|item| item.map_err(|error| failure(&self.root, &error))).skip_while(|item| {
-                item.as_ref().is_ok_and(|(key, _)| before.is_some_and(|before| **key >= *before))
-            });
-        let mut bound = before.map(<[u8]>::to_vec);
-        let mut held = walk.next().transpose()?;
-        loop {
-            let changed = match &self.overlay {
-                Some(overlay) => overlay.last(family.number(), bound.as_deref()),
-                None => None,
-            };
-            match (held.take(), changed) {
-                (None, None) => return Ok(()),
-                (Some((key, value)), changed)
-                    if changed.as_ref().is_none_or(|(changed, _)| **changed < *key) =>
-                {
-                    if !each(&key, &value)? {
-                        return Ok(());
-                    }
-                    held = walk.next().transpose()?;
-                }
-                (old, Some((key, value))) => {
-                    held = match old {
-                        Some((old, _)) if *old == *key => walk.next().transpose()?,
-                        old => old,
-                    };
-                    if let Some(value) = value
-                        && !each(&key, &value)?
-                    {
-                        return Ok(());
-                    }
-                    bound = Some(key);
-                }
-                (Some(_), None) => return Ok(()),
-            }
-        }
+        let walk = walk.map(|item| item.map_err(|error| failure(&self.root, &error))).skip_while(|item| {
+            item.as_ref().is_ok_and(|(key, _)| before.is_some_and(|before| **key >= *before))
+        });
+        let changed =
+            |overlay: &Overlay, passed: Option<&[u8]>| overlay.last(family.number(), passed.or(before));
+        self.merged(walk, |key, changed| key > changed, changed, each)
     }
 
     /// Everything in the index as it is now, scratch aside, while writing goes on.
@@ -414,18 +384,30 @@ impl Index {
             options,
             IteratorMode::From(from, Direction::Forward),
         );
-        let mut walk = walk.map(|item| item.map_err(|error| failure(&self.root, &error)));
+        let walk = walk.map(|item| item.map_err(|error| failure(&self.root, &error)));
+        let changed = |overlay: &Overlay, passed: Option<&[u8]>| {
+            overlay.first(family.number(), passed.map_or(Bound::Included(from), Bound::Excluded))
+        };
+        self.merged(walk, |key, changed| key < changed, changed, each)
+    }
+
+    /// Walks over what is on disk and what was changed over it as over one. `walk` gives the former, `changed` the
+    /// first change behind the key that was passed last, both in the order that `precedes` tells.
+    fn merged(
+        &self,
+        mut walk: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StoreError>>,
+        precedes: impl Fn(&[u8], &[u8]) -> bool,
+        changed: impl Fn(&Overlay, Option<&[u8]>) -> Option<(Vec<u8>, Option<Vec<u8>>)>,
+        each: Each<'_>,
+    ) -> Result<(), StoreError> {
         let mut held = walk.next().transpose()?;
-        let mut bound = Bound::Included(from.to_vec());
+        let mut passed: Option<Vec<u8>> = None;
         loop {
-            let changed = match &self.overlay {
-                Some(overlay) => overlay.first(family.number(), bound.as_ref().map(Vec::as_slice)),
-                None => None,
-            };
-            match (held.take(), changed) {
+            let next = self.overlay.as_ref().and_then(|overlay| changed(overlay, passed.as_deref()));
+            match (held.take(), next) {
                 (None, None) => return Ok(()),
-                (Some((key, value)), changed)
-                    if changed.as_ref().is_none_or(|(changed, _)| **changed > *key) =>
+                (Some((key, value)), next)
+                    if next.as_ref().is_none_or(|(changed, _)| precedes(&key, changed)) =>
                 {
                     if !each(&key, &value)? {
                         return Ok(());
@@ -442,7 +424,7 @@ impl Index {
                     {
                         return Ok(());
                     }
-                    bound = Bound::Excluded(key);
+                    passed = Some(key);
                 }
                 (Some(_), None) => return Ok(()),
             }

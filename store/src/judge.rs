@@ -306,22 +306,7 @@ impl Marks {
 
     /// Whether the result of a trace counts as absent.
     pub(crate) fn forgotten(&self, trace: &Trace) -> bool {
-        let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        held.get(trace).is_some_and(|marks| marks.iter().any(|(_, mark)| *mark == Mark::Forgotten))
-    }
-
-    /// Takes out of the answers of a lookup what counts as absent.
-    pub(crate) fn withhold(&self, found: &mut [Option<Found>]) {
-        let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if held.is_empty() {
-            return;
-        }
-        for answer in found {
-            let marks = answer.as_ref().and_then(|found| held.get(&found.trace));
-            if marks.is_some_and(|marks| marks.iter().any(|(_, mark)| *mark == Mark::Forgotten)) {
-                *answer = None;
-            }
-        }
+        !self.forgotten_among(std::slice::from_ref(trace)).is_empty()
     }
 
     /// Which of these count as absent now.

@@ -187,9 +187,9 @@ pub fn run_with(
     let plans: Chain<Plan> = Chain::new();
     let folders = Arc::new(Folders::new(memo));
     let benches: Chain<Bench<'_>> = Chain::new();
-    let bench_of = |plan: Plan| {
+    let new_bench = |plan| {
         benches.add(Bench::new(
-            plans.add(plan),
+            plan,
             memo,
             executor,
             &options.environment,
@@ -200,17 +200,8 @@ pub fn run_with(
             Arc::clone(&folders),
         ))
     };
-    let bench = benches.add(Bench::new(
-        plan,
-        memo,
-        executor,
-        &options.environment,
-        &options.cancel,
-        run,
-        &host,
-        options.show_output,
-        Arc::clone(&folders),
-    ));
+    let bench_of = |grown: Plan| new_bench(plans.add(grown));
+    let bench = new_bench(plan);
     let mut coordinator = Coordinator {
         bench,
         bench_of: &bench_of,

@@ -92,12 +92,7 @@ impl Bench<'_> {
                         }
                         Content::FanIn(parts.len())
                     } else {
-                        Content::Many(self.many(
-                            task,
-                            &folder.join("inputs").join(&declared.name),
-                            parts,
-                            &mut laid,
-                        )?)
+                        Content::Many(self.many(task, folder, &declared.name, parts, &mut laid)?)
                     }
                 }
                 StepInput::Gather(elements) => {
@@ -115,12 +110,7 @@ impl Bench<'_> {
                         }
                         Content::Gather(parts.into_iter().map(|(label, _)| label).collect())
                     } else {
-                        Content::Many(self.many(
-                            task,
-                            &folder.join("inputs").join(&declared.name),
-                            parts,
-                            &mut laid,
-                        )?)
+                        Content::Many(self.many(task, folder, &declared.name, parts, &mut laid)?)
                     }
                 }
                 StepInput::Path(path) => self.project(*path, &declared.file_name, command, folder)?,
@@ -209,9 +199,11 @@ impl Bench<'_> {
         &self,
         task: &Task,
         folder: &Path,
+        input: &str,
         parts: Vec<(String, Stored)>,
         laid: &mut LaidOut,
     ) -> Result<Vec<(String, Content)>, Unready> {
+        let folder = folder.join("inputs").join(input);
         let mut many = Vec::with_capacity(parts.len());
         for (label, part) in parts {
             let content = self.value(task, &part, &folder.join(folder::safe_label(&label)), laid)?;

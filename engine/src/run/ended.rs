@@ -41,12 +41,7 @@ impl<'a> Coordinator<'a> {
             return;
         };
         let index = step.0 as usize;
-        if let Some(trace) = self.states[index].trace
-            && floor.computing.get(&trace) == Some(&step)
-        {
-            floor.computing.remove(&trace);
-        }
-        // A trace that was recomputed while the step ran is not the one it stands under there.
+        // Not by its trace: one that was recomputed while the step ran is not the one it stands under there.
         floor.computing.retain(|_, computing| *computing != step);
         if started_ms > 0 {
             let record = self.record(step);

@@ -37,6 +37,56 @@ $ cas pin emit_dog --reason 'shown to the board'
 }
 
 #[test]
+fn gc_names_each_result_by_a_version_that_other_commands_take() {
+    let folder = dogs();
+    let _ = folder.cas("run emit_tree").ok();
+    let dry = folder.cas("gc --max-size 0 --dry-run").ok().stdout;
+    let row = dry.lines().find(|line| line.contains("dogs/emit_tree")).expect("the tree would go");
+    let version = row.split_whitespace().nth(2).expect("a row has a kind, a name and a version");
+    assert_eq!(folder.cas(&format!("cat {version}")).ok().stdout, "douglas_fir\n", "{row}");
+    let json = folder.cas("gc --max-size 0 --dry-run --format json").ok().stdout;
+    assert!(json.contains(&format!("\"version\":\"{version}")), "{json}");
+}
+
+/// `gc` used to mark such a result as evicted, and `versions` said both: stored, and evicted.
+#[test]
+fn what_shares_its_bytes_with_a_result_that_stays_is_stored_and_not_called_evicted() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "solids:\n  a:\n    config: {n: {type: int, default: 1}}\n    command: echo same\n    stdout: result\n",
+    )]);
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("run --set a.n=2").ok();
+    assert!(folder.cas("gc --keep-last 1").ok().stdout.starts_with("gone: 1 result"));
+    let versions = folder.cas("versions").ok();
+    assert!(versions.stdout.contains("| stored "), "{}", versions.stdout);
+    assert_eq!(versions.stderr, "");
+    let explained = folder.cas("explain a").ok().stdout;
+    assert!(explained.contains("made on") && !explained.contains("evicted"), "{explained}");
+}
+
+#[test]
+fn a_pin_is_told_to_programs_with_its_version_reason_and_end() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let version = folder.cas("versions").ok().stdout;
+    let version = version.lines().find(|line| line.contains("emit_dog.result")).expect("it has a row");
+    let version = version.split_whitespace().nth(3).expect("a version stands in the second column");
+    let json = folder.cas("pin emit_dog --reason board --format json").ok().stdout;
+    let at = json.split("\"at\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("it says when");
+    assert_eq!(
+        json,
+        format!(
+            "{{\"cas\":1,\"pin\":[{{\"version\":\"{version}\",\"name\":\"emit_dog.result\",\
+             \"reason\":\"board\",\"at\":\"{at}\",\"until\":null}}]}}\n"
+        )
+    );
+    assert_eq!(folder.cas("pins --format json").ok().stdout, json.replacen("\"pin\"", "\"pins\"", 1));
+    let until = folder.cas("pin emit_tree --for 30d --format json").ok().stdout;
+    assert!(until.contains("\"until\":\"20"), "{until}");
+}
+
+#[test]
 fn gc_keeps_its_bounds_when_asked_to() {
     let folder = dogs();
     let _ = folder.cas("run").ok();

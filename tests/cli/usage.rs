@@ -75,6 +75,7 @@ fn what_is_missing_or_misspelt_on_the_command_line_is_wrong_usage() {
         "verify --sample 0%",
         "verify --quick --rebuild",
         "gc --max-size big",
+        "gc --keep-last 0",
         "graph --as jpeg",
     ] {
         let ran = folder.cas(line).code(2);

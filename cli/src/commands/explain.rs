@@ -125,7 +125,7 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
             words::duration_ms(record.cost_ms),
             by.unwrap_or_default()
         )?;
-        if let Some(evicted) = &record.evicted {
+        if let (Some(evicted), false) = (&record.evicted, status == Status::Stored) {
             writeln!(to, "  its bytes were evicted on {} ({})", words::moment(evicted.at_ms), evicted.why)?;
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cas_engine::graph::OutputId;
+use cas_engine::memo::Status;
 use cas_store::Create;
 use serde::Serialize;
 
@@ -52,7 +53,11 @@ pub(crate) fn versions(world: &mut World, args: &VersionsArgs) -> Result<Code, F
             output: u16::try_from(output).expect("a solid has fewer than 65,536 outputs"),
         })
     });
+    // What was evicted and is there again, because another result has the same bytes, is only stored.
     let evicted = |output: OutputId| {
+        if resolved.status(output) == Status::Stored {
+            return None;
+        }
         let found = resolved.states[output.step.0 as usize].found.as_ref()?;
         let evicted = found.record.evicted.as_ref()?;
         Some((evicted, found.record.cost_ms))

@@ -17,7 +17,7 @@ use crate::memo::{self, Memo};
 use crate::plan::Plan;
 use crate::record::Provenance;
 use crate::resolve::{self, Resolved, StepState};
-use crate::solid::Declared;
+use crate::solid::{Declared, Solid};
 use crate::version;
 
 /// How many moments of a step are looked through for a result that may answer.
@@ -48,6 +48,8 @@ pub enum Accepted {
     NoEarlier,
     /// The earlier results were made of something else: this differs from the newest.
     Other(Vec<String>),
+    /// This output is to be a list, and the earlier result's is none.
+    NoList(String),
     /// Another process was faster.
     Overtaken,
 }
@@ -97,11 +99,16 @@ impl Memo {
         };
         let label = memo::label(&plan.graph.pipeline.name, &plan.graph.step_name(step));
         let own = self.made_of(plan, states, step);
-        let mut other = None;
+        let (mut other, mut no_list) = (None, None);
         for (found, made) in self.earlier(plan, step, &label, trace)? {
             let differing = differing(&own, &made);
             if !differing.is_empty() {
                 other.get_or_insert(differing);
+                continue;
+            }
+            // What is mapped over it could not be planned.
+            if let Some(output) = self.no_list(solid, &found)? {
+                no_list.get_or_insert(output);
                 continue;
             }
             let facts = plan.facts(
@@ -128,7 +135,21 @@ impl Memo {
                 None => Accepted::Overtaken,
             });
         }
-        Ok(other.map_or(Accepted::NoEarlier, Accepted::Other))
+        Ok(match (no_list, other) {
+            (Some(output), _) => Accepted::NoList(output),
+            (None, Some(differing)) => Accepted::Other(differing),
+            (None, None) => Accepted::NoEarlier,
+        })
+    }
+
+    /// The first output that is to be a list, and of which the store has none under this result.
+    fn no_list(&self, solid: &Solid, found: &Found) -> Result<Option<String>, EngineError> {
+        for (at, declared) in (0..).zip(&solid.outputs) {
+            if declared.list && self.list(found, at)?.is_none() {
+                return Ok(Some(declared.name.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// The earlier results of a step, newest first, with where they came from.

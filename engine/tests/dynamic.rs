@@ -708,3 +708,40 @@ fn everything_can_be_forced_and_nothing_upstream_allowed() {
     kit.replace("tr a-z A-Z", "tr  a-z A-Z");
     assert_eq!(kit.ran(), ["train[part=a.txt]"]);
 }
+
+/// A result that answers for a step whose output is a list now, and was none when it was made (it was accepted by a
+/// program that did not look at that): what is mapped over it waited for ever, and the run with it.
+#[test]
+fn a_stored_result_that_is_no_list_is_made_again_once_and_then_nothing_is_left_to_do() {
+    let mut kit = story();
+    let (plan, memo, wanted) = kit.plan();
+    let resolved = memo.resolve(&plan, &wanted).unwrap();
+    let split = plan.graph.ids().find(|step| plan.graph.step_name(*step) == "split").unwrap();
+    let state = &resolved.states[split.0 as usize];
+    let store = kit.store();
+    let staged = store.stage_bytes(b"no list").unwrap();
+    let output = |staged: &cas_store::Staged| cas_store::Output {
+        name: plan.graph.solid(split).outputs[0].name.clone(),
+        artifact: Some(staged.artifact("file")),
+    };
+    store
+        .commit(cas_store::Commit {
+            trace: state.trace.unwrap(),
+            rows: plan.rows(split, &state.version.unwrap()),
+            outputs: vec![output(&staged)],
+            staged: vec![staged],
+            log: None,
+            made_ms: 1,
+            cost_ms: 1,
+            provenance: Vec::new(),
+            parents: Vec::new(),
+            facts: Vec::new(),
+            history: None,
+            put: cas_store::Put::IfAbsent,
+        })
+        .unwrap();
+    let mut expected = story();
+    let all = expected.ran();
+    assert_eq!(kit.ran(), all);
+    assert_eq!(kit.ran(), Vec::<String>::new());
+}

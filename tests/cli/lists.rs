@@ -138,3 +138,38 @@ fn a_mapped_step_is_published_by_its_labels() {
     assert_eq!(folder.read("counts/two"), "2\n");
     assert_eq!(folder.read("counts/one"), "1\n");
 }
+
+/// An output becomes a list, and the result from before is none: accepted, it would answer for a list that nobody can
+/// plan over.
+#[test]
+fn what_is_no_list_is_not_accepted_as_one() {
+    let plain = "\
+pipeline: numbers
+solids:
+  list:
+    command: echo none > {{ outputs.result }}
+";
+    let listed = "\
+pipeline: numbers
+solids:
+  list:
+    command: echo '[1, 2]' > {{ outputs.result }}
+    outputs: [{result: {list: true}}]
+  twice:
+    map: {n: list}
+    command: cat {{ inputs.n }} {{ inputs.n }} > {{ outputs.result }}
+";
+    let folder = Folder::with(&[("pipeline.yaml", plain)]);
+    let _ = folder.cas("run").ok();
+    folder.write("pipeline.yaml", listed);
+    folder.cas("accept list --reason same").shows(
+        "
+$ cas accept list --reason same
+! error: no earlier result of `list` is a list in `result`
+!   because `list: true` says that it is one now
+! hint: `cas run` makes the result
+[1]
+",
+    );
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["list", "twice[n=1]", "twice[n=2]"]);
+}

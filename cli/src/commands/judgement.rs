@@ -243,6 +243,11 @@ fn refusal(refused: Vec<(String, Accepted)>) -> Option<Failure> {
                     .because(format_args!("{} differs from the newest", differing.join(", ")))
                     .hint("only changed code can be accepted; `cas run` makes the result")
             }
+            Accepted::NoList(output) => {
+                Failure::missing(format!("no earlier result of `{name}` is a list in `{output}`"))
+                    .because("`list: true` says that it is one now")
+                    .hint("`cas run` makes the result")
+            }
             Accepted::Overtaken => {
                 Failure::missing(format!("another process changed `{name}` just now")).hint("try again")
             }

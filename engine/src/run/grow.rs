@@ -23,6 +23,9 @@ use crate::resolve::{self, StepState, Why};
 use crate::schedule::Phase;
 use crate::solid::Declared;
 
+/// What is said of an output that is to be a list, where that cannot be had from the store.
+const NO_LIST: &str = "it is no list, or its bytes are gone";
+
 /// Values that are added one by one through a shared reference, and stay where they are.
 pub(super) struct Chain<T> {
     first: OnceLock<Box<Link<T>>>,
@@ -71,7 +74,7 @@ impl<'a> Coordinator<'a> {
         if lists.is_empty() {
             let gone: Vec<OutputId> = self.plan.graph.pending.iter().copied().filter(settled).collect();
             for output in gone {
-                self.rebuild(floor, output.step, true);
+                self.lose_list(floor, output);
             }
             return;
         }
@@ -79,6 +82,26 @@ impl<'a> Coordinator<'a> {
             Ok(grown) => self.take_on(floor, grown),
             Err(error) => {
                 self.broken.get_or_insert(error);
+            }
+        }
+    }
+
+    /// What is to be a list is none, or its bytes are gone: what is there of it is not taken for it again, so that
+    /// whoever waits for it does not wait for ever. Its step runs again, or those who wait fail.
+    fn lose_list(&mut self, floor: &mut Floor<'a>, output: OutputId) {
+        let below: Vec<u32> = floor.schedule.edges().below(output.step.0).to_vec();
+        let waits = |reader: &u32| {
+            let inputs = &self.plan.graph.steps[*reader as usize].inputs;
+            inputs.iter().any(|input| match input {
+                StepInput::Unknown(outputs) => outputs.contains(&output),
+                _ => false,
+            })
+        };
+        let waiting: Vec<u32> = below.into_iter().filter(waits).collect();
+        for reader in waiting {
+            let is_over = matches!(floor.schedule.phase(reader), Phase::Outside | Phase::Ended);
+            if !is_over && floor.schedule.phase(output.step.0) == Phase::Settled {
+                self.lost(floor, StepId(reader), output, NO_LIST.to_owned());
             }
         }
     }

@@ -79,6 +79,8 @@ pub(crate) fn apply(index: &Index, change: &Change, position: Position) -> Resul
         Change::Accepted(new) => work.accepted(new)?,
         Change::Revoked { id, saying } => work.revoked(*id, saying)?,
         Change::Imported(new) => work.imported(new)?,
+        Change::ImportPart(new) => work.import_part(new)?,
+        Change::ImportDropped { import } => work.import_dropped(import)?,
         Change::Entries { family, entries } => {
             let family = Family::numbered(*family).ok_or_else(|| {
                 index.damaged("a snapshot in the journal", "it names a family that is not known")

@@ -4,10 +4,10 @@
 //! "cas archive\n"  format (4)   zstd: head, (blob, its raw bytes)*, result*, end   digest of all that (32)
 //! ```
 //!
-//! Every part is a record of `codec.rs`; a blob's bytes follow its part. What is read is checked before anything of
-//! it is taken over: each blob against its digest, each part against its checksum, the whole against what its end
-//! says. All results of an archive are taken over in one change or none is. `docs/format.md` specifies every byte.
-//! Importing is trusting: that a result belongs to its trace cannot be checked.
+//! Owns the format, and writing it. Every part is a record of `codec.rs`; a blob's bytes follow its part. What is
+//! read is checked before anything of it is taken over (`import.rs`): the whole against its digest, each blob against
+//! its own, each part against its checksum. `docs/format.md` specifies every byte. Importing is trusting: that a result
+//! belongs to its trace cannot be checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -16,16 +16,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::apply;
-use crate::change::{Change, NewImport, NewRecord};
+use crate::answers::count;
 use crate::codec;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::{At, StoreError};
 use crate::host::Core;
+use crate::import;
 use crate::index::Family;
 use crate::judge::Judgement;
-use crate::record::{Evicted, HashKind, Kind, Replacement, ResultRecord};
-use crate::stage::{Bounds, Links, Staged, StagedBlob};
+use crate::record::{Evicted, HashKind, Kind, ResultRecord};
 use crate::store::Store;
 use crate::tables::{self, kind, refs};
 use crate::wire::{Opaque, Request, Response};
@@ -47,6 +46,9 @@ const LEFT_OUT: &str = "an export left its bytes out";
 
 /// So many results are asked for at once.
 const PAGE: usize = 256;
+
+/// An answer ends behind the result with which it has so many bytes.
+const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is written into an archive.
 #[derive(Debug)]
@@ -82,7 +84,7 @@ pub struct Archived {
 
 /// One part of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Part {
+pub(crate) enum Part {
     /// The first.
     Head(Head),
     /// A blob, whose raw bytes follow.
@@ -95,7 +97,7 @@ enum Part {
 
 /// Where an archive comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Head {
+pub(crate) struct Head {
     /// Tells it from every other.
     id: String,
     /// The store's id.
@@ -103,7 +105,7 @@ struct Head {
     program: String,
     at_ms: u64,
     /// The id of the archive that it leaves out.
-    since: Option<String>,
+    pub(crate) since: Option<String>,
 }
 
 /// A result with everything that is kept with it, as it is taken from one store to another.
@@ -123,17 +125,31 @@ pub(crate) struct Record {
     pub(crate) accepted: Option<Judgement>,
 }
 
+impl Record {
+    /// About how many bytes it has.
+    fn size(&self) -> usize {
+        let facts: usize = self.facts.iter().map(|(_, fact)| 40 + fact.0.len()).sum();
+        let moments: usize = self.moments.iter().map(|(label, ..)| 48 + label.len()).sum();
+        let hashes = self.parents.len() + self.rows.len() + 3 * self.record.outputs.len();
+        256 + self.provenance.len() + facts + moments + 36 * hashes
+    }
+}
+
 /// What is asked of the host about archives.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Ask {
     Gather(Vec<Trace>),
-    Import { records: Vec<Record>, staged: Vec<StagedBlob>, at_ms: u64 },
+    Import(import::Ask),
 }
 
 /// What the host answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Told {
-    Records(Vec<Record>),
+    /// Those of the first `gathered` traces: an answer has its bounds.
+    Records {
+        records: Vec<Record>,
+        gathered: u64,
+    },
     Imported(Archived),
 }
 
@@ -186,10 +202,14 @@ impl Store {
         let mut archived = Archived::default();
         let mut written: BTreeSet<Digest> = since.map(|since| since.blobs.clone()).unwrap_or_default();
         let mut records = Vec::new();
-        for page in export.results.chunks(PAGE) {
+        let mut left = export.results;
+        while !left.is_empty() {
+            let page = &left[..left.len().min(PAGE)];
             let traces: Vec<Trace> = page.iter().map(|(trace, _)| *trace).collect();
             let whole: BTreeMap<Trace, bool> = page.iter().copied().collect();
-            for mut record in self.gather(traces)? {
+            let (gathered, count) = self.gather(traces)?;
+            left = &left[count.clamp(1, page.len())..];
+            for mut record in gathered {
                 let found = self.results(&[record.trace])?.pop().flatten();
                 let Some(found) = found else { continue };
                 if whole.get(&record.trace) == Some(&true) && found.whole() {
@@ -252,103 +272,12 @@ impl Store {
         Ok(())
     }
 
-    fn gather(&self, traces: Vec<Trace>) -> Result<Vec<Record>, StoreError> {
+    /// The records of the first traces, and of how many that is.
+    fn gather(&self, traces: Vec<Trace>) -> Result<(Vec<Record>, usize), StoreError> {
         match self.ask(Request::Archive(Ask::Gather(traces)))? {
-            Response::Archive(Told::Records(records)) => Ok(records),
+            Response::Archive(Told::Records { records, gathered }) => Ok((records, count(gathered))),
             other => Err(self.unexpected(&other)),
         }
-    }
-
-    /// Takes over the results of an archive, all or none, after everything in it was checked. What is there already
-    /// stays; where it has other content, that is noted. `at_ms` is now.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Archive`] where it is none, or is not whole, or needs another that was not imported.
-    pub fn import(&self, path: &Path, at_ms: u64) -> Result<Archived, StoreError> {
-        let mut parts = Parts::open(path)?;
-        let head = parts.head()?;
-        let mut staged: Vec<Staged> = Vec::new();
-        let mut records = Vec::new();
-        let mut archived = Archived::default();
-        loop {
-            match parts.next()? {
-                Part::Head(_) => return Err(parts.bad("it begins twice")),
-                Part::Blob { digest, hash, len } => {
-                    if !records.is_empty() {
-                        return Err(parts.bad("content stands behind results"));
-                    }
-                    staged.push(self.take(&mut parts, digest, hash, len)?);
-                    archived.blobs += 1;
-                    archived.bytes += len;
-                }
-                Part::Result(record) => {
-                    records.push(*record);
-                    archived.results += 1;
-                }
-                Part::End { results, blobs } => {
-                    if (results, blobs) != (archived.results, archived.blobs) {
-                        return Err(parts.bad("its end counts other parts than it has"));
-                    }
-                    parts.ended()?;
-                    break;
-                }
-            }
-        }
-        let blobs = staged.iter().flat_map(|staged| staged.blobs().iter().cloned()).collect();
-        let ask = Ask::Import { records, staged: blobs, at_ms };
-        // What the host did not take is removed with `staged`, after this.
-        let told = match self.ask(Request::Archive(ask)) {
-            Err(StoreError::Missing { digest }) => {
-                let what = match head.since {
-                    Some(_) => format!(
-                        "it leaves out what another export has, which was not imported here: blob `{digest}`"
-                    ),
-                    None => format!("it names a blob that it does not hold: `{digest}`"),
-                };
-                return Err(parts.bad(&what));
-            }
-            told => told?,
-        };
-        drop(staged);
-        match told {
-            Response::Archive(Told::Imported(counted)) => {
-                Ok(Archived { blobs: archived.blobs, bytes: archived.bytes, ..counted })
-            }
-            other => Err(self.unexpected(&other)),
-        }
-    }
-
-    /// Stages a blob of an archive, checked.
-    fn take(
-        &self,
-        parts: &mut Parts,
-        digest: Digest,
-        hash: HashKind,
-        len: u64,
-    ) -> Result<Staged, StoreError> {
-        let files = self.files();
-        let bounds = Bounds {
-            inline_limit_bytes: files.inline_limit_bytes(),
-            known: &|_| false,
-            links: Links::Refuse,
-        };
-        let path = parts.path.clone();
-        let mut content = (&mut parts.from).take(len);
-        let piece = match files.stage_stream(&mut content, &path, hash, &bounds) {
-            Err(StoreError::Io { action: "read", path: of, source }) if of == path => {
-                return Err(StoreError::Archive { path, what: unreadable(&source) });
-            }
-            piece => piece?,
-        };
-        if piece.len != len {
-            return Err(parts.bad("it ends in the middle of a blob"));
-        }
-        if piece.digest != digest {
-            return Err(parts.bad(&format!("blob `{digest}` does not match its digest")));
-        }
-        let blobs = piece.blob.into_iter().collect();
-        Ok(Staged::new(Kind::File { executable: false }, digest, len, blobs, files.layout().staging()))
     }
 }
 
@@ -427,13 +356,15 @@ impl Since {
 }
 
 /// An archive that is read part by part.
-struct Parts {
+pub(crate) struct Parts {
     path: PathBuf,
     from: zstd::Decoder<'static, BufReader<io::Take<File>>>,
+    /// The bytes of the last part.
+    len: usize,
 }
 
 impl Parts {
-    fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let mut file = File::open(path).at("open", path)?;
         let bad = |what: &str| StoreError::Archive { path: path.to_owned(), what: what.to_owned() };
         let mut begin = [0; 16];
@@ -463,14 +394,29 @@ impl Parts {
             return Err(bad("it is not whole, or was changed: its digest is another"));
         }
         file.seek(io::SeekFrom::Start(16)).at("seek in", path)?;
-        Ok(Self { path: path.to_owned(), from: zstd::Decoder::new(file.take(body)).at("read", path)? })
+        let from = zstd::Decoder::new(file.take(body)).at("read", path)?;
+        Ok(Self { path: path.to_owned(), from, len: 0 })
     }
 
-    fn bad(&self, what: &str) -> StoreError {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many bytes the last part has, without content.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The content that follows a blob's part.
+    pub(crate) fn content(&mut self, len: u64) -> impl Read {
+        (&mut self.from).take(len)
+    }
+
+    pub(crate) fn bad(&self, what: &str) -> StoreError {
         StoreError::Archive { path: self.path.clone(), what: what.to_owned() }
     }
 
-    fn head(&mut self) -> Result<Head, StoreError> {
+    pub(crate) fn head(&mut self) -> Result<Head, StoreError> {
         match self.next()? {
             Part::Head(head) => Ok(head),
             Part::Blob { .. } | Part::Result(_) | Part::End { .. } => {
@@ -479,7 +425,7 @@ impl Parts {
         }
     }
 
-    fn next(&mut self) -> Result<Part, StoreError> {
+    pub(crate) fn next(&mut self) -> Result<Part, StoreError> {
         let mut bytes = vec![0; codec::HEADER_BYTES];
         self.fill(&mut bytes)?;
         let len = codec::record_bytes(&bytes).map_err(|error| self.bad(&error.to_string()))?;
@@ -489,6 +435,7 @@ impl Parts {
         if read.map_err(|error| self.bad(&unreadable(&error)))? as u64 != wanted {
             return Err(self.bad("it ends too early"));
         }
+        self.len = bytes.len();
         codec::decode(kind::ARCHIVE, PART_VERSION, &bytes).map_err(|error| self.bad(&error.to_string()))
     }
 
@@ -501,7 +448,7 @@ impl Parts {
     }
 
     /// Nothing stands behind the end.
-    fn ended(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn ended(&mut self) -> Result<(), StoreError> {
         match self.from.read(&mut [0]) {
             Ok(0) => Ok(()),
             Ok(_) => Err(self.bad("something stands behind its end")),
@@ -510,7 +457,7 @@ impl Parts {
     }
 }
 
-fn unreadable(error: &io::Error) -> String {
+pub(crate) fn unreadable(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),
         _ => format!("it cannot be read: {error}"),
@@ -522,11 +469,20 @@ impl Core {
     pub(crate) fn archive(&self, ask: Ask) -> Result<Told, StoreError> {
         Ok(match ask {
             Ask::Gather(traces) => {
-                let records: Result<Vec<Option<Record>>, StoreError> =
-                    traces.into_iter().map(|trace| self.gather(trace)).collect();
-                Told::Records(records?.into_iter().flatten().collect())
+                let (mut records, mut size, mut gathered) = (Vec::new(), 0, 0);
+                for trace in traces {
+                    if size >= ANSWER_BYTES {
+                        break;
+                    }
+                    if let Some(record) = self.gather(trace)? {
+                        size += record.size();
+                        records.push(record);
+                    }
+                    gathered += 1;
+                }
+                Told::Records { records, gathered }
             }
-            Ask::Import { records, staged, at_ms } => Told::Imported(self.import(records, &staged, at_ms)?),
+            Ask::Import(ask) => Told::Imported(self.import(ask)?),
         })
     }
 
@@ -579,72 +535,6 @@ impl Core {
             moments,
             accepted,
         }))
-    }
-
-    fn import(
-        &self,
-        records: Vec<Record>,
-        staged: &[StagedBlob],
-        at_ms: u64,
-    ) -> Result<Archived, StoreError> {
-        let _shared = self.gate.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let whole = records.iter().filter(|record| record.record.evicted.is_none());
-        let named = whole.flat_map(|record| apply::named_by(&record.record)).collect();
-        let blobs = self.receive(staged, named)?;
-        let names = self.sync_large(&blobs)?;
-        let mut journal = self.journal();
-        let mut archived = Archived::default();
-        let mut new = Vec::new();
-        let mut noted = Vec::new();
-        let mut last = self.last_judgement()?;
-        for mut record in records {
-            archived.results += 1;
-            let trace = record.trace;
-            let here = self.find(&[trace])?.pop().flatten();
-            if here.is_some() && self.marks.forgotten(&trace) {
-                archived.forgotten += 1;
-                continue;
-            }
-            // A row that names something here is as good, and may be newer.
-            let mut rows = Vec::new();
-            for (version, place) in std::mem::take(&mut record.rows) {
-                let known = self.index.row(&version)?;
-                if known.is_none_or(|known| known == trace) {
-                    rows.push((version, place));
-                }
-            }
-            record.rows = rows;
-            let keep = here.as_ref().is_some_and(|here| {
-                record.record.evicted.is_some() || (here.whole() && here.record.evicted.is_none())
-            });
-            if let (true, Some(here)) = (keep, &here) {
-                archived.known += 1;
-                if apply::digests(&here.record) != apply::digests(&record.record) {
-                    archived.differing += 1;
-                    noted.push((
-                        trace,
-                        Replacement {
-                            at_ms,
-                            digests: apply::digests(&record.record),
-                            made_ms: record.record.made_ms,
-                            differs: true,
-                            lost_race: true,
-                        },
-                    ));
-                }
-            }
-            if let Some(judgement) = record.accepted.as_mut().filter(|_| !keep) {
-                last += 1;
-                judgement.id = last;
-            }
-            new.push(NewRecord { record, keep });
-        }
-        let change = Change::Imported(Box::new(NewImport { at_ms, blobs, records: new, noted }));
-        self.write(&mut journal, &change, names)?;
-        let end = journal.end();
-        drop(journal);
-        self.acknowledge(end)?;
-        Ok(archived)
     }
 }
 

@@ -7,8 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::archive::Record;
+use crate::archive::Archived;
 use crate::digest::{Digest, Trace, Version};
+use crate::import::PartRow;
 use crate::judge::{Judgement, Saying};
 use crate::record::{BlobRecord, Evicted, Pin, Replacement, ResultRecord};
 
@@ -92,26 +93,45 @@ pub(crate) enum Change {
         /// Who, when, why.
         saying: Saying,
     },
-    /// The results of an archive.
+    /// The results of an archive, whose parts were kept aside, count from now on.
     Imported(Box<NewImport>),
+    /// A part of an archive is kept aside.
+    ImportPart(Box<NewPart>),
+    /// The parts of an archive go.
+    ImportDropped {
+        /// Its import.
+        import: String,
+    },
 }
 
-/// What is taken over of an archive.
+/// What is taken over of an archive, when all its parts are there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NewImport {
+    pub(crate) import: String,
     pub(crate) at_ms: u64,
-    pub(crate) blobs: NewBlobs,
-    pub(crate) records: Vec<NewRecord>,
-    /// Other content than the store has for the same traces.
-    pub(crate) noted: Vec<(Trace, Replacement)>,
+    pub(crate) takings: Vec<(Trace, Taking)>,
+    /// What is told of it.
+    pub(crate) archived: Archived,
 }
 
-/// One result of an archive.
+/// What becomes of one result of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Taking {
+    /// It becomes its trace's present one.
+    Take,
+    /// The store has one of its own, which stays; rows, facts and history are added.
+    KeepOwn,
+    /// The store has one of its own that counts as absent, and so does this.
+    LeaveOut,
+}
+
+/// A part of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NewRecord {
-    pub(crate) record: Record,
-    /// The store has a result of its own, which stays; only rows, facts and history are added.
-    pub(crate) keep: bool,
+pub(crate) struct NewPart {
+    pub(crate) import: String,
+    pub(crate) number: u32,
+    pub(crate) blobs: NewBlobs,
+    pub(crate) row: PartRow,
 }
 
 /// A judgement that a result was wrong.
@@ -220,12 +240,22 @@ mod tests {
             (
                 17,
                 Change::Imported(Box::new(NewImport {
+                    import: String::new(),
                     at_ms: 0,
-                    blobs: NewBlobs::default(),
-                    records: Vec::new(),
-                    noted: Vec::new(),
+                    takings: vec![(trace, Taking::KeepOwn)],
+                    archived: Archived::default(),
                 })),
             ),
+            (
+                18,
+                Change::ImportPart(Box::new(NewPart {
+                    import: String::new(),
+                    number: 0,
+                    blobs: NewBlobs::default(),
+                    row: PartRow { held: Vec::new(), records: Vec::new() },
+                })),
+            ),
+            (19, Change::ImportDropped { import: String::new() }),
         ];
         for (number, change) in changes {
             let bytes = codec::encode(kind::CHANGE, RECORD_VERSION, &change).expect("it encodes");

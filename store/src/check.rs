@@ -370,7 +370,9 @@ impl Core {
             return wrong("a reference is too short");
         };
         let Some((tag, to)) = rest.split_first() else { return wrong("a reference has no kind") };
+        let part = [tables::meta::IMPORTS, to].concat();
         let (family, there) = match *tag {
+            refs::IMPORT => (Family::Meta, part.as_slice()),
             refs::OUTPUT | refs::LOG | refs::EVICTED => (Family::Results, to),
             refs::TREE => (Family::Blobs, to),
             refs::RUN => (Family::Runs, to),

@@ -87,6 +87,9 @@ impl Core {
     pub(crate) fn collect_begin(&self, policy: Policy, now_ms: u64, mode: Mode) -> Result<u64, StoreError> {
         let mut slot = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         self.index.clear_scratch()?;
+        if mode == Mode::Collect {
+            self.drop_dead_imports()?;
+        }
         let number = slot.as_ref().map_or(0, |session| session.number) + 1;
         let mut session = Session {
             number,
@@ -280,7 +283,8 @@ impl Core {
             Mode::Collect => {
                 let change = Change::Removed { traces: vec![trace], runs: Vec::new() };
                 let now_ms = session.now_ms;
-                match self.take_away(&change, &[], |core| core.may_go(&trace, now_ms))? {
+                let blobs: Vec<Digest> = apply::named_by(&record).into_iter().collect();
+                match self.take_away(&change, &blobs, |core| core.may_go(&trace, now_ms))? {
                     Some(bytes) => bytes,
                     None => return Ok(next),
                 }
@@ -340,7 +344,7 @@ impl Core {
         let Some((last, _)) = page.last() else { return Ok(Phase::Files(None)) };
         let next = Phase::Blobs(Some(*last));
         for (digest, record) in &page {
-            if self.is_named(digest)? || self.is_blob_leased(digest) {
+            if self.is_named(digest)? || self.is_any_leased(&[*digest]) {
                 continue;
             }
             let bytes =
@@ -359,7 +363,7 @@ impl Core {
                     }
                     Mode::Collect => {
                         let change = Change::Unnamed { blobs: vec![*digest] };
-                        match self.take_away(&change, &[*digest], |core| Ok(!core.is_blob_leased(digest)))? {
+                        match self.take_away(&change, &[*digest], |_| Ok(true))? {
                             Some(bytes) => bytes,
                             None => continue,
                         }
@@ -381,6 +385,10 @@ impl Core {
         limit: u64,
         going: &mut Vec<Going>,
     ) -> Result<Phase, StoreError> {
+        // A host that died between naming a file and recording it leaves its client to say the same again.
+        if self.awaits_repeats() {
+            return Ok(Phase::Done);
+        }
         let mut found = Vec::new();
         let mut failed = None;
         let mut whole = true;
@@ -437,8 +445,30 @@ impl Core {
         Ok(!self.is_leased(trace) && !self.is_pinned(trace, now_ms)?)
     }
 
-    /// Writes a change that takes something away, then removes the files that it let go of. `None` if
-    /// `still` says that it must not be taken away any longer.
+    /// Removes recorded blobs, as far as nothing names them and nobody reads them.
+    pub(crate) fn remove_unnamed_blobs(&self, blobs: &[Digest]) -> Result<(), StoreError> {
+        for digest in blobs {
+            if !self.is_named(digest)? {
+                let change = Change::Unnamed { blobs: vec![*digest] };
+                self.take_away(&change, &[*digest], |_| Ok(true))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody reads one of these blobs, or a file of one that is a tree.
+    fn is_read(&self, blobs: &[Digest]) -> Result<bool, StoreError> {
+        for digest in blobs {
+            if self.is_any_leased(&[*digest]) || self.is_any_leased(&self.index.tree_files(digest)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes a change that takes something away, which names `blobs`, then removes the files that it let go
+    /// of. `None` if `still` says that it must not be taken away any longer, or somebody reads any of them:
+    /// bytes that were promised to whoever reads a replaced result may have no other keeper.
     fn take_away(
         &self,
         change: &Change,
@@ -446,7 +476,7 @@ impl Core {
         still: impl Fn(&Self) -> Result<bool, StoreError>,
     ) -> Result<Option<u64>, StoreError> {
         let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        if !still(self)? {
+        if !still(self)? || self.is_read(blobs)? {
             return Ok(None);
         }
         let mut journal = self.journal();

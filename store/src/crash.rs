@@ -50,6 +50,12 @@ pub const POINTS: &[&str] = &[
     "commit.begin",
     "commit.blobs-installed",
     "commit.written",
+    // An archive is taken over, or given up.
+    "import.blobs-installed",
+    "import.part-written",
+    "import.before-end",
+    "import.ended",
+    "import.dropped",
     // A blob turns out to be wrong.
     "lose.begin",
     "lose.forgotten",

@@ -9,6 +9,7 @@ use crate::change::Change;
 use crate::codec;
 use crate::config::Config;
 use crate::folder;
+use crate::import::{ImportedRow, PartRow};
 use crate::journal::{self, Journal};
 use crate::layout::BlobName;
 use crate::mark;
@@ -59,6 +60,8 @@ fn record(bytes: &[u8]) {
     both::<tables::RunRow>(kind::RUN, bytes);
     both::<Replacement>(kind::REPLACEMENT, bytes);
     both::<tables::Counters>(kind::COUNTERS, bytes);
+    both::<PartRow>(kind::IMPORT_PART, bytes);
+    both::<ImportedRow>(kind::IMPORTED, bytes);
     both::<Change>(kind::CHANGE, bytes);
     let _ = mark::decode(bytes);
 }

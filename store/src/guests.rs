@@ -4,15 +4,18 @@
 //! the former host served is back or gone, for [`PATIENCE`] at most: what they hold is theirs.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use crate::claims::Attempt;
-use crate::digest::Trace;
+use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
 use crate::host::Core;
+use crate::index::Family;
 use crate::leases::{Notify, SILENCE};
 use crate::processes;
 use crate::record::{Found, ResultRecord};
+use crate::sync::Mutex;
 use crate::wire::{Opaque, Response};
 
 /// How long those whom the former host served are waited for.
@@ -31,7 +34,12 @@ impl Core {
         for (token, listed) in processes::list(&self.layout)? {
             // This process may use the store in several places, which come back one by one.
             if token != own {
-                self.connections.expect(&token, &listed);
+                let blobs = self.replaced_bytes(&listed.leases)?;
+                self.connections.expect(&token, &listed, blobs);
+            }
+            // (What has no entry yet was served by nobody, unless it is another's.)
+            if token != own || !listed.leases.is_empty() || !listed.claims.is_empty() {
+                self.former.note(&token);
             }
             for (trace, ticket) in &listed.claims {
                 self.claims.expect(&token, &listed.owner, *trace, *ticket);
@@ -55,7 +63,9 @@ impl Core {
         notify: Notify,
     ) -> u64 {
         let leases = if again { processes::read(&self.layout, token).leases } else { HashSet::new() };
-        let number = self.connections.enter(owner, token, leases, remote, notify);
+        // What cannot be read here fails where it is asked for.
+        let blobs = self.replaced_bytes(&leases).unwrap_or_default();
+        let number = self.connections.enter(owner, token, (leases, blobs), remote, notify);
         self.claims.enter(number, token, owner, claims);
         self.thaw_if_all_are_back();
         number
@@ -159,8 +169,56 @@ impl Core {
         self.connections.is_leased(trace)
     }
 
-    /// Whether a live connection may still read this blob of a result that was replaced.
-    pub(crate) fn is_blob_leased(&self, digest: &crate::digest::Digest) -> bool {
-        self.connections.is_blob_leased(digest)
+    /// Whether a live process may still read one of these blobs, of a result that was replaced.
+    pub(crate) fn is_any_leased(&self, digests: &[Digest]) -> bool {
+        self.connections.is_any_leased(digests)
+    }
+
+    /// The outputs that were replaced of results that somebody was told are present: what the former host kept for
+    /// whoever reads them is not in anybody's file, but all that was ever replaced is in the ledger.
+    fn replaced_bytes(&self, leases: &HashSet<Trace>) -> Result<HashSet<Digest>, StoreError> {
+        let mut replaced = HashSet::new();
+        if leases.is_empty() || self.index.is_empty(Family::Ledger)? {
+            return Ok(replaced);
+        }
+        for trace in leases {
+            for line in self.index.ledger(trace)?.into_iter().filter(|line| !line.lost_race) {
+                replaced.extend(line.digests.into_iter().flatten());
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// Whether somebody whom the former host served may still repeat what that host was asked and did not answer.
+    pub(crate) fn awaits_repeats(&self) -> bool {
+        self.former.is_any(&|token| processes::is_live(&self.layout, token))
+    }
+}
+
+/// The processes that the former host served, for as long as they may have something to ask again.
+pub(crate) struct Former {
+    since: Instant,
+    tokens: Mutex<Vec<String>>,
+}
+
+/// Whoever lost its host asks the next one again at once. This is far more than that takes.
+const REPEATS: Duration = Duration::from_secs(600);
+
+impl Former {
+    pub(crate) fn new() -> Self {
+        Self { since: Instant::now(), tokens: Mutex::default() }
+    }
+
+    fn note(&self, token: &str) {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).push(token.to_owned());
+    }
+
+    fn is_any(&self, is_live: &dyn Fn(&str) -> bool) -> bool {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.since.elapsed() > REPEATS {
+            tokens.clear();
+        }
+        tokens.retain(|token| is_live(token));
+        !tokens.is_empty()
     }
 }

@@ -26,6 +26,7 @@ use crate::disk;
 use crate::durable::{self, Durable, Next};
 use crate::error::{At, StoreError};
 use crate::frozen;
+use crate::guests::Former;
 use crate::index::{Expect, Family, Index};
 use crate::journal::{self, Journal};
 use crate::judge::Marks;
@@ -67,6 +68,7 @@ pub(crate) struct Core {
     pub(crate) marks: Marks,
     pub(crate) session: Mutex<Option<Session>>,
     pub(crate) tidy: Tidy,
+    pub(crate) former: Former,
     /// What was found lost when the store was opened, in words.
     pub(crate) warnings: Vec<String>,
 }
@@ -279,6 +281,7 @@ impl Core {
             marks,
             session: Mutex::new(None),
             tidy: Tidy::default(),
+            former: Former::new(),
             warnings,
         })
     }

@@ -286,6 +286,16 @@ impl Index {
         self.scan_with(family, from, ReadOptions::default(), each)
     }
 
+    /// Whether a family holds nothing.
+    pub(crate) fn is_empty(&self, family: Family) -> Result<bool, StoreError> {
+        let mut is_empty = true;
+        self.scan(family, &[], &mut |_, _| {
+            is_empty = false;
+            Ok(false)
+        })?;
+        Ok(is_empty)
+    }
+
     /// As [`Index::scan`], over the keys that begin with `prefix`.
     pub(crate) fn scan_prefix(
         &self,

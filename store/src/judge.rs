@@ -283,6 +283,8 @@ impl Marks {
             | Change::Lost { .. }
             | Change::Touched { .. }
             | Change::Noted { .. }
+            | Change::ImportPart(_)
+            | Change::ImportDropped { .. }
             | Change::Blobs(_) => {}
         }
         Ok(())
@@ -355,6 +357,11 @@ impl Index {
         value.map(|bytes| self.decode(tables::kind::JUDGEMENT, "judgement", &key, &bytes)).transpose()
     }
 
+    /// The number of the last judgement; 0 before the first.
+    pub(crate) fn last_judgement(&self) -> Result<u64, StoreError> {
+        Ok(self.judgements()?.last().map_or(0, |judgement| judgement.id))
+    }
+
     /// All judgements, oldest first.
     fn judgements(&self) -> Result<Vec<Judgement>, StoreError> {
         let mut judgements = Vec::new();
@@ -395,11 +402,6 @@ impl Core {
     pub(crate) fn accepted(&self, trace: &Trace) -> Result<Option<Judgement>, StoreError> {
         let mark = self.marks.of(trace).into_iter().find(|(_, mark)| *mark == Mark::Accepted);
         mark.map_or(Ok(None), |(id, _)| self.index.judgement(id))
-    }
-
-    /// The number of the last judgement; 0 before the first.
-    pub(crate) fn last_judgement(&self) -> Result<u64, StoreError> {
-        Ok(self.index.judgements()?.last().map_or(0, |judgement| judgement.id))
     }
 
     /// The number of the next judgement, or the one that was given with this token already.
@@ -464,7 +466,8 @@ impl Core {
             Ok(id) => id,
             Err(given) => return Ok(Some(given)),
         };
-        let taken = self.index.result(&trace)?.is_some() && !self.marks.forgotten(&trace);
+        let old = self.index.result(&trace)?;
+        let taken = old.is_some() && !self.marks.forgotten(&trace);
         let Some(record) = self.index.result(&from)?.filter(|_| !taken && !self.marks.forgotten(&from))
         else {
             return Ok(None);
@@ -500,6 +503,9 @@ impl Core {
         self.write(&mut journal, &change, Vec::new())?;
         let end = journal.end();
         drop(journal);
+        if let Some(old) = &old {
+            self.keep_bytes_of(&trace, old);
+        }
         self.acknowledge(end)?;
         Ok(Some(judgement))
     }

@@ -48,6 +48,7 @@ struct Connection {
 
 struct Absent {
     leases: HashSet<Trace>,
+    blobs: HashSet<Digest>,
     since: Instant,
     /// Whether nothing may be granted before it is back.
     awaited: bool,
@@ -61,12 +62,12 @@ impl Connections {
         Self { table: Mutex::default(), last: AtomicU64::new(u64::from_le_bytes(first) >> 2) }
     }
 
-    /// Lets somebody in, who may have leases already.
+    /// Lets somebody in, who may have leases already, of results and of bytes that were replaced.
     pub(crate) fn enter(
         &self,
         owner: &str,
         token: &str,
-        leases: HashSet<Trace>,
+        (leases, mut blobs): (HashSet<Trace>, HashSet<Digest>),
         remote: bool,
         notify: Notify,
     ) -> u64 {
@@ -75,12 +76,13 @@ impl Connections {
         let mut table = self.table();
         if let Some(absent) = table.absent.remove(token) {
             traces.extend(absent.leases);
+            blobs.extend(absent.blobs);
         }
         let connection = Connection {
             owner: owner.to_owned(),
             token: token.to_owned(),
             traces,
-            blobs: HashSet::new(),
+            blobs,
             seen: remote.then(Instant::now),
             notify,
         };
@@ -144,10 +146,10 @@ impl Connections {
 
     // Those who are not back yet.
 
-    /// Notes a process that the former host served.
-    pub(crate) fn expect(&self, token: &str, listed: &Listed) {
-        let absent =
-            Absent { leases: listed.leases.clone(), since: Instant::now(), awaited: !listed.stopped };
+    /// Notes a process that the former host served, and the bytes of replaced results that it may still read.
+    pub(crate) fn expect(&self, token: &str, listed: &Listed, blobs: HashSet<Digest>) {
+        let leases = listed.leases.clone();
+        let absent = Absent { leases, blobs, since: Instant::now(), awaited: !listed.stopped };
         self.table().absent.insert(token.to_owned(), absent);
     }
 
@@ -190,9 +192,15 @@ impl Connections {
             || table.absent.values().any(|absent| absent.leases.contains(trace))
     }
 
-    /// Whether a live connection may still read this blob of a result that was replaced.
-    pub(crate) fn is_blob_leased(&self, digest: &Digest) -> bool {
-        self.table().here.values().any(|here| here.blobs.contains(digest))
+    /// Whether a process that lives may still read one of these blobs, of a result that was replaced.
+    pub(crate) fn is_any_leased(&self, digests: &[Digest]) -> bool {
+        let table = self.table();
+        let mut held = table.here.values().map(|here| &here.blobs);
+        let mut absent = table.absent.values().map(|absent| &absent.blobs);
+        let any = |blobs: &HashSet<Digest>| {
+            !blobs.is_empty() && digests.iter().any(|digest| blobs.contains(digest))
+        };
+        held.any(any) || absent.any(any)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

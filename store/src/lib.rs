@@ -49,6 +49,7 @@ mod garbage;
 mod guests;
 mod host;
 mod hosts;
+mod import;
 mod index;
 mod journal;
 pub mod judge;

@@ -31,6 +31,8 @@ pub(crate) mod kind {
     pub(crate) const CHANGE: u8 = 11;
     pub(crate) const JUDGEMENT: u8 = 12;
     pub(crate) const ARCHIVE: u8 = 13;
+    pub(crate) const IMPORT_PART: u8 = 14;
+    pub(crate) const IMPORTED: u8 = 15;
 }
 
 /// The version of every kind of record so far.
@@ -49,6 +51,8 @@ pub(crate) mod refs {
     pub(crate) const TREE: u8 = 0x12;
     /// Digest → number of a run that names it.
     pub(crate) const RUN: u8 = 0x13;
+    /// Digest → part of an import that is not ended, as in the keys of `meta`.
+    pub(crate) const IMPORT: u8 = 0x14;
     /// The last tag that keeps a blob.
     pub(crate) const LAST_KEEPER: u8 = 0x1f;
     /// Digest → trace of an evicted result that had it as an output.
@@ -148,6 +152,29 @@ pub(crate) mod meta {
     pub(crate) const LAST_RUN: &[u8] = b"last-run";
     /// [`super::Counters`].
     pub(crate) const COUNTERS: &[u8] = b"counters";
+    /// [`crate::import::ImportedRow`].
+    pub(crate) const IMPORTED: &[u8] = b"imported";
+    /// What the keys of [`crate::import::PartRow`]s begin with.
+    pub(crate) const IMPORTS: &[u8] = b"import/";
+
+    /// What the keys of the parts of one import begin with.
+    pub(crate) fn import_prefix(import: &str) -> Vec<u8> {
+        [IMPORTS, import.as_bytes(), b"/"].concat()
+    }
+
+    /// The key of a part of an import.
+    pub(crate) fn import_key(import: &str, number: u32) -> Vec<u8> {
+        [import_prefix(import).as_slice(), &number.to_be_bytes()].concat()
+    }
+
+    /// The import that a key is of a part of.
+    pub(crate) fn import_of(key: &[u8]) -> Option<String> {
+        let rest = key.strip_prefix(IMPORTS)?;
+        let (name, _) = rest.split_at_checked(rest.len().checked_sub(4)?)?;
+        let name = std::str::from_utf8(name.strip_suffix(b"/")?).ok()?;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (!name.is_empty() && name.bytes().all(is_plain)).then(|| name.to_owned())
+    }
 }
 
 impl Index {

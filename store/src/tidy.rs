@@ -44,8 +44,23 @@ impl Tidy {
             Change::Result(new) => sum(&new.blobs),
             Change::Run(new) => sum(&new.blobs),
             Change::Blobs(blobs) => sum(blobs),
-            Change::Imported(new) => sum(&new.blobs),
-            _ => 0,
+            Change::ImportPart(new) => sum(&new.blobs),
+            Change::Relink(_)
+            | Change::Revived { .. }
+            | Change::Pin(_)
+            | Change::Unpin(_)
+            | Change::Evicted { .. }
+            | Change::Removed { .. }
+            | Change::Unnamed { .. }
+            | Change::Lost { .. }
+            | Change::Touched { .. }
+            | Change::Noted { .. }
+            | Change::Entries { .. }
+            | Change::Forgotten(_)
+            | Change::Accepted(_)
+            | Change::Revoked { .. }
+            | Change::Imported(_)
+            | Change::ImportDropped { .. } => 0,
         };
         if bytes > 0 {
             self.state().added_bytes += bytes;

@@ -5,7 +5,7 @@ mod kit;
 use std::fs;
 use std::time::Duration;
 
-use cas_store::{Digest, Garbage, Going, Mode, Pin, Policy, Put, Store, Trace};
+use cas_store::{Accept, Commit, Digest, Garbage, Going, Mode, Pin, Policy, Put, Saying, Store, Trace};
 use kit::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -195,6 +195,55 @@ fn bytes_that_were_replaced_stay_for_those_who_were_told_of_them() {
     run.read(&Digest::of(&noise(1, 10_000)), &mut bytes).expect("it is there still");
     drop(run);
     assert_eq!(gc(&store, &Policy::default(), Mode::Collect, NOW).1.unnamed, 1);
+}
+
+/// A result that shares bytes with one that was replaced under a reader is evicted: the reader was promised these
+/// bytes, and nothing else keeps them any longer.
+#[test]
+fn bytes_that_a_reader_was_promised_stay_when_the_last_that_names_them_is_evicted() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let shared = noise(1, 9_000);
+    put(&store, 1, &shared);
+    put(&store, 2, &shared);
+    let store = reopened(&kit, store);
+    let reader = kit.open();
+    reader.lookup(&[version(1)]).expect("it looks up");
+    store.commit(Commit { put: Put::Replace, ..commit_of(&store, 1, b"other") }).expect("it commits");
+    let all = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    let (going, _) = gc(&store, &all, Mode::Collect, NOW);
+    assert_eq!(traces(&going), []);
+    let mut bytes = Vec::new();
+    reader.read(&Digest::of(&shared), &mut bytes).expect("it is there");
+    assert_eq!(bytes, shared);
+    drop(reader);
+    let (going, _) = gc(&store, &all, Mode::Collect, NOW);
+    assert_eq!(traces(&going), [trace(2)]);
+}
+
+/// Accepting another result under a trace whose own one was forgotten takes the old bytes' last name away, while
+/// somebody may be reading them.
+#[test]
+fn what_an_accepted_result_takes_the_place_of_stays_for_those_who_read_it() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let old = noise(1, 9_000);
+    put(&store, 1, &old);
+    put(&store, 2, b"two");
+    let store = reopened(&kit, store);
+    let reader = kit.open();
+    reader.lookup(&[version(1)]).expect("it looks up");
+    let saying = || Saying { by: "ada".to_owned(), at_ms: 5_000, reason: "wrong".to_owned() };
+    store.forget(&trace(1), "step", saying()).expect("it forgets");
+    let rows = vec![version(1)];
+    let accept = Accept { trace: trace(1), from: trace(2), rows, facts: Vec::new(), history: None };
+    store.accept(accept, "step", saying()).expect("it accepts").expect("there was nothing in its place");
+    gc(&store, &Policy::default(), Mode::Collect, NOW);
+    let mut bytes = Vec::new();
+    reader.read(&Digest::of(&old), &mut bytes).expect("it is there");
+    drop(reader);
+    let (going, _) = gc(&store, &Policy::default(), Mode::Collect, NOW);
+    assert_eq!(going.len(), 1);
 }
 
 #[test]

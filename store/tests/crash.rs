@@ -14,20 +14,26 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use cas_store::{Mode, Policy, Put, Store, StoreError, Take};
+use cas_store::{Export, Mode, Policy, Put, Store, StoreError, Take};
 use kit::*;
 
 const CHILD: &str = "CAS_TEST_CHILD_FOLDER";
 /// Results from here on may be collected.
 const GARBAGE: u32 = 1000;
 
+/// Results that come from an archive, both or none.
+const IMPORTED: [u32; 2] = [GARBAGE + 4, GARBAGE + 5];
+
 /// What happens once in a store's life, or once in this work.
-const ONCE: [&str; 23] = [
+const ONCE: [&str; 26] = [
     "folder.format-rewritten",
     "folder.made",
     "folder.filled",
     "folder.format-written",
     "stage.adopted",
+    "import.before-end",
+    "import.ended",
+    "import.dropped",
     "quarantine.before-rename",
     "quarantine.after-rename",
     "materialize.before-rename",
@@ -98,6 +104,22 @@ fn work(folder: &Path) {
         large.put = Put::Replace;
         store.commit(large).expect("commit");
     }
+    for number in [4, 5, 6] {
+        let mut imported = commit_of(&store, GARBAGE + number, &noise(GARBAGE + number.min(5), 7_000));
+        // Two of them are more than one part of an import.
+        imported.provenance = noise(number, 3_000_000);
+        imported.put = Put::Replace;
+        store.commit(imported).expect("commit");
+    }
+    // The second leaves the content out that the first has.
+    let archives = ["first", "second"].map(|name| folder.join(name));
+    archives.iter().for_each(|path| drop(fs::remove_file(path)));
+    let results = [(trace(GARBAGE + 4), true), (trace(GARBAGE + 5), true), (trace(GARBAGE + 6), true)];
+    for (path, results, since) in
+        [(&archives[0], &results[..2], None), (&archives[1], &results[2..], Some(archives[0].as_path()))]
+    {
+        store.export(&Export { path, results, since, program: "", at_ms: 1 }).expect("export");
+    }
     store.sync().expect("sync");
     let damaged = noise(92, 8_000);
     put(&store, GARBAGE + 3, &damaged);
@@ -109,6 +131,9 @@ fn work(folder: &Path) {
     let policy =
         Policy { max_age: Some(Duration::ZERO), max_record_age: Some(Duration::ZERO), ..Policy::default() };
     gc(&store, &policy, Mode::Collect, 1 << 40);
+    assert!(store.import(&archives[1], 1).is_err(), "what it leaves out is not here");
+    store.import(&archives[0], 1).expect("import");
+    acknowledge(IMPORTED[0]);
     store.compact().expect("compact");
     put(&store, 12, &noise(12, len_of(12)));
     acknowledge(12);
@@ -160,6 +185,27 @@ fn check(kit: &Kit, point: &str) {
         }
     }
     assert_eq!(verify(&store), [], "{point}");
+    let imported = IMPORTED.map(|number| store.results(&[trace(number)]).expect("results")[0].is_some());
+    if acknowledged.contains(&IMPORTED[0]) {
+        assert_eq!(imported, [true, true], "{point}");
+    } else if point.starts_with("import.") {
+        assert_eq!(imported[0], imported[1], "{point}: half of an archive is there");
+    }
+}
+
+/// What an import that died leaves is kept by it, and goes with the next collection.
+#[test]
+fn an_import_that_dies_leaves_nothing_behind_the_next_collection() {
+    let kit = Kit::new();
+    assert!(!run_child(kit.folder.path(), Some("import.before-end")));
+    let store = kit.open();
+    let digest = cas_store::Digest::of(&noise(IMPORTED[0], 7_000));
+    let is_there = |store: &Store| store.read(&digest, &mut std::io::sink()).is_ok();
+    assert!(is_there(&store), "its parts were taken over");
+    assert_eq!(get(&store, IMPORTED[0]), None, "but nothing names them");
+    let (_, report) = gc(&store, &Policy::default(), Mode::Collect, 1 << 40);
+    assert_eq!((report.unnamed, is_there(&store)), (2, false));
+    assert_eq!(verify(&store), []);
 }
 
 #[test]

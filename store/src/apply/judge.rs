@@ -58,19 +58,24 @@ impl Work<'_> {
         }
         self.unmark(trace)?;
         for parent in parents.iter().filter(|parent| *parent != trace) {
-            let mut by = Vec::new();
-            self.index.scan_prefix(Family::Marks, parent.as_bytes(), &mut |key, value| {
-                let (_, id, mark) = self.index.mark(key, value)?;
-                if mark == Mark::Forgotten {
-                    by.push(id);
-                }
-                Ok(true)
-            })?;
-            for id in by {
+            for id in self.forgotten_by(parent)? {
                 self.mark(trace, id, Mark::Forgotten);
             }
         }
         Ok(())
+    }
+
+    /// The judgements because of which the present result of a trace counts as absent.
+    pub(super) fn forgotten_by(&self, trace: &Trace) -> Result<Vec<u64>, StoreError> {
+        let mut by = Vec::new();
+        self.index.scan_prefix(Family::Marks, trace.as_bytes(), &mut |key, value| {
+            let (_, id, mark) = self.index.mark(key, value)?;
+            if mark == Mark::Forgotten {
+                by.push(id);
+            }
+            Ok(true)
+        })?;
+        Ok(by)
     }
 
     /// Whether the present result of a trace counts as absent.
@@ -97,7 +102,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn any_marks(&self) -> Result<bool, StoreError> {
+    pub(super) fn any_marks(&self) -> Result<bool, StoreError> {
         let mut any = false;
         self.index.scan(Family::Marks, &[], &mut |_, _| {
             any = true;

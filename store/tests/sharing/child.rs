@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use cas_store::{Claim, ClaimGuard, Committed, HandedOver, Hosting, Mode, Policy, Store};
+use cas_store::{
+    Claim, ClaimGuard, Commit, Committed, Digest, HandedOver, Hosting, Mode, Policy, Put, Store,
+};
 
 use crate::kit::*;
 
@@ -152,6 +154,21 @@ pub(crate) fn main() {
                 Some(bytes) => say(&String::from_utf8_lossy(&bytes)),
                 None => say("missing"),
             },
+            "replace" => {
+                let commit = Commit { put: Put::Replace, ..commit_of(store, number(), b"other") };
+                store.commit(commit).expect("it commits");
+                say("replaced");
+            }
+            // The bytes that `put` gives a number, whatever names them.
+            "read" => match store.read(&Digest::of(&noise(number(), 5_000)), &mut std::io::sink()) {
+                Ok(_) => say("read"),
+                Err(error) if error.is_miss() => say("missing"),
+                Err(error) => say(&format!("error: {error}")),
+            },
+            "unnamed" => {
+                let (_, report) = gc(store, &Policy::default(), Mode::Collect, 1 << 40);
+                say(&report.unnamed.to_string());
+            }
             "host" => say(if store.host().1 { "own" } else { "other" }),
             "claim" => {
                 let waiting = std::cell::Cell::new(false);

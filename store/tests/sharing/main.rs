@@ -226,6 +226,50 @@ fn what_a_process_was_told_is_present_stays_even_with_the_next_host() {
 }
 
 #[test]
+fn bytes_that_were_replaced_under_a_reader_stay_even_with_the_next_host() {
+    let kit = Kit::new();
+    let mut host = Child::opened(&kit.dir());
+    let mut reader = Child::opened(&kit.dir());
+    let mut writer = Child::opened(&kit.dir());
+    assert_eq!(writer.ask("put 1"), "new");
+    assert_eq!(reader.ask("get 1"), "there");
+    assert_eq!(writer.ask("replace 1"), "replaced");
+    drop(writer);
+    host.kill();
+    let mut other = Child::opened(&kit.dir());
+    assert_eq!(other.ask("collect"), "collected 0, in use 1");
+    assert_eq!(reader.ask("read 1"), "read");
+    drop(reader);
+    assert_eq!(other.ask("unnamed"), "1");
+    assert_eq!(other.ask("read 1"), "missing");
+}
+
+/// A host dies between giving a blob's file its name and writing that down; before its client, which lives, says the
+/// same to the next host, somebody collects. The file is nobody's then, and yet it is all that the client has.
+#[test]
+fn a_file_that_a_dead_host_did_not_record_stays_while_those_live_whom_it_served() {
+    let kit = Kit::new();
+    let mut host = Child::opened(&kit.dir());
+    let mut client = Child::opened(&kit.dir());
+    assert_eq!(client.ask("put 1"), "new");
+    let folder = kit.dir().join("blobs/00");
+    std::fs::create_dir_all(&folder).expect("make");
+    let file = folder.join("0".repeat(64));
+    std::fs::write(&file, "content").expect("write");
+    host.kill();
+    let mut next = Child::opened(&kit.dir());
+    for child in [&mut next, &mut client] {
+        assert_eq!(child.ask("unnamed"), "0");
+    }
+    assert!(file.exists());
+    // Nobody is left to ask for it.
+    drop(client);
+    drop(next);
+    assert_eq!(Child::opened(&kit.dir()).ask("unnamed"), "1");
+    assert!(!file.exists());
+}
+
+#[test]
 fn the_path_of_a_store_may_be_long() {
     let kit = Kit::new();
     let dir = (0..6).fold(kit.dir(), |dir, _| dir.join("a folder with a rather long name"));

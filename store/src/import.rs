@@ -34,7 +34,7 @@ use crate::tables::{kind, meta};
 use crate::wire::{Request, Response};
 
 /// A part is told when it holds so much: far less than a message or a record of the journal may.
-const PART_BYTES: usize = 4 * 1024 * 1024;
+const PART_BYTES: usize = 1024 * 1024;
 
 /// So many blobs are in one part at most.
 const PART_BLOBS: usize = 1024;

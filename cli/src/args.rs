@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use cas_engine::solid::Sandbox;
+
 use crate::commands;
 
 /// Run pipelines whose steps never run twice for the same reason
@@ -94,6 +96,11 @@ pub(crate) struct Which {
     /// Use the resources of this mode
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<String>,
+    /// Let all steps be told of (warn), or refused (deny), what they are not given: off, warn or deny
+    ///
+    /// It wins over `sandbox` in the pipeline file. What is made under `deny` has versions of its own.
+    #[arg(long, value_name = "HOW", value_parser = sandbox)]
+    pub(crate) sandbox: Option<Sandbox>,
     /// Use the store in DIR
     ///
     /// Without it: CAS_STORE, else `base_dir` of the run config, else `store:` of the pipeline file, else `.cas`
@@ -205,7 +212,8 @@ pub(crate) fn command(program: Program, name: &str) -> clap::Command {
     }
     command.help_template(format!(
         "{{about-with-newline}}\nUsage: {name} COMMAND [ARGUMENT]...\n\n{list}Common:\n{{options}}\n\n\
-         -f, -c, --set, --mode, --store, --wait, --frozen may stand before COMMAND too.\n\
+         -f, -c, --set, --mode, --sandbox, --store, --wait, --frozen may also stand\n\
+         before COMMAND.\n\
          `{name} COMMAND --help` tells all about one of them.\n"
     ))
 }
@@ -233,6 +241,7 @@ const ANYWHERE: &[(&str, &str)] = &[
     ("-c", "--config"),
     ("", "--set"),
     ("", "--mode"),
+    ("", "--sandbox"),
     ("", "--store"),
     ("", "--wait"),
 ];
@@ -305,6 +314,10 @@ pub(crate) fn limit(text: &str) -> Result<(String, u32), String> {
         return Err(wrong());
     }
     Ok((name.trim().to_owned(), amount.trim().parse().map_err(|_| wrong())?))
+}
+
+fn sandbox(text: &str) -> Result<Sandbox, String> {
+    Sandbox::named(text).ok_or_else(|| format!("it is one of {}", Sandbox::WORDS.join(", ")))
 }
 
 /// The shells that completions are made for.

@@ -168,13 +168,16 @@ impl World {
     /// Reads the pipeline, if there is one, and its run config.
     pub(crate) fn definition(&mut self, which: &Which) -> Result<Option<Definition>, Failure> {
         let mut texts = Texts::default();
-        let pipeline = match self.compiled.take() {
+        let mut pipeline = match self.compiled.take() {
             Some(pipeline) => pipeline?,
             None => match pipeline_file(which)? {
                 Some(path) => read_pipeline(&path, &mut texts)?,
                 None => return Ok(None),
             },
         };
+        if let Some(sandbox) = which.sandbox {
+            pipeline.confine(sandbox);
+        }
         let mut config = RunConfig::default();
         let first = pipeline.run_config.iter().map(|path| pipeline.folder.join(path));
         for path in first.chain(which.config.iter().cloned()) {

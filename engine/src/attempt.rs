@@ -29,14 +29,17 @@ use crate::cause::Failed;
 use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
 use crate::execute::produced::bytes_in_words;
-use crate::execute::{Attempt, Cancel, Cause, Execute, Failure, GivenFile, Produced, Stop, folder};
+use crate::execute::sandbox::Confinement;
+use crate::execute::{
+    Attempt, Attempted, Cancel, Cause, Execute, Failure, GivenFile, Stop, Undeclared, folder,
+};
 use crate::graph::{OutputId, StepId};
 use crate::memo::{Made, Memo, Names, NotKept};
 use crate::plan::Plan;
 use crate::record::{self, AttemptRecord};
 use crate::resolve::{self, Why};
 use crate::run::now_ms;
-use crate::solid::{Body, OutputDecl, Solid};
+use crate::solid::{Body, OutputDecl, Sandbox, Solid};
 use crate::source::{self, Environment};
 use crate::version::FactNode;
 
@@ -105,6 +108,8 @@ pub(crate) enum Told {
     Retried { step: String, attempt: u32, failure: Failure },
     /// What an attempt printed.
     Printed { step: String, text: String },
+    /// What an attempt used that it was not given.
+    Undeclared { step: String, solid: String, what: Undeclared },
     /// The worker is done with the step.
     Done(Box<Done>),
 }
@@ -336,12 +341,17 @@ impl<'a> Bench<'a> {
             let why = done.why.clone();
             // The coordinator outlives its workers: nobody has to hear that it does not listen.
             let _ = tell.send(Told::Started { step: task.name.clone(), attempt, why, at_ms });
-            let (outcome, elapsed) = self.attempt(task, solid, &laid, &folder, &log)?;
+            let Attempted { outcome, elapsed, undeclared } =
+                self.attempt(task, solid, &laid, &folder, &log)?;
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             if self.show_output
                 && let Some(text) = end_of(&log, PRINTED_BYTES as u64)
             {
                 let _ = tell.send(Told::Printed { step: task.name.clone(), text });
+            }
+            if let Some(what) = undeclared {
+                let _ =
+                    tell.send(Told::Undeclared { step: task.name.clone(), solid: solid.name.clone(), what });
             }
             // Before the outcome counts: was what it was given what was hashed?
             if let Some((output, what)) = self.spoilt(&laid)? {
@@ -456,11 +466,11 @@ impl<'a> Bench<'a> {
         laid: &LaidOut,
         folder: &Path,
         log: &Path,
-    ) -> Result<(Result<Vec<Produced>, Failure>, Duration), EngineError> {
+    ) -> Result<Attempted, EngineError> {
         let execute = |attempt: &Attempt<'_>| self.executor.execute(attempt);
         let attempted = match self.with_attempt(task, solid, laid, folder, log, execute) {
             Ok(attempted) => attempted,
-            Err(failure) => return Ok((Err(failure), Duration::ZERO)),
+            Err(failure) => return Ok(Attempted::new(Err(failure), Duration::ZERO)),
         };
         let outcome = attempted.outcome.and_then(|produced| {
             if produced.len() == solid.outputs.len() {
@@ -472,7 +482,7 @@ impl<'a> Bench<'a> {
                 hint: None,
             })
         });
-        Ok((outcome, attempted.elapsed))
+        Ok(Attempted { outcome, ..attempted })
     }
 
     /// Makes the folder of a failed attempt fit to be kept, however late it failed; false if that cannot be done.
@@ -501,7 +511,9 @@ impl<'a> Bench<'a> {
         let config = graph.config(task.step);
         let secrets = self.secrets(task.step, &env, &solid.secrets);
         let invocation = graph.steps[task.step.0 as usize].invocation;
-        let path = source::path_before(graph, &graph.resources_of(invocation));
+        let needed = graph.resources_of(invocation);
+        let path = source::path_before(graph, &needed);
+        let confinement = self.confinement(solid, &needed);
         Ok(then(&Attempt {
             step: &task.name,
             solid,
@@ -518,8 +530,29 @@ impl<'a> Bench<'a> {
             timeout: solid.policy.timeout,
             cpus: solid.policy.cpus,
             cancel: self.cancel,
+            sandbox: confinement.as_ref(),
             meanwhile: &|| self.folders.prepare(),
         }))
+    }
+
+    /// How a step is confined. Nobody who works in its folder by hand is.
+    fn confinement(&self, solid: &Solid, resources: &[usize]) -> Option<Confinement<'_>> {
+        let refuses = match solid.sandbox {
+            Sandbox::Off => return None,
+            Sandbox::Warn => false,
+            // As `off`, where the kernel cannot: the version of the step says so.
+            Sandbox::Deny if !self.plan.measures.confines => return None,
+            Sandbox::Deny => true,
+        };
+        let graph = &self.plan.graph;
+        let probe =
+            |resource: &usize| Some(graph.resources[*resource].definition.probe.as_ref()?.text.clone());
+        Some(Confinement {
+            refuses,
+            project: &graph.pipeline.folder,
+            store: self.memo.open().ok().map(cas_store::Store::dir),
+            probes: resources.iter().filter_map(probe).collect(),
+        })
     }
 
     /// The rows and facts to be written now: no rows, where a result that was used was replaced meanwhile.

@@ -78,6 +78,17 @@ pub enum Event {
         /// Its captured output, as text.
         text: String,
     },
+    /// A step used what it was not given, where it is watched for that.
+    Undeclared {
+        /// The step.
+        step: String,
+        /// Whether it was refused (and the step failed), or only seen.
+        refused: bool,
+        /// How and what, one path each: `read data/x.csv`, `listed /srv`, `ran …`, `wrote …`.
+        used: Vec<String>,
+        /// The lines for the pipeline file that declare it.
+        lines: Vec<String>,
+    },
     /// Stored bytes were found wrong or gone; their step runs again, and may finish a second time.
     Damaged {
         /// The step output.
@@ -240,6 +251,10 @@ impl Event {
             Self::StepPrinted { step, text } => {
                 json!({"cas": CONTRACT, "event": "step-printed", "step": step, "text": text})
             }
+            Self::Undeclared { step, refused, used, lines } => json!({
+                "cas": CONTRACT, "event": "undeclared", "step": step, "refused": refused, "used": used,
+                "lines": lines,
+            }),
             Self::Damaged { output, what } => {
                 json!({"cas": CONTRACT, "event": "damaged", "output": output, "what": what})
             }
@@ -368,6 +383,17 @@ mod tests {
                 at_ms: 1_700_000_001_131,
             },
             Event::StepPrinted { step: "emit_tree".into(), text: "growing\n".into() },
+            Event::Undeclared {
+                step: "emit_tree".into(),
+                refused: false,
+                used: vec!["read data/soil.csv".into()],
+                lines: vec![
+                    "solids:".into(),
+                    "  emit_tree:".into(),
+                    "    inputs:".into(),
+                    "      soil: {path: data/soil.csv}".into(),
+                ],
+            },
             Event::Damaged {
                 output: "emit_tree.result".into(),
                 what: "its bytes are not in the store".into(),

@@ -2,14 +2,14 @@
 
 mod check;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Place;
 use crate::resource::Resource;
-use crate::solid::{Solid, Template};
+use crate::solid::{Body, Sandbox, Solid, Template};
 use crate::value::{Schema, Value};
 
 /// A checked definition. Names, references and schemas hold; cycles and elements are `graph.rs`'s business.
@@ -37,6 +37,21 @@ pub struct Pipeline {
     pub invocations: Vec<Invocation>,
     /// What is put into the project after a run.
     pub publish: Vec<Publish>,
+}
+
+impl Pipeline {
+    /// Has all commands watched, or refused files, or neither, whatever they say themselves.
+    pub fn confine(&mut self, sandbox: Sandbox) {
+        // Invocations of one solid go on sharing it.
+        let mut confined: HashMap<*const Solid, Arc<Solid>> = HashMap::new();
+        for invocation in &mut self.invocations {
+            let solid = &invocation.solid;
+            if matches!(solid.body, Body::Command(_)) && solid.sandbox != sandbox {
+                let own = || Arc::new(Solid { sandbox, ..Solid::clone(solid) });
+                invocation.solid = Arc::clone(confined.entry(Arc::as_ptr(solid)).or_insert_with(own));
+            }
+        }
+    }
 }
 
 /// A named choice of resources.

@@ -32,7 +32,7 @@ use crate::error::EngineError;
 use crate::event::{Event, Outcome, Summary};
 use crate::execute::command::CommandExecutor;
 use crate::execute::function::FunctionExecutor;
-use crate::execute::{Attempt, Attempted, Cancel, Execute, blot};
+use crate::execute::{Attempt, Attempted, Cancel, Execute, blot, sandbox};
 use crate::graph::{Graph, OutputId, StepId};
 use crate::memo::Memo;
 use crate::plan::Plan;
@@ -40,7 +40,7 @@ use crate::publish;
 use crate::record::RunRecord;
 use crate::resolve::{self, Resolved, Wanted};
 use crate::secrets;
-use crate::solid::Body;
+use crate::solid::{Body, Sandbox};
 use crate::source::Environment;
 use crate::value::Config;
 use coordinator::{Coordinator, Note};
@@ -184,6 +184,9 @@ pub fn run_with(
     if let Some(text) = memo.common_cause(plan, &resolved)? {
         tell(&Event::Warning { text });
     }
+    for text in unconfined(plan, &resolved) {
+        tell(&Event::Warning { text });
+    }
     let plans: Chain<Plan> = Chain::new();
     let folders = Arc::new(Folders::new(memo));
     let benches: Chain<Bench<'_>> = Chain::new();
@@ -220,6 +223,7 @@ pub fn run_with(
         failures,
         ran: HashMap::new(),
         differing: BTreeSet::new(),
+        undeclared: BTreeSet::new(),
         logs: Vec::new(),
         tell,
     };
@@ -268,6 +272,33 @@ pub fn run_with(
     }
     tell(&Event::RunFinished { summary, at_ms: now_ms() });
     Ok(RunReport { run, graph, summary, outcomes, differing, outputs })
+}
+
+/// What a run says once, where steps are to be watched or refused files and this machine cannot.
+fn unconfined(plan: &Plan, resolved: &Resolved) -> Vec<String> {
+    let to_run = plan.steps.iter().filter(|step| resolved.states[step.0 as usize].to_run);
+    let asked: BTreeSet<bool> = to_run
+        .map(|step| plan.graph.solid(*step).sandbox)
+        .filter(|sandbox| *sandbox != Sandbox::Off)
+        .map(|sandbox| sandbox == Sandbox::Deny)
+        .collect();
+    let mut texts = Vec::new();
+    let refuses = asked.contains(&true) && plan.measures.confines;
+    if asked.contains(&true) && !refuses {
+        texts.push(
+            "this kernel cannot refuse files to a step (it has no Landlock): `sandbox: deny` is as `off`, \
+             and results are not those of a machine that can"
+                .to_owned(),
+        );
+    }
+    if (refuses || asked.contains(&false)) && !sandbox::hears() {
+        let then =
+            if refuses { "what `sandbox: deny` refuses has no name" } else { "`sandbox: warn` is as `off`" };
+        texts.push(format!(
+            "what a step opens cannot be heard of here (another program does, or the kernel cannot): {then}"
+        ));
+    }
+    texts
 }
 
 /// With `--only`: an output that is not stored, that a step which is to run consumes, and that may not be made.

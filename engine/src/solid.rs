@@ -35,6 +35,8 @@ pub struct Solid {
     pub secrets: Vec<String>,
     /// Whether the platform is part of its version.
     pub platform: Platform,
+    /// Whether what it was not given is refused, or told of. Refusing is hashed.
+    pub sandbox: Sandbox,
     /// How it is run; never hashed.
     pub policy: Policy,
     /// Where it is defined.
@@ -182,6 +184,33 @@ pub enum Platform {
     Here,
     /// The result is the same anywhere.
     Any,
+}
+
+/// What becomes of a command's look at what it was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sandbox {
+    /// Nothing: it is neither heard of nor refused.
+    #[default]
+    Off,
+    /// It is told, with the lines that declare it.
+    Warn,
+    /// It is refused.
+    Deny,
+}
+
+impl Sandbox {
+    /// The words that name them.
+    pub const WORDS: &'static [&'static str] = &["off", "warn", "deny"];
+
+    /// The one of this name.
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "off" => Some(Self::Off),
+            "warn" => Some(Self::Warn),
+            "deny" => Some(Self::Deny),
+            _ => None,
+        }
+    }
 }
 
 /// How a solid is run. None of it is hashed.

@@ -31,9 +31,10 @@ pub use asked::path_before;
 pub use hash::Counters;
 
 use crate::error::{Diagnostic, EngineError, Place};
+use crate::execute::sandbox;
 use crate::graph::{Graph, StepId, StepInput};
 use crate::memo::{Answer, Memo};
-use crate::solid::{Body, EnvVar};
+use crate::solid::{Body, EnvVar, Sandbox};
 use hash::Hashed;
 use search::{Listed, ListedPath, ListedWhat, Search, Shape, at, refuse_reserved};
 use stat_cache::StatCache;
@@ -63,6 +64,8 @@ pub struct Measures {
     pub env: Vec<Vec<(String, Option<String>)>>,
     /// `linux/x86_64`.
     pub platform: String,
+    /// Whether this kernel refuses to a step what it was not given, where one asks for that.
+    pub confines: bool,
     /// How much was done for it.
     pub counters: Counters,
 }
@@ -253,6 +256,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
 
     let mut measures = Measures {
         platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        confines: denies(graph) && sandbox::confines(),
         env: env_of(graph, &needed, how.environment),
         code: content.file_sets(&code)?,
         resources: content.file_sets(&resources)?,
@@ -266,6 +270,11 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
     }
     asked::answer(graph, &asked, answers, &mut measures)?;
     Ok(measures)
+}
+
+/// Whether any solid is to be refused what it was not given.
+fn denies(graph: &Graph) -> bool {
+    graph.pipeline.invocations.iter().any(|invocation| invocation.solid.sandbox == Sandbox::Deny)
 }
 
 /// What probes of inputs answered before, as far as that is kept.

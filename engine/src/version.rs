@@ -662,7 +662,7 @@ fn solid_of(graph: &Graph, measures: &Measures, index: usize, to: &mut impl Mani
     if (code.is_none() && !solid.code.is_empty()) || !solid.env.iter().all(measured) {
         return None;
     }
-    solid_facts(to, solid, code, env, &measures.platform);
+    solid_facts(to, solid, code, env, &measures.platform, measures.confines);
     Some(())
 }
 

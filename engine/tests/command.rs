@@ -185,6 +185,7 @@ impl Kit {
             timeout: self.timeout.or(solid.policy.timeout),
             cpus: solid.policy.cpus,
             cancel: &self.cancel,
+            sandbox: None,
             meanwhile: &|| {},
         };
         let attempted = executor.execute(&attempt);
@@ -847,6 +848,7 @@ fn a_run_that_is_stopped_asks_first_and_insists_when_asked_again() {
             timeout: None,
             cpus: 1,
             cancel: &cancel,
+            sandbox: None,
             meanwhile: &|| {},
         });
     stopper.join().unwrap();
@@ -1025,6 +1027,7 @@ fn programs_that_were_just_written_can_be_executed_while_others_are_started() {
                         timeout: None,
                         cpus: 1,
                         cancel: &kit.cancel,
+                        sandbox: None,
                         meanwhile: &|| {},
                     });
                     assert!(attempted.outcome.is_ok(), "{:?}", attempted.outcome);

@@ -108,7 +108,7 @@ struct Names;
 impl Execute for Names {
     fn execute(&self, attempt: &Attempt<'_>) -> Attempted {
         let bytes = attempt.step.as_bytes().to_vec();
-        Attempted { outcome: Ok(vec![Produced::Bytes(bytes)]), elapsed: Duration::ZERO }
+        Attempted::new(Ok(vec![Produced::Bytes(bytes)]), Duration::ZERO)
     }
 }
 

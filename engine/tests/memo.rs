@@ -19,7 +19,7 @@ use cas_engine::graph::{Graph, StepId};
 use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{RunOptions, RunReport, now_ms, run_with};
-use cas_engine::source::{Environment, Measure, measure};
+use cas_engine::source::{Environment, Measure, Measures, measure};
 use cas_store::{Claim, Commit, Create, Digest, Hosting, Open, Output, Put, Store, Trace};
 
 /// Executes steps by writing what they are and what they were given; everything else is as told.
@@ -61,9 +61,11 @@ impl Execute for Fake {
             fs::remove_file(&path).unwrap();
             fs::write(&path, text).unwrap();
         }
-        let failure = |cause, message: &str| Attempted {
-            outcome: Err(Failure { cause, message: message.to_owned(), hint: None }),
-            elapsed: Duration::from_millis(3),
+        let failure = |cause, message: &str| {
+            Attempted::new(
+                Err(Failure { cause, message: message.to_owned(), hint: None }),
+                Duration::from_millis(3),
+            )
         };
         if orders.stops.as_deref() == Some(attempt.step) {
             attempt.cancel.request(Stop::Gently);
@@ -84,7 +86,7 @@ impl Execute for Fake {
             fs::create_dir(&folder).unwrap();
             std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).unwrap();
             let produced = vec![Produced::Folder(folder)];
-            return Attempted { outcome: Ok(produced), elapsed: Duration::from_millis(3) };
+            return Attempted::new(Ok(produced), Duration::from_millis(3));
         }
         let mut given = Vec::new();
         for input in attempt.inputs {
@@ -124,7 +126,7 @@ impl Execute for Fake {
             };
             Produced::Bytes(text.into_bytes())
         });
-        Attempted { outcome: Ok(produced.collect()), elapsed: Duration::from_millis(3) }
+        Attempted::new(Ok(produced.collect()), Duration::from_millis(3))
     }
 }
 
@@ -1143,4 +1145,25 @@ fn what_can_never_be_published_fails() {
     kit.force.clear();
     assert_eq!(kit.run().summary.failed, 0);
     assert_eq!(read(&kit.path("out.txt")), "lost");
+}
+
+#[test]
+fn where_nothing_can_be_refused_a_run_says_so_once_and_goes_on() {
+    let mut kit =
+        Kit::new("pipeline: p\nsandbox: deny\nsolids: {a: {command: \"true\", matrix: {n: [1, 2]}}}\n");
+    let (plan, memo, wanted) = kit.plan();
+    let measures = Measures { confines: false, ..(*plan.measures).clone() };
+    let plan = Plan::new(Arc::clone(&plan.graph), Arc::new(measures), plan.steps.clone());
+    let options = kit.options(wanted);
+    let mut warnings = Vec::new();
+    run_with(&plan, &memo, &options, &kit.fake, &mut |event| {
+        if let Event::Warning { text } = event {
+            warnings.push(text.clone());
+        }
+    })
+    .unwrap();
+    let said = "this kernel cannot refuse files to a step (it has no Landlock): `sandbox: deny` is as `off`, and \
+                results are not those of a machine that can";
+    assert_eq!(warnings, [said]);
+    assert_eq!(*kit.fake.ran.lock().unwrap(), ["a[n=1]", "a[n=2]"]);
 }

@@ -15,6 +15,7 @@ mod maintenance;
 mod origins;
 mod publishing;
 mod runs;
+mod sandbox;
 mod stores;
 mod sweeps;
 mod usage;

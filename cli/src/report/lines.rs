@@ -23,6 +23,9 @@ const GOOD: anstyle::Style =
 /// How lines that are there for those who look look.
 const FAINT: anstyle::Style = anstyle::Style::new().dimmed();
 
+/// How many paths that a step was not given are told on a terminal; all are in the events.
+const USED: usize = 20;
+
 /// The lines that an event gives; `progress` is what was known before it.
 pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines {
     let mut lines = Lines::default();
@@ -92,6 +95,19 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
             if !text.is_empty() {
                 lines.err.push(format!("printed   {step}:"));
                 lines.err.extend(text.lines().map(|line| format!("  | {line}")));
+            }
+        }
+        Event::Undeclared { step, refused, used, lines: declare } => {
+            let what =
+                if *refused { "was refused what it was not given" } else { "used what it was not given" };
+            lines.err.push(format!("{HINT}warning:{HINT:#} {step} {what}"));
+            lines.err.extend(used.iter().take(USED).map(|used| format!("  {used}")));
+            if used.len() > USED {
+                lines.err.push(format!("  and {} more", words::thousands(used.len() - USED)));
+            }
+            if !declare.is_empty() {
+                lines.err.push("  to declare it, add to the pipeline file:".to_owned());
+                lines.err.extend(declare.iter().map(|line| format!("    {line}")));
             }
         }
         Event::Damaged { output, what } => {

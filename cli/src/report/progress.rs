@@ -87,6 +87,7 @@ impl Progress {
             Event::RunFinished { .. } => self.running.clear(),
             Event::StepRetried { .. }
             | Event::StepPrinted { .. }
+            | Event::Undeclared { .. }
             | Event::Damaged { .. }
             | Event::Published { .. }
             | Event::Unpublished { .. }

@@ -9,12 +9,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::line::{CommandLine, Facts, InputFact, InputForm, LINE_LIMIT_BYTES};
 use super::process::{self, End, Ended, NoProgram, Process, Sink, Spawner};
-use super::{Attempt, Attempted, Cause, Content, Execute, Failure, GivenWhat, Produced, Stop};
+use super::sandbox::advice::advice;
+use super::sandbox::{Rules, Sandbox};
+use super::{Attempt, Attempted, Cause, Content, Execute, Failure, GivenWhat, Produced, Stop, Undeclared};
 use super::{blot, folder, produced, repeat};
 use crate::file::quote;
 use crate::solid::{Body, Command};
@@ -87,6 +89,13 @@ impl CommandExecutor {
         if given_executables(attempt, &step) {
             self.spawner.settle();
         }
+        let sandbox = attempt.sandbox.map(|confinement| Sandbox {
+            rules: Arc::new(Rules::of(attempt, confinement, path)),
+            refuses: confinement.refuses,
+        });
+        if let Some(sandbox) = &sandbox {
+            startable(&program, &line.program, &step, sandbox)?;
+        }
         let ended = self.spawner.run(Process {
             program: &program,
             name: &line.program,
@@ -98,6 +107,7 @@ impl CommandExecutor {
             timeout: attempt.timeout,
             grace: self.grace,
             cancel: attempt.cancel,
+            sandbox: sandbox.as_ref(),
             meanwhile: attempt.meanwhile,
         });
         // Nobody writes to it any more, and nobody has read it.
@@ -142,20 +152,73 @@ struct Started {
 
 impl Execute for CommandExecutor {
     fn execute(&self, attempt: &Attempt<'_>) -> Attempted {
-        let (outcome, elapsed) = match self.attempt(attempt) {
-            Ok(started) => {
-                let elapsed = started.ended.elapsed;
-                (outcome(attempt, &started), elapsed)
-            }
-            Err(failure) => (Err(failure), Duration::ZERO),
+        let started = match self.attempt(attempt) {
+            Ok(started) => started,
+            Err(failure) => return Attempted::new(Err(failure), Duration::ZERO),
         };
-        Attempted { outcome, elapsed }
+        let mut attempted = Attempted::new(outcome(attempt, &started), started.ended.elapsed);
+        let Some(confinement) = attempt.sandbox else { return attempted };
+        let seen = started.ended.seen.as_ref();
+        let undeclared = seen.and_then(|seen| advice(seen, attempt, confinement));
+        if confinement.refuses
+            && let Err(failure) = &mut attempted.outcome
+        {
+            tell_refused(failure, undeclared.as_ref(), seen.is_some());
+        }
+        Attempted { undeclared, ..attempted }
     }
 
     fn keep(&self, attempt: &Attempt<'_>) -> io::Result<()> {
         let facts = facts(attempt);
         let env = facts.environment(attempt.folder, &self.path, attempt.path, attempt.env);
         repeat::keep(attempt, &facts, &env)
+    }
+}
+
+/// Says so where the program itself is what a step may not use: it would be told as not permitted, and no more.
+fn startable(program: &Path, name: &str, step: &Path, sandbox: &Sandbox) -> Result<(), Failure> {
+    let Ok(whole) = step.join(program).canonicalize() else { return Ok(()) };
+    if !sandbox.refuses || sandbox.rules.may_read(&whole, false) {
+        return Ok(());
+    }
+    let hint = "name it in a resource that the solid needs: its `probe` (`tool --version`), or the folder in its `path`";
+    Err(not_started(
+        format!("`{}`, which is `{name}` on PATH, was not given to it (sandbox: deny)", whole.display()),
+        Some(hint.to_owned()),
+    ))
+}
+
+/// Adds to how a step failed what it was refused, which may be why.
+fn tell_refused(failure: &mut Failure, undeclared: Option<&Undeclared>, heard: bool) {
+    const NAMED: usize = 3;
+    if !matches!(failure.cause, Cause::Exit(_) | Cause::Signal(_) | Cause::MissingOutput) {
+        return;
+    }
+    if let Some(undeclared) = undeclared {
+        let named = undeclared.used.iter().take(NAMED).map(|used| {
+            let (how, path) = used.split_once(' ').unwrap_or(("", used));
+            let verb = match how {
+                "listed" => "list ",
+                "read" => "read ",
+                "ran" => "run ",
+                _ => "write to ",
+            };
+            format!("{verb}`{}`", path.split_once(" (").map_or(path, |(path, _)| path))
+        });
+        let mut refused: Vec<String> = named.collect();
+        if undeclared.used.len() > NAMED {
+            refused.push(format!("{} more", undeclared.used.len() - NAMED));
+        }
+        failure.message =
+            format!("{}; it was not allowed to {} (sandbox: deny)", failure.message, refused.join(", "));
+        failure.hint.get_or_insert_with(|| {
+            "declare what it needs; what it writes belongs into its outputs or TMPDIR".to_owned()
+        });
+    } else if !heard {
+        failure.hint.get_or_insert_with(|| {
+            "under `sandbox: deny` it sees only what is declared; a \"Permission denied\" of its own may be that"
+                .to_owned()
+        });
     }
 }
 

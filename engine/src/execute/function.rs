@@ -89,7 +89,7 @@ impl Execute for FunctionExecutor {
     fn execute(&self, attempt: &Attempt<'_>) -> Attempted {
         let began = Instant::now();
         let outcome = self.outcome(attempt);
-        Attempted { outcome, elapsed: began.elapsed() }
+        Attempted::new(outcome, began.elapsed())
     }
 }
 

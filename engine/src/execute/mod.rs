@@ -25,6 +25,7 @@ mod mounts;
 pub(crate) mod process;
 pub(crate) mod produced;
 mod repeat;
+pub mod sandbox;
 
 pub use blot::{HIDDEN, blotted};
 pub use cancel::{Cancel, Stop};
@@ -78,6 +79,8 @@ pub struct Attempt<'a> {
     pub cpus: u32,
     /// Set when the run is being stopped.
     pub cancel: &'a Arc<Cancel>,
+    /// How it is confined to what it is given; `None` where it is not.
+    pub sandbox: Option<&'a sandbox::Confinement<'a>>,
     /// What the thread may do while it waits for the attempt to end: it is short, and not about this one.
     pub meanwhile: &'a (dyn Fn() + Sync),
 }
@@ -169,6 +172,26 @@ pub struct Attempted {
     pub outcome: Result<Vec<Produced>, Failure>,
     /// How long the command or function itself took.
     pub elapsed: Duration,
+    /// What it used that it was not given, where that was watched.
+    pub undeclared: Option<Undeclared>,
+}
+
+impl Attempted {
+    /// Of an attempt that was not watched.
+    pub fn new(outcome: Result<Vec<Produced>, Failure>, elapsed: Duration) -> Self {
+        Self { outcome, elapsed, undeclared: None }
+    }
+}
+
+/// What an attempt used beyond what it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undeclared {
+    /// Whether it was refused.
+    pub refused: bool,
+    /// How and what, one path each: `read data/x.csv`, `listed /srv`, `ran …`, `wrote …`.
+    pub used: Vec<String>,
+    /// The lines for the pipeline file that declare it.
+    pub lines: Vec<String>,
 }
 
 /// One output as an attempt made it.

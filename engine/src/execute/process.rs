@@ -32,6 +32,7 @@ use rustix::process::{
 };
 use rustix::time::Timespec;
 
+use super::sandbox::{Sandbox, Seen, Watch};
 use super::{Cancel, Stop};
 
 /// How long to look for an end where the kernel cannot tell of it (no descriptor is free).
@@ -71,6 +72,8 @@ pub(crate) struct Process<'a> {
     pub(crate) grace: Duration,
     /// Asks it to end.
     pub(crate) cancel: &'a Cancel,
+    /// What it is confined to, if anything.
+    pub(crate) sandbox: Option<&'a Sandbox>,
     /// Done once it runs, before it is waited for.
     pub(crate) meanwhile: &'a (dyn Fn() + Sync),
 }
@@ -105,6 +108,8 @@ pub(crate) struct Ended {
     pub(crate) elapsed: Duration,
     /// Whether everything that it printed stands in its log.
     pub(crate) captured: io::Result<()>,
+    /// What it used beyond what it is confined to; `None` where that could not be heard.
+    pub(crate) seen: Option<Seen>,
 }
 
 /// Held for reading while a process is being started; see [`Spawner::settle`]. There is one for this process,
@@ -163,10 +168,13 @@ impl Spawner {
             })
             .stderr(stderr)
             .process_group(0);
-        let mut child = loop {
+        let (mut child, watch) = loop {
             let spawned = {
                 let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
-                command.spawn()
+                match process.sandbox {
+                    None => command.spawn().map(|child| (child, None)),
+                    Some(sandbox) => sandbox.spawn(&mut command),
+                }
             };
             match spawned {
                 Err(error)
@@ -187,7 +195,12 @@ impl Spawner {
             capture: &mut capture,
         };
         match waiting.wait(&mut child, begun) {
-            Ok((end, elapsed)) => Ok(Ended { end, elapsed, captured: capture.map_or(Ok(()), Capture::end) }),
+            Ok((end, elapsed)) => Ok(Ended {
+                end,
+                elapsed,
+                captured: capture.map_or(Ok(()), Capture::end),
+                seen: watch.map(Watch::finish),
+            }),
             Err(error) => {
                 // It cannot be watched, so it may not go on.
                 let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
@@ -540,6 +553,7 @@ mod tests {
                 timeout,
                 grace,
                 cancel,
+                sandbox: None,
                 meanwhile: &|| {},
             })
             .unwrap();
@@ -579,6 +593,7 @@ mod tests {
                 timeout: None,
                 grace: LONG,
                 cancel: &Cancel::default(),
+                sandbox: None,
                 meanwhile: &|| {},
             })
             .unwrap();
@@ -641,6 +656,7 @@ mod tests {
                 timeout: None,
                 grace: LONG,
                 cancel: &Cancel::default(),
+                sandbox: None,
                 meanwhile: &|| {},
             };
             Spawner::new().run(process).unwrap()

@@ -4,6 +4,8 @@
 //!
 //! Pure data. A key that is not in this table is an error; one that begins with `x-` is ignored.
 
+use crate::solid::Sandbox;
+
 /// A kind of map in the file, with the keys it takes.
 #[derive(Debug)]
 pub struct Object {
@@ -138,6 +140,7 @@ pub static PIPELINE: Object =
                 "Where the store is, relative to this file.",
             )
             .also(&["cache", "cache_dir", "storage", "workdir"]),
+            SANDBOX,
             key(
                 "config",
                 CONFIG,
@@ -298,6 +301,14 @@ const PLATFORM: Key = key(
 )
 .also(&["os", "arch", "system"]);
 
+const SANDBOX: Key = key(
+    "sandbox",
+    Choice(Sandbox::WORDS),
+    Yes("that it is `deny`: then a step can see less"),
+    "What becomes of a look at what it was not given: `off`, `warn` (it is told, with the lines to add) or `deny`.",
+)
+.also(&["hermetic", "isolation", "sandboxed"]);
+
 /// What every solid gets.
 pub static DEFAULTS: Object = Object {
     name: "`defaults`",
@@ -314,6 +325,7 @@ pub static DEFAULTS: Object = Object {
         MEMORY,
         LIMITS,
         PLATFORM,
+        SANDBOX,
     ],
 };
 
@@ -391,6 +403,7 @@ pub static SOLID: Object = Object {
         )
         .also(&["for_each", "scatter", "dynamic", "each"]),
         PLATFORM,
+        SANDBOX,
     ],
 };
 
@@ -551,7 +564,6 @@ pub const IGNORED: &[&str] = &["execution", "loggers", "storage", "intermediate_
 
 /// Keys that mean something, but not in this version.
 pub(crate) const LATER: &[(&str, &str)] = &[
-    ("sandbox", "a sandbox around steps"),
     ("scratch", "scratch folders"),
     ("include", "pipeline files that include others"),
     ("root", "a project folder other than the file's"),

@@ -100,6 +100,8 @@ fn document(
     let modes = fields.get("modes").map(|node| resources::modes(reader, node, &config)).unwrap_or_default();
     let defaults =
         fields.get("defaults").map(|node| solids::Defaults::read(reader, node)).unwrap_or_default();
+    let sandbox = fields.get("sandbox").and_then(|node| solids::sandbox(reader, node));
+    let defaults = defaults.or_sandbox(sandbox);
     let mut matrices = matrix::Matrices::new(&folder, read);
     if let Some(node) = fields.get("matrices") {
         matrices.declare(reader, node);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::pipeline::{Axis, Input, Invocation};
 use crate::solid::{
-    Body, Command, Declared, EnvVar, Line, Pattern, Platform, Policy, Shell, Solid, Template,
+    Body, Command, Declared, EnvVar, Line, Pattern, Platform, Policy, Sandbox, Shell, Solid, Template,
 };
 use crate::value::Schema;
 
@@ -40,12 +40,19 @@ struct Common {
     memory: Option<u64>,
     limits: Option<BTreeMap<String, u32>>,
     platform: Option<Platform>,
+    sandbox: Option<Sandbox>,
 }
 
 impl Defaults {
     pub(crate) fn read(reader: &mut Reader<'_>, node: &Node) -> Self {
         let fields = reader.object(node, &keys::DEFAULTS);
         Self { common: fields.map(|fields| Common::read(reader, &fields)).unwrap_or_default() }
+    }
+
+    /// With what the pipeline says of all its solids, where the defaults do not.
+    pub(crate) fn or_sandbox(mut self, pipeline: Option<Sandbox>) -> Self {
+        self.common.sandbox = self.common.sandbox.or(pipeline);
+        self
     }
 }
 
@@ -67,6 +74,7 @@ impl Common {
             memory: fields.get("memory").and_then(|node| memory(reader, node)),
             limits: fields.get("limits").map(|node| limits(reader, node)),
             platform: fields.get("platform").and_then(|node| platform(reader, node)),
+            sandbox: fields.get("sandbox").and_then(|node| sandbox(reader, node)),
         }
     }
 
@@ -85,6 +93,7 @@ impl Common {
             memory: self.memory.or(defaults.memory),
             limits: self.limits.or_else(|| defaults.limits.clone()),
             platform: self.platform.or(defaults.platform),
+            sandbox: self.sandbox.or(defaults.sandbox),
         }
     }
 }
@@ -316,6 +325,7 @@ fn solid(
         pass_env: common.pass_env,
         secrets: common.secrets,
         platform: common.platform.unwrap_or_default(),
+        sandbox: common.sandbox.unwrap_or_default(),
         policy: Policy {
             retries: common.retries.unwrap_or(0),
             timeout: common.timeout,
@@ -475,6 +485,25 @@ fn limits(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u32> {
         .into_iter()
         .filter_map(|entry| Some((entry.key.clone(), reader.count(&entry.value, &entry.key, 1)?)))
         .collect()
+}
+
+pub(crate) fn sandbox(reader: &mut Reader<'_>, node: &Node) -> Option<Sandbox> {
+    const WHICH: &str = "it is off, warn or deny";
+    let Kind::Scalar(scalar) = &node.kind else {
+        reader.expected(node, "sandbox", "off, warn or deny", WHICH);
+        return None;
+    };
+    let word = scalar.text.as_str();
+    let sandbox = Sandbox::named(word);
+    if sandbox.is_none() {
+        let hint = match word {
+            "true" | "on" | "yes" | "strict" => "write sandbox: deny, or sandbox: warn to be told only",
+            "false" | "no" | "none" => "write sandbox: off",
+            _ => WHICH,
+        };
+        reader.fault(node.at, format!("`sandbox` is off, warn or deny, and this is `{word}`"), hint);
+    }
+    sandbox
 }
 
 fn platform(reader: &mut Reader<'_>, node: &Node) -> Option<Platform> {

@@ -79,6 +79,8 @@ pub(super) struct Coordinator<'a> {
     pub(super) ran: HashMap<Trace, Version>,
     /// Steps whose inputs gave more than one content.
     pub(super) differing: BTreeSet<StepId>,
+    /// What was told of solids that used what they were not given.
+    pub(super) undeclared: BTreeSet<(String, Vec<String>)>,
     pub(super) logs: Vec<Staged>,
     pub(super) tell: &'a mut dyn FnMut(&Event),
 }

@@ -8,7 +8,7 @@ use super::coordinator::{Coordinator, Floor};
 
 use crate::attempt::{Done, End, Told};
 use crate::event::{Event, FailureReport, Outcome};
-use crate::execute::{Cause, Failure};
+use crate::execute::{Cause, Failure, Undeclared};
 use crate::graph::{OutputId, StepId};
 use crate::resolve::{self, StepState, Why};
 use crate::schedule::Phase;
@@ -24,6 +24,13 @@ impl<'a> Coordinator<'a> {
                 (self.tell)(&Event::StepRetried { step, attempt, failure });
             }
             Told::Printed { step, text } => (self.tell)(&Event::StepPrinted { step, text }),
+            Told::Undeclared { step, solid, what } => {
+                let Undeclared { refused, used, lines } = what;
+                // A thousand elements of one solid mostly use the same.
+                if self.undeclared.insert((solid, used.clone())) {
+                    (self.tell)(&Event::Undeclared { step, refused, used, lines });
+                }
+            }
             Told::Done(done) => self.done(floor, *done),
         }
     }

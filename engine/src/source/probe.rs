@@ -131,6 +131,7 @@ fn ask(
             timeout: Some(timeout),
             grace: GRACE,
             cancel,
+            sandbox: None,
             meanwhile: &|| {},
         })
         .map_err(broken)?;

@@ -16,7 +16,7 @@ use super::solid::{Axis, Draft, common, without_extension};
 use super::version::CodeVersion;
 use crate::error::{Diagnostic, Place};
 use crate::execute::Content;
-use crate::solid::{Body, Command, Declared, EnvVar, Line, OutputDecl, Pattern, Shell, Solid};
+use crate::solid::{Body, Command, Declared, EnvVar, Line, OutputDecl, Pattern, Sandbox, Shell, Solid};
 
 /// A command that is being defined, up to [`add`](CommandBuilder::add).
 #[must_use = "a command is put into the pipeline by `.add()`"]
@@ -32,6 +32,7 @@ pub struct CommandBuilder<'p> {
     env: Vec<EnvVar>,
     pass_env: Vec<String>,
     secrets: Vec<String>,
+    sandbox: Sandbox,
 }
 
 /// A command as it was written.
@@ -56,6 +57,7 @@ impl<'p> CommandBuilder<'p> {
             env: Vec::new(),
             pass_env: Vec::new(),
             secrets: Vec::new(),
+            sandbox: Sandbox::Off,
         }
     }
 
@@ -182,6 +184,12 @@ impl<'p> CommandBuilder<'p> {
         self
     }
 
+    /// Whether what it was not given is told of, or refused.
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
+        self
+    }
+
     /// Adds the step to the pipeline, and gives it as a handle to its outputs.
     pub fn add(mut self) -> Step {
         if self.outputs.is_empty() && !self.no_outputs {
@@ -230,6 +238,7 @@ impl<'p> CommandBuilder<'p> {
             pass_env: self.pass_env,
             secrets: self.secrets,
             platform: self.draft.platform,
+            sandbox: self.sandbox,
             policy: self.draft.policy.clone(),
             place: Some(self.draft.place.clone()),
         };

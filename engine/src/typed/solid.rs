@@ -21,7 +21,7 @@ use super::version::CodeVersion;
 use crate::error::{Diagnostic, Place};
 use crate::execute::{Call, Function, Produced};
 use crate::pipeline::{self, Invocation, Point};
-use crate::solid::{Declared, OutputDecl, Platform, Policy, Solid};
+use crate::solid::{Declared, OutputDecl, Platform, Policy, Sandbox, Solid};
 use crate::value::Schema;
 
 /// A solid that is being defined, up to [`run`](SolidBuilder::run). `A` are the arguments of its body, `O`
@@ -479,6 +479,7 @@ impl<'p, A: Arguments, O> SolidBuilder<'p, A, O> {
             pass_env: Vec::new(),
             secrets: Vec::new(),
             platform: self.draft.platform,
+            sandbox: Sandbox::Off,
             policy: self.draft.policy.clone(),
             place: Some(self.draft.place.clone()),
         };

@@ -50,6 +50,7 @@ pub(super) enum Label {
     Answer = 0x16,
     Step = 0x17,
     Output = 0x18,
+    Sandbox = 0x19,
 }
 
 impl Label {
@@ -77,6 +78,7 @@ impl Label {
             Self::Path => "path",
             Self::Answer => "answer",
             Self::Step => "step",
+            Self::Sandbox => "sandbox",
         }
     }
 }

@@ -7,7 +7,7 @@ use super::InputContent;
 use super::manifest::{Label, Manifest, PathTag, Term};
 use crate::graph::{Graph, OutputId, StepInput};
 use crate::resource::Resource;
-use crate::solid::{Body, Command, Declared, EnvVar, Line, Platform, Shell, Solid};
+use crate::solid::{Body, Command, Declared, EnvVar, Line, Platform, Sandbox, Shell, Solid};
 use crate::source::{FileSet, MeasuredPath, MeasuredWhat, PathKind};
 use crate::value::{Config, Value};
 
@@ -22,6 +22,7 @@ pub(super) fn solid_facts(
     code: Option<&FileSet>,
     env: &[(String, Option<String>)],
     platform: &str,
+    confines: bool,
 ) {
     to.fact(
         Label::Declared,
@@ -101,6 +102,10 @@ pub(super) fn solid_facts(
             Platform::Any => Term::None,
         },
     );
+    // One that is not refused anything sees what it always saw: its bytes are those of before there were sandboxes.
+    if solid.sandbox == Sandbox::Deny && confines && matches!(solid.body, Body::Command(_)) {
+        to.fact(Label::Sandbox, Term::Text("deny"));
+    }
 }
 
 pub(super) fn files(to: &mut impl Manifest, label: Label, set: Option<&FileSet>) {

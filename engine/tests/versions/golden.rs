@@ -315,3 +315,29 @@ fn the_bytes_of_every_kind_of_node_are_what_the_page_says() {
         }
     }
 }
+
+/// Only a solid to which files are refused has the fact: all others have the bytes, and results, of before.
+#[test]
+fn a_solid_that_is_refused_files_has_one_fact_more() {
+    let solid = |world: World| {
+        let plan = world.plan();
+        let step = plan.graph.select("emit_tree").unwrap_or_else(|error| panic!("{error}"))[0];
+        let mut known = |step: cas_engine::graph::StepId| plan.versions[step.0 as usize];
+        let facts = plan.facts(step, &[0; 32], &mut known, &mut |_| None, &mut |_| true);
+        let solid = facts.iter().find(|(_, node)| node.kind == "solid");
+        solid.map(|(version, _)| version.to_hex()).unwrap_or_default()
+    };
+    let with = |word: &str| {
+        world().edited("    version: \"a\"\n", &format!("    version: \"a\"\n    sandbox: {word}\n"))
+    };
+    let free = "95315dd76eecdd7f1112b558b91a9d7c165e609eb023ca6c6ea315aa5d789075";
+    // The bytes of `emit_tree` above, then 19 42 0400000000000000 64656e79.
+    let refused = "372f8cddd67dcb3b8b4a00b71420a2d797067c3456df7d3d5462339a2ebc452d";
+    assert_eq!(solid(with("off")), free);
+    assert_eq!(solid(with("warn")), free);
+    assert_eq!(solid(with("deny")), refused);
+    // A kernel that cannot refuse makes what is made without a sandbox, and that is what it is called.
+    let mut elsewhere = with("deny");
+    elsewhere.confines = false;
+    assert_eq!(solid(elsewhere), free);
+}

@@ -29,11 +29,13 @@ pub(crate) struct World {
     /// What each list holds, as JSON, by its output.
     pub(crate) lists: BTreeMap<String, String>,
     pub(crate) platform: String,
+    /// Whether the kernel refuses files to steps.
+    pub(crate) confines: bool,
 }
 
 impl World {
     pub(crate) fn new(text: &str) -> Self {
-        Self { text: text.to_owned(), platform: "linux/x86_64".to_owned(), ..Self::default() }
+        Self { text: text.to_owned(), platform: "linux/x86_64".to_owned(), confines: true, ..Self::default() }
     }
 
     #[must_use]
@@ -132,6 +134,7 @@ impl World {
                 })
                 .collect(),
             platform: self.platform.clone(),
+            confines: self.confines,
             ..Measures::default()
         }
     }

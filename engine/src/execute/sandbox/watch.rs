@@ -1,0 +1,258 @@
+//! What a step opens beyond what it was given: heard of while it runs, by a thread of its own.
+//!
+//! It reads the path out of the memory of the thread that opens it, follows it as the kernel would, and holds it
+//! against the [`Rules`]. What is not there is not told: a look for a file that does not exist reads nothing. Neither
+//! is what was only looked at (its size, its time, whether it is there).
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, PipeReader, PipeWriter};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::listen::{self, Call};
+use super::rules::Rules;
+
+/// The most paths that are told of one step.
+const LIMIT: usize = 10_000;
+
+/// The longest path that the kernel takes.
+const PATH_BYTES: usize = 4096;
+
+/// A piece of memory that is there whole, or not at all.
+const PAGE_BYTES: u64 = 4096;
+
+/// What was done with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Use {
+    /// A folder's names were read.
+    Listed,
+    /// A file was read.
+    Read,
+    /// A program was executed.
+    Ran,
+    /// A file was written to, or made.
+    Wrote,
+}
+
+/// What a step used that it was not given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// By path, as the links on the way lead.
+    pub(crate) paths: BTreeMap<PathBuf, Use>,
+    /// Programs as they were named, where that is not where they are: a link of a virtual environment to what it
+    /// was made from.
+    pub(crate) named: Vec<PathBuf>,
+}
+
+/// Hears what one step opens, until it is asked what that was.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    thread: JoinHandle<Seen>,
+    /// Closed when the step has ended.
+    running: PipeWriter,
+}
+
+impl Watch {
+    /// Begins to hear what comes at this end of a filter.
+    pub(super) fn start(listener: OwnedFd, rules: Arc<Rules>) -> io::Result<Self> {
+        let (ended, running) = io::pipe()?;
+        let hear =
+            move || Hearing { rules, seen: Seen::default(), known: HashSet::new() }.hear(&listener, &ended);
+        let thread = std::thread::Builder::new().name("watch".to_owned()).spawn(hear)?;
+        Ok(Self { thread, running })
+    }
+
+    /// What was used. Nothing of the step runs any more.
+    pub(crate) fn finish(self) -> Seen {
+        drop(self.running);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+struct Hearing {
+    rules: Arc<Rules>,
+    seen: Seen,
+    /// Absolute paths as they were named that may be read, so that each is followed once.
+    known: HashSet<PathBuf>,
+}
+
+/// A path that a call names, and what it is to be used for.
+struct Asked {
+    path: PathBuf,
+    reads: bool,
+    writes: bool,
+    runs: bool,
+    makes: bool,
+}
+
+impl Hearing {
+    fn hear(mut self, listener: &OwnedFd, ended: &PipeReader) -> Seen {
+        loop {
+            let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return self.seen,
+            }
+            if fds[0].revents().contains(PollFlags::IN) {
+                match listen::receive(listener) {
+                    Ok(Some(call)) => {
+                        // While it waits: afterwards its folder or its descriptor may be another one.
+                        self.heard(call);
+                        listen::let_through(listener, call);
+                    }
+                    Ok(None) => {}
+                    Err(_) => return self.seen,
+                }
+            } else if !fds[0].revents().is_empty() || !fds[1].revents().is_empty() {
+                // Nobody is left whom the filter is laid over, or who counts.
+                return self.seen;
+            }
+        }
+    }
+
+    fn heard(&mut self, call: Call) {
+        let Some(asked) = asked(call) else { return };
+        let reads = !asked.writes && !asked.runs;
+        if reads && self.known.contains(&asked.path) {
+            return;
+        }
+        let (path, there) = match fs::canonicalize(&asked.path) {
+            Ok(path) => (path, true),
+            Err(_) if asked.makes => {
+                let parent = asked.path.parent().and_then(|parent| fs::canonicalize(parent).ok());
+                let (Some(parent), Some(name)) = (parent, asked.path.file_name()) else { return };
+                (parent.join(name), false)
+            }
+            Err(_) => return,
+        };
+        if asked.writes && !self.rules.may_write(&path) {
+            self.note(path.clone(), Use::Wrote);
+        }
+        if !there || !(asked.reads || asked.runs) {
+            return;
+        }
+        let how = match (asked.runs, path.is_dir()) {
+            (true, _) => Use::Ran,
+            (false, true) => Use::Listed,
+            (false, false) => Use::Read,
+        };
+        if asked.runs && asked.path != path && !self.rules.may_read(&asked.path, false) {
+            let named = tidy(&asked.path);
+            if !self.seen.named.contains(&named) {
+                self.seen.named.push(named);
+            }
+        }
+        if !self.rules.may_read(&path, how == Use::Listed) {
+            self.note(path, how);
+        } else if reads {
+            self.known.insert(asked.path);
+        }
+    }
+
+    fn note(&mut self, path: PathBuf, how: Use) {
+        if self.seen.paths.len() < LIMIT {
+            let known = self.seen.paths.entry(path).or_insert(how);
+            // What it wrote there it may well read again: that is no input.
+            *known = (*known).max(how);
+        }
+    }
+}
+
+/// Takes `.` and `..` out of a path by its words alone.
+fn tidy(path: &Path) -> PathBuf {
+    let mut tidy = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                tidy.pop();
+            }
+            part => tidy.push(part),
+        }
+    }
+    tidy
+}
+
+/// What a call asks for; `None` where it reads nothing, or that cannot be known.
+fn asked(call: Call) -> Option<Asked> {
+    let [first, second, third, _, fifth, _] = call.arguments;
+    // The kernel looks at the lower half of what are numbers there.
+    let number = |argument: u64| argument as u32 as i32;
+    let from_folder = Some(libc::AT_FDCWD);
+    let (folder, at, flags) = match call.number {
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open => (from_folder, first, Some(number(second))),
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_creat => (from_folder, first, Some(libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC)),
+        libc::SYS_openat => (Some(number(first)), second, Some(number(third))),
+        libc::SYS_openat2 => {
+            let mut how = [0; 8];
+            memory(call.thread)?.read_exact_at(&mut how, third).ok()?;
+            (Some(number(first)), second, Some(u64::from_ne_bytes(how) as i32))
+        }
+        libc::SYS_execve => (from_folder, first, None),
+        libc::SYS_execveat if number(fifth) & libc::AT_EMPTY_PATH == 0 => (Some(number(first)), second, None),
+        _ => return None,
+    };
+    if flags.is_some_and(|flags| flags & libc::O_PATH != 0) {
+        return None;
+    }
+    let path = absolute(call.thread, folder?, text(call.thread, at)?)?;
+    let Some(flags) = flags else {
+        return Some(Asked { path, reads: false, writes: false, runs: true, makes: false });
+    };
+    let mode = flags & libc::O_ACCMODE;
+    let makes = flags & libc::O_CREAT != 0;
+    let writes = mode != libc::O_RDONLY || flags & libc::O_TRUNC != 0 || makes;
+    Some(Asked { path, reads: mode != libc::O_WRONLY, writes, runs: false, makes })
+}
+
+fn memory(thread: u32) -> Option<File> {
+    File::open(format!("/proc/{thread}/mem")).ok()
+}
+
+/// The text at a place of a thread's memory, up to its zero byte.
+fn text(thread: u32, at: u64) -> Option<PathBuf> {
+    let memory = memory(thread)?;
+    let mut text = Vec::new();
+    while text.len() < PATH_BYTES {
+        let at = at.checked_add(text.len() as u64)?;
+        // No further than to the end of its page: the next one may not be there.
+        let mut bytes = [0; PAGE_BYTES as usize];
+        let here = usize::try_from(PAGE_BYTES - at % PAGE_BYTES).ok()?;
+        let read = memory.read_at(&mut bytes[..here], at).ok().filter(|read| *read > 0)?;
+        if let Some(end) = bytes[..read].iter().position(|byte| *byte == 0) {
+            text.extend_from_slice(&bytes[..end]);
+            return (!text.is_empty()).then(|| PathBuf::from(OsString::from_vec(text)));
+        }
+        text.extend_from_slice(&bytes[..read]);
+    }
+    None
+}
+
+/// The path as it is from our side: from the thread's folder, or from the folder that it holds open.
+fn absolute(thread: u32, folder: i32, path: PathBuf) -> Option<PathBuf> {
+    let proc = Path::new("/proc");
+    if path.is_absolute() {
+        // What is its own there is not ours.
+        for own in ["self", "thread-self"] {
+            if let Ok(rest) = path.strip_prefix(proc.join(own)) {
+                return Some(proc.join(thread.to_string()).join(rest));
+            }
+        }
+        return Some(path);
+    }
+    let base = match folder {
+        libc::AT_FDCWD => format!("/proc/{thread}/cwd"),
+        folder => format!("/proc/{thread}/fd/{folder}"),
+    };
+    Some(fs::read_link(base).ok()?.join(path))
+}

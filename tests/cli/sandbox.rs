@@ -1,0 +1,347 @@
+//! `sandbox`: what a step reads beyond what it was given is told of, or refused. The paths are outside of the project,
+//! so that they are nobody's copy.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::symlink;
+
+use crate::kit::{Folder, Ran};
+
+/// A step that reads a file of the project and one beside it, by their places.
+fn nosy(folder: &Folder, more: &str) -> String {
+    let beside = folder.path("../secret.txt").display().to_string();
+    folder.write("../secret.txt", "secret\n");
+    folder.write("data/x.csv", "1,2\n");
+    folder.write("lib/helper.sh", "echo helped\n");
+    let inside = folder.path("").display().to_string();
+    format!(
+        "pipeline: p\n{more}\nsolids:\n  nosy:\n    command: |\n      cat {inside}data/x.csv {beside} > {{{{ outputs.result }}}}\n      \
+         sh {inside}lib/helper.sh >> {{{{ outputs.result }}}}\n"
+    )
+}
+
+/// The warnings of a run, as they stand in its events.
+fn undeclared(ran: &Ran) -> Vec<serde_json::Value> {
+    ran.stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is an event"))
+        .filter(|event: &serde_json::Value| event["event"] == "undeclared")
+        .collect()
+}
+
+/// Without the folder of the test, which has another name each time, and may be a link.
+fn plain(folder: &Folder, text: &str) -> String {
+    let root = folder.path("..").canonicalize().expect("it is there");
+    text.replace(&*root.to_string_lossy(), "ROOT").replace(&*folder.path("..").to_string_lossy(), "ROOT")
+}
+
+fn texts(folder: &Folder, list: &serde_json::Value) -> Vec<String> {
+    let list = list.as_array().expect("it is a list");
+    list.iter().map(|text| plain(folder, text.as_str().expect("it holds texts"))).collect()
+}
+
+#[test]
+fn without_it_nothing_is_refused_and_nothing_told() {
+    let folder = Folder::new();
+    folder.write("pipeline.yaml", nosy(&folder, ""));
+    let ran = folder.cas("run --format json").ok();
+    assert_eq!(undeclared(&ran), Vec::<serde_json::Value>::new());
+    assert_eq!(folder.cas("cat nosy").ok().stdout, "1,2\nsecret\nhelped\n");
+}
+
+#[test]
+fn deny_refuses_what_was_not_given_and_names_it() {
+    let folder = Folder::new();
+    folder.write("pipeline.yaml", nosy(&folder, "sandbox: deny"));
+    let ran = folder.cas("run").code(1);
+    let told = plain(&folder, &ran.stderr);
+    let failed =
+        "exit status 1; it was not allowed to read `data/x.csv`, read `ROOT/secret.txt` (sandbox: deny)";
+    assert!(told.contains(failed), "{told}");
+    assert!(told.contains("data/x.csv: Permission denied"), "{told}");
+    assert_eq!(folder.cas("status").ok().stdout.lines().next(), Some("1 step: 1 to-be-recomputed"));
+}
+
+#[test]
+fn warn_prints_the_lines_that_make_it_silent() {
+    let folder = Folder::new();
+    let text = nosy(&folder, "sandbox: warn");
+    folder.write("pipeline.yaml", &text);
+    let ran = folder.cas("run --format json").ok();
+    let told = undeclared(&ran);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["refused"], false);
+    let used = ["read data/x.csv", "read lib/helper.sh", "read ROOT/secret.txt"];
+    assert_eq!(texts(&folder, &told[0]["used"]), used);
+    let lines = [
+        "solids:",
+        "  nosy:",
+        "    code: [lib/helper.sh]",
+        "    inputs:",
+        "      x: {path: data/x.csv}",
+        "      secret: {path: ROOT/secret.txt, external: true}",
+    ];
+    assert_eq!(texts(&folder, &told[0]["lines"]), lines);
+    // Added as they are printed, behind the last line of the step that they are about.
+    let mut declared = text;
+    for line in told[0]["lines"].as_array().expect("a list").iter().skip(2) {
+        writeln!(declared, "{}", line.as_str().expect("a text")).expect("a text can be written to");
+    }
+    folder.write("pipeline.yaml", &declared);
+    let ran = folder.cas("run --format json").ok();
+    assert_eq!(undeclared(&ran), Vec::<serde_json::Value>::new(), "{declared}");
+    // The same lines are all that `deny` asks for.
+    folder.write("pipeline.yaml", declared.replace("warn", "deny"));
+    assert_eq!(folder.cas("run").ok().steps(), ["nosy"]);
+    assert_eq!(folder.cas("cat nosy").ok().stdout, "1,2\nsecret\nhelped\n");
+}
+
+#[test]
+fn a_warning_says_on_the_terminal_what_to_add() {
+    let folder = Folder::new();
+    folder.write("pipeline.yaml", nosy(&folder, "sandbox: warn"));
+    let ran = folder.cas("run").ok();
+    let told = plain(&folder, &ran.stderr);
+    let expected = "\
+warning: nosy used what it was not given
+  read data/x.csv
+  read lib/helper.sh
+  read ROOT/secret.txt
+  to declare it, add to the pipeline file:
+    solids:
+      nosy:
+        code: [lib/helper.sh]
+        inputs:
+          x: {path: data/x.csv}
+          secret: {path: ROOT/secret.txt, external: true}
+";
+    assert!(told.contains(expected), "{told}");
+}
+
+#[test]
+fn what_every_step_needs_is_allowed() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "sandbox: deny
+solids:
+  plain:
+    shell: bash
+    command: |
+      echo one | sort | awk '{print $1}' > {{ outputs.result }}
+      (sh -c 'bash -c \"echo nested\"') >> {{ outputs.result }}
+      echo two > \"$TMPDIR/x\"; mv \"$TMPDIR/x\" \"$HOME/y\"; cat \"$HOME/y\" >> {{ outputs.result }}
+      mkdir -p deep/er; echo three > deep/er/z; ln -s deep/er/z link; cat link >> {{ outputs.result }}
+      echo quiet > /dev/null; head -c 2 /dev/urandom > /dev/null; cat < <(echo four) >> {{ outputs.result }}
+      date > /dev/null; git --version > /dev/null 2>&1 || true
+",
+    )]);
+    let ran = folder.cas("run --format json").ok();
+    assert_eq!(undeclared(&ran), Vec::<serde_json::Value>::new());
+    assert_eq!(folder.cas("cat plain").ok().stdout, "one\nnested\ntwo\nthree\nfour\n");
+}
+
+#[test]
+fn everything_that_was_given_is_given_in_a_sandbox_too() {
+    let folder = Folder::with(&[
+        (
+            "pipeline.yaml",
+            "sandbox: deny
+resources:
+  tool: {probe: tools/bin/tool -V, path: [tools/bin], files: [settings.cfg]}
+solids:
+  big: {command: \"head -c 300000 /dev/urandom > {{ outputs.result }}\"}
+  tree: {command: \"mkdir -p {{ outputs.result }}/a; cp {{ inputs.big }} {{ outputs.result }}/a/b\", inputs: {big: big}}
+  all:
+    matrix: {n: [1, 2]}
+    code: [lib/count.sh]
+    resources: [tool]
+    inputs: {big.bin: big, tree: tree, both: [big, tree], data: {path: data}, out: {path: ../outside, external: true}}
+    command: |
+      sh lib/count.sh inputs/big.bin inputs/tree/a/b inputs/both/0 inputs/both/1/a/b > {{ outputs.result }}
+      cat inputs/data/x inputs/out/y settings.cfg >> {{ outputs.result }}
+      tool {{ config.n }} >> {{ outputs.result }}
+",
+        ),
+        ("lib/count.sh", "for file; do wc -c < $file; done\n"),
+        ("data/x", "x\n"),
+        ("../outside/y", "y\n"),
+        ("settings.cfg", "set\n"),
+    ]);
+    folder.write_executable(
+        "tools/bin/tool",
+        "#!/bin/sh\ncat \"$(dirname \"$(readlink -f \"$0\")\")/part\"; echo $1\n",
+    );
+    folder.write("tools/bin/part", "tool\n");
+    let ran = folder.cas("run").ok();
+    let mut steps = ran.steps();
+    steps.sort_unstable();
+    assert_eq!(steps, ["all[n=1]", "all[n=2]", "big", "tree"], "{}", ran.stderr);
+    let four = "300000\n".repeat(4);
+    assert_eq!(folder.cas("cat all[n=2]").ok().stdout, format!("{four}x\ny\nset\ntool\n2\n"));
+}
+
+#[test]
+fn what_a_solid_says_wins_over_the_defaults_and_these_over_the_pipeline() {
+    let folder = Folder::new();
+    folder.write("../secret", "s\n");
+    let secret = folder.path("../secret").display().to_string();
+    folder.write(
+        "pipeline.yaml",
+        format!(
+            "sandbox: deny\ndefaults: {{sandbox: off}}\nsolids:\n  free: {{command: cat {secret}, stdout: result}}\n  \
+             held: {{command: cat {secret}, stdout: result, sandbox: deny}}\n"
+        ),
+    );
+    let ran = folder.cas("run -k").code(1);
+    assert_eq!(ran.steps(), ["free"], "{}", ran.stderr);
+    assert!(ran.stderr.contains("failed    held"), "{}", ran.stderr);
+    // The command line wins over all of them.
+    assert_eq!(folder.cas("run --sandbox off").ok().steps(), ["held"]);
+    let ran = folder.cas("run -k --sandbox=deny").code(1);
+    assert_eq!(ran.counts(), "0 reused, 0 ran, 2 failed", "{}", ran.stderr);
+    let wrong = folder.cas("run --sandbox=strict").code(2);
+    assert!(wrong.stderr.contains("it is one of off, warn, deny"), "{}", wrong.stderr);
+}
+
+#[test]
+fn a_result_that_was_made_without_is_none_under_deny() {
+    let folder = Folder::with(&[("pipeline.yaml", "solids: {a: {command: echo a, stdout: result}}\n")]);
+    assert_eq!(folder.cas("run").ok().steps(), ["a"]);
+    assert_eq!(folder.cas("run --sandbox warn").ok().counts(), "nothing to run: 1 reused");
+    assert_eq!(folder.cas("run --sandbox deny").ok().steps(), ["a"]);
+    assert_eq!(folder.cas("run --sandbox deny").ok().counts(), "nothing to run: 1 reused");
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 1 reused");
+    let why = folder.cas("explain a --sandbox deny").ok();
+    assert!(why.stdout.contains("a"), "{}", why.stdout);
+    folder.write("pipeline.yaml", "solids: {a: {command: echo b, stdout: result}}\n");
+    let _ = folder.cas("run").ok();
+    let why = folder.cas("status --sandbox deny").ok();
+    assert!(why.stdout.contains("sandbox"), "{}", why.stdout);
+}
+
+#[test]
+fn what_is_written_elsewhere_is_refused_and_told_of() {
+    let folder = Folder::with(&[("../out/old", "as it was\n")]);
+    let out = folder.path("../out").display().to_string();
+    let text = format!(
+        "sandbox: warn\nsolids:\n  a:\n    command: |\n      echo new > {out}/new && cat {out}/new\n      echo done > {{{{ outputs.result }}}}\n"
+    );
+    folder.write("pipeline.yaml", &text);
+    let told = undeclared(&folder.cas("run --format json").ok());
+    let used = ["wrote ROOT/out/new (what it writes belongs into its outputs or TMPDIR)"];
+    assert_eq!(texts(&folder, &told[0]["used"]), used);
+    assert_eq!(texts(&folder, &told[0]["lines"]), Vec::<String>::new());
+    std::fs::remove_file(folder.path("../out/new")).expect("it was written");
+    let denied = text
+        .replace("warn", "deny")
+        .replace("&& cat", "; rm -f")
+        .replace(&format!("{out}/new\n"), &format!("{out}/old\n"));
+    folder.write("pipeline.yaml", denied);
+    let ran = folder.cas("run").code(1);
+    assert!(plain(&folder, &ran.stderr).contains("not allowed to write to `ROOT/out/new`"), "{}", ran.stderr);
+    assert_eq!(folder.names("../out"), ["old"]);
+    assert_eq!(folder.read("../out/old"), "as it was\n");
+}
+
+#[test]
+fn no_way_around_leads_out() {
+    let folder = Folder::with(&[("data/declared.txt", "declared\n")]);
+    folder.write("../secret", "secret\n");
+    folder.write("../linked/inner", "inner\n");
+    symlink(folder.path("../linked"), folder.path("data/link")).expect("a link can be made");
+    let root = folder.path("..").canonicalize().expect("it is there").display().to_string();
+    let mut text = String::from("sandbox: deny\nsolids:\n");
+    for (name, line) in [
+        ("proc", format!("cat /proc/self/root{root}/secret")),
+        ("parent", format!("cat /proc/$PPID/root{root}/secret")),
+        ("link", format!("ln -s {root}/secret here; cat here")),
+        ("hard", format!("ln {root}/secret here && cat here")),
+        ("store", format!("cat {root}/project/.cas/config.toml {root}/project/.cas/format")),
+        ("nested", format!("sh -c 'sh -c \"cat {root}/secret\"'")),
+        ("list", format!("ls {root}")),
+        ("run", format!("{root}/project/tool")),
+    ] {
+        writeln!(text, "  {name}: {{command: {line:?}, stdout: result}}").expect("a text can be written to");
+    }
+    folder.write("pipeline.yaml", &text);
+    folder.write_executable("tool", "#!/bin/sh\necho it ran\n");
+    let ran = folder.cas("run -k").code(1);
+    assert_eq!(ran.counts(), "0 reused, 0 ran, 8 failed", "{}", ran.stderr);
+    assert!(!ran.stderr.contains("| secret") && !ran.stderr.contains("| it ran"), "{}", ran.stderr);
+    // Each of them can do it where nobody asks for a sandbox, or this would show nothing.
+    let ran = folder.cas("run -k --sandbox off");
+    let mut steps = ran.steps();
+    steps.sort_unstable();
+    assert_eq!(steps, ["hard", "link", "list", "nested", "parent", "proc", "run"], "{}", ran.stderr);
+}
+
+#[test]
+fn a_program_of_a_private_folder_has_to_be_named_by_a_resource() {
+    let mut folder = Folder::new();
+    folder.write_executable("../private/bin/greet", "#!/bin/sh\n. \"${0%/bin/*}/lib/words\"\necho $words\n");
+    folder.write("../private/lib/words", "words='good day'\n");
+    let bin = folder.path("../private/bin").canonicalize().expect("it is there").display().to_string();
+    let path = std::env::var("PATH").expect("there is a PATH");
+    folder.variable("PATH", &format!("{bin}:{path}"));
+    let text = "sandbox: deny\nsolids:\n  a: {command: [greet], stdout: result}\n";
+    folder.write("pipeline.yaml", text);
+    let ran = folder.cas("run").code(1);
+    let told = plain(&folder, &ran.stderr);
+    assert!(
+        told.contains(
+            "`ROOT/private/bin/greet`, which is `greet` on PATH, was not given to it (sandbox: deny)"
+        ),
+        "{told}"
+    );
+    assert!(told.contains("hint: name it in a resource that the solid needs"), "{told}");
+    // What `warn` says to add is enough, with the libraries beside it.
+    let told = undeclared(&folder.cas("run --sandbox warn --format json").ok());
+    assert_eq!(
+        texts(&folder, &told[0]["lines"]),
+        [
+            "solids:",
+            "  a:",
+            "    resources: [greet]",
+            "resources:",
+            "  greet: {probe: ROOT/private/bin/greet --version}"
+        ]
+    );
+    folder.write(
+        "pipeline.yaml",
+        format!(
+            "sandbox: deny\nresources:\n  greet: {{probe: {bin}/greet --version}}\nsolids:\n  a: {{command: [greet], stdout: \
+             result, resources: [greet]}}\n"
+        ),
+    );
+    assert_eq!(folder.cas("run").ok().steps(), ["a"]);
+    assert_eq!(folder.cas("cat a").ok().stdout, "good day\n");
+}
+
+#[test]
+fn elements_that_use_the_same_are_told_of_once() {
+    let folder = Folder::new();
+    folder.write("../secret", "s\n");
+    let secret = folder.path("../secret").display().to_string();
+    let text = format!(
+        "sandbox: warn\nsolids: {{a: {{command: cat {secret}, stdout: result, matrix: {{n: [1, 2, 3, 4]}}}}}}\n"
+    );
+    folder.write("pipeline.yaml", text);
+    let ran = folder.cas("run --format json").ok();
+    assert_eq!(undeclared(&ran).len(), 1);
+}
+
+#[test]
+fn a_word_that_is_none_of_the_three_is_refused_with_its_place() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "solids:\n  a:\n    sandbox: true\n    command: echo a\n    stdout: result\n",
+    )]);
+    folder.cas("status").code(2).shows(
+        "$ cas status
+! error: pipeline.yaml:3:14: `sandbox` is off, warn or deny, and this is `true`
+!   3 |     sandbox: true
+!     |              ^
+! hint: write sandbox: deny, or sandbox: warn to be told only
+[2]
+",
+    );
+}

@@ -103,7 +103,7 @@ pub(crate) struct Stored {
 /// What a worker tells while it works on a step.
 pub(crate) enum Told {
     /// An attempt begins.
-    Started { step: String, attempt: u32, why: Option<String>, at_ms: u64 },
+    Started { step: String, attempt: u32, worker: usize, why: Option<String>, at_ms: u64 },
     /// An attempt failed, and another follows.
     Retried { step: String, attempt: u32, failure: Failure },
     /// What an attempt printed.
@@ -340,7 +340,8 @@ impl<'a> Bench<'a> {
             }
             let why = done.why.clone();
             // The coordinator outlives its workers: nobody has to hear that it does not listen.
-            let _ = tell.send(Told::Started { step: task.name.clone(), attempt, why, at_ms });
+            let (step, worker) = (task.name.clone(), done.worker);
+            let _ = tell.send(Told::Started { step, attempt, worker, why, at_ms });
             let Attempted { outcome, elapsed, undeclared } =
                 self.attempt(task, solid, &laid, &folder, &log)?;
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
@@ -391,6 +392,7 @@ impl<'a> Bench<'a> {
                             done.attempts.push(AttemptRecord {
                                 failure: None,
                                 log,
+                                started_ms: at_ms,
                                 elapsed_ms,
                                 folder: None,
                             });
@@ -421,8 +423,13 @@ impl<'a> Bench<'a> {
             };
             let digest = staged.as_ref().map(Staged::digest);
             done.logs.extend(staged);
-            let mut ended =
-                AttemptRecord { failure: Some(failure.clone()), log: digest, elapsed_ms, folder: None };
+            let mut ended = AttemptRecord {
+                failure: Some(failure.clone()),
+                log: digest,
+                started_ms: at_ms,
+                elapsed_ms,
+                folder: None,
+            };
             if failure.cause == Cause::Cancelled {
                 self.discard(folder, solid, elapsed);
                 done.attempts.push(ended);

@@ -42,6 +42,8 @@ pub enum Event {
         step: String,
         /// Counted from 1.
         attempt: u32,
+        /// Which of the workers has it, from 0: each has one attempt at a time.
+        worker: usize,
         /// The first cause why it runs, in words.
         why: Option<String>,
         /// When.
@@ -235,9 +237,9 @@ impl Event {
             Self::PlanGrew { steps, to_run } => json!({
                 "cas": CONTRACT, "event": "plan-grew", "steps": steps, "to_run": to_run,
             }),
-            Self::StepStarted { step, attempt, why, at_ms } => json!({
-                "cas": CONTRACT, "event": "step-started", "step": step, "attempt": attempt, "why": why,
-                "at_ms": at_ms,
+            Self::StepStarted { step, attempt, worker, why, at_ms } => json!({
+                "cas": CONTRACT, "event": "step-started", "step": step, "attempt": attempt,
+                "worker": worker, "why": why, "at_ms": at_ms,
             }),
             Self::StepRetried { step, attempt, failure } => json!({
                 "cas": CONTRACT, "event": "step-retried", "step": step, "attempt": attempt,
@@ -357,6 +359,7 @@ mod tests {
             Event::StepStarted {
                 step: "emit_tree".into(),
                 attempt: 1,
+                worker: 0,
                 why: Some("config.tree_species: douglas_fir → red_maple".into()),
                 at_ms: 1_700_000_000_100,
             },
@@ -414,6 +417,47 @@ mod tests {
         .map(|event| event.to_json().to_string())
         .collect();
         assert_eq!(given, documented);
+    }
+
+    /// Each event's section lists the members that the code gives, and no others: for every event that there is.
+    #[test]
+    fn every_member_of_every_event_is_a_row_of_its_section() {
+        use std::collections::{BTreeMap, BTreeSet};
+
+        // A variant more is a case more here, which is how this test learns of it.
+        let word = |event: &Event| match event {
+            Event::RunStarted { .. } => "run-started",
+            Event::PlanGrew { .. } => "plan-grew",
+            Event::StepStarted { .. } => "step-started",
+            Event::StepRetried { .. } => "step-retried",
+            Event::StepFinished { .. } => "step-finished",
+            Event::StepPrinted { .. } => "step-printed",
+            Event::Damaged { .. } => "damaged",
+            Event::Published { .. } => "published",
+            Event::Unpublished { .. } => "unpublished",
+            Event::Warning { .. } => "warning",
+            Event::RunFinished { .. } => "run-finished",
+        };
+        const WORDS: usize = 11;
+        assert_eq!(word(&Event::Warning { text: String::new() }), "warning");
+        let document = include_str!("../../docs/events.md");
+        let mut given: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for line in document.lines().filter(|line| line.starts_with("{\"cas\"")) {
+            let example: Value = serde_json::from_str(line).expect("an example is JSON");
+            let members = example.as_object().expect("and an object");
+            let of = given.entry(members["event"].as_str().expect("it has a word").to_owned()).or_default();
+            of.extend(members.keys().filter(|key| !matches!(key.as_str(), "cas" | "event")).cloned());
+        }
+        assert_eq!(given.len(), WORDS);
+        for (word, members) in given {
+            let (_, section) = document.split_once(&format!("## `{word}`\n")).expect("it has a section");
+            let section = section.split("\n## ").next().unwrap_or_default();
+            let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" |"));
+            let documented: BTreeSet<String> = rows
+                .flat_map(|(names, _)| names.split(", ").map(|name| name.trim_matches('`').to_owned()))
+                .collect();
+            assert_eq!(documented, members, "{word}");
+        }
     }
 
     #[test]

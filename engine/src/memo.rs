@@ -487,12 +487,22 @@ impl Memo {
         Ok(self.open()?.begin_run(at_ms, record::encode_run(run).unwrap_or_default())?)
     }
 
-    /// Notes how a run went, with the logs of what failed.
+    /// The steps of a run and what they consumed, which its record only names by a blob; `None` where that is gone.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn drawing(&self, run: &record::RunRecord) -> Result<Option<record::Drawing>, EngineError> {
+        let (Some(store), Some(digest)) = (&self.store, &run.drawing) else { return Ok(None) };
+        Ok(miss(store.bytes(digest))?.ok().and_then(|bytes| record::decode_drawing(&bytes).ok()))
+    }
+
+    /// Notes how a run went, or goes, with the logs of what failed.
     pub(crate) fn note_run(
         &self,
         id: u64,
         run: &mut record::RunRecord,
         reused: &Vec<record::Reused>,
+        drawing: &record::Drawing,
         mut logs: Vec<Staged>,
     ) -> Result<(), EngineError> {
         let store = self.open()?;
@@ -501,6 +511,11 @@ impl Memo {
         {
             let staged = store.stage_bytes(&bytes)?;
             run.reused = Some(staged.digest());
+            logs.push(staged);
+        }
+        if let Ok(bytes) = record::encode_drawing(drawing) {
+            let staged = store.stage_bytes(&bytes)?;
+            run.drawing = Some(staged.digest());
             logs.push(staged);
         }
         Ok(store.note_run(id, record::encode_run(run).unwrap_or_default(), logs)?)

@@ -1,7 +1,10 @@
 //! What is kept of a run and of each result that it made, as plain data, and its encoding. Pure.
 //!
 //! A run's record names the steps that did something one by one; those that were reused, of which there may be
-//! very many, stand in a blob of their own, which equal runs share.
+//! very many, stand in a blob of their own, which equal runs share, and so does the drawing: which steps there were
+//! and what each consumed.
+
+mod first;
 
 use cas_store::codec::{self, DecodeError, EncodeError};
 use cas_store::{Digest, Trace, Version};
@@ -20,9 +23,14 @@ const REUSED: u8 = 0x84;
 const FAILURE: u8 = 0x85;
 const PUBLISHED: u8 = 0x86;
 const LISTED: u8 = 0x87;
+const DRAWING: u8 = 0x88;
 
 /// The version of their layout; a record of another version is not read.
 const LAYOUT: u8 = 1;
+
+/// The version of the layout of a run's record; 2 since it says when and where each attempt ran. Those of layout 1 are
+/// read, too.
+const LAYOUT_RUN: u8 = 2;
 
 /// The version of the layout of what was put into a project; 2 since it says by which pipeline.
 const LAYOUT_PUBLISHED: u8 = 2;
@@ -112,6 +120,73 @@ pub struct RunRecord {
     pub steps: Vec<StepRecord>,
     /// The blob that lists the reused ones ([`Reused`]), if there were any.
     pub reused: Option<Digest>,
+    /// The blob that says which steps there were ([`Drawing`]); `None` in records of before there was one.
+    pub drawing: Option<Digest>,
+    /// How many attempts ran at once at most; 0 where that is not known.
+    pub jobs: u32,
+    /// When this was written: what happened after that is not in it.
+    pub noted_ms: u64,
+    /// What ran when this was written, if the run had not ended.
+    pub running: Vec<Running>,
+}
+
+/// A step that ran while a run was noted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its name with its element.
+    pub step: String,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// Why it runs.
+    pub why: Option<String>,
+    /// When the attempt began.
+    pub started_ms: u64,
+    /// The worker that has it.
+    pub worker: u32,
+}
+
+/// The steps of a run and what they consumed, as they stood in its plan.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drawing {
+    /// The invocations, in the order of the plan.
+    pub invocations: Vec<DrawnInvocation>,
+    /// The steps, each after what it consumes.
+    pub steps: Vec<DrawnStep>,
+    /// What the steps consumed something of, by index, of one after the other, each once.
+    pub inputs: Vec<u32>,
+}
+
+impl Drawing {
+    /// The steps with what each consumed something of.
+    pub fn with_inputs(&self) -> impl Iterator<Item = (&DrawnStep, &[u32])> {
+        let mut from = 0;
+        self.steps.iter().map(move |step| {
+            let to = step.inputs_end as usize;
+            let inputs = self.inputs.get(from..to).unwrap_or_default();
+            from = to;
+            (step, inputs)
+        })
+    }
+}
+
+/// An invocation in a drawing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrawnInvocation {
+    /// Its name.
+    pub name: String,
+    /// The names of the outputs of each of its steps.
+    pub outputs: Vec<String>,
+}
+
+/// A step in a drawing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrawnStep {
+    /// Its name with its element.
+    pub name: String,
+    /// Its invocation, by index.
+    pub invocation: u32,
+    /// Where its inputs end in those of the drawing; they begin where those of the step before end.
+    pub inputs_end: u32,
 }
 
 /// What a run did with one step.
@@ -127,10 +202,16 @@ pub struct StepRecord {
     pub outcome: Outcome,
     /// Why it ran, or what it was skipped for.
     pub why: Option<String>,
+    /// When everything that it consumes was there and it was put in the queue; 0 where it was not.
+    pub ready_ms: u64,
     /// When its first attempt began; 0 where there was none.
     pub started_ms: u64,
+    /// When it had its outcome; 0 where that is not known.
+    pub ended_ms: u64,
     /// How long its attempts took.
     pub elapsed_ms: u64,
+    /// The worker that had it last, from 0; `None` where none had.
+    pub worker: Option<u32>,
     /// Its attempts.
     pub attempts: Vec<AttemptRecord>,
 }
@@ -142,6 +223,8 @@ pub struct AttemptRecord {
     pub failure: Option<Failure>,
     /// What it printed, if anything.
     pub log: Option<Digest>,
+    /// When it began; 0 where that is not known.
+    pub started_ms: u64,
     /// How long it took.
     pub elapsed_ms: u64,
     /// Its kept folder, if any.
@@ -172,6 +255,17 @@ pub struct Published {
     pub seen: Digest,
 }
 
+/// Decodes what is kept of a run, also as it was written before there were drawings.
+///
+/// # Errors
+/// The bytes are something else, damaged, or of another layout.
+pub fn decode_run(bytes: &[u8]) -> Result<RunRecord, DecodeError> {
+    decode_second(bytes).or_else(|error| match first::decode(bytes) {
+        Ok(first) => Ok(first),
+        Err(_) => Err(error),
+    })
+}
+
 macro_rules! record {
     ($encode:ident, $decode:ident, $kind:ident, $layout:ident, $type:ty, $what:literal) => {
         #[doc = concat!("Encodes ", $what, ".")]
@@ -194,7 +288,15 @@ macro_rules! record {
 
 record!(encode_provenance, decode_provenance, PROVENANCE, LAYOUT, Provenance, "where a result came from");
 record!(encode_listed, decode_listed, LISTED, LAYOUT, Listed, "where a result with lists came from");
-record!(encode_run, decode_run, RUN, LAYOUT, RunRecord, "what is kept of a run");
+record!(encode_run, decode_second, RUN, LAYOUT_RUN, RunRecord, "what is kept of a run");
+record!(
+    encode_drawing,
+    decode_drawing,
+    DRAWING,
+    LAYOUT,
+    Drawing,
+    "the steps of a run and what they consumed"
+);
 record!(encode_facts, decode_facts, FACTS, LAYOUT, FactNode, "a node of the tree of facts");
 record!(encode_reused, decode_reused, REUSED, LAYOUT, Vec<Reused>, "the list of the steps that a run reused");
 record!(encode_failure, decode_failure, FAILURE, LAYOUT, Failure, "a failure that others wait for");

@@ -16,6 +16,7 @@ mod account;
 mod coordinator;
 mod ended;
 mod grow;
+mod noted;
 mod opened;
 
 use std::cell::OnceCell;
@@ -45,6 +46,7 @@ use crate::source::Environment;
 use crate::value::Config;
 use coordinator::{Coordinator, Note};
 use grow::Chain;
+use noted::RunLog;
 
 /// How many times in one run the producer of bytes that were found damaged is run again for them. Bytes that
 /// are damaged each time they are written are a failing disk, not an accident.
@@ -165,6 +167,10 @@ pub fn run_with(
         summary: Summary::default(),
         steps: Vec::new(),
         reused: None,
+        drawing: None,
+        jobs: u32::try_from(options.jobs.max(1)).unwrap_or(u32::MAX),
+        noted_ms: started_ms,
+        running: Vec::new(),
     };
     // Read before this run is noted: it is about those before.
     let failures = match resolved.states.iter().any(|state| state.to_run) {
@@ -225,6 +231,7 @@ pub fn run_with(
         differing: BTreeSet::new(),
         undeclared: BTreeSet::new(),
         logs: Vec::new(),
+        log: RunLog::new(run, record.clone()),
         tell,
     };
     coordinator.only_certain();
@@ -248,15 +255,18 @@ pub fn run_with(
     let touched = coordinator.touched();
     let differing: Vec<StepId> = std::mem::take(&mut coordinator.differing).into_iter().collect();
     let graph = Arc::clone(&coordinator.plan.graph);
+    let drawing = noted::drawing(coordinator.plan);
     let (outcomes, outputs) = coordinator.report();
     drop(benches);
     // The folders of all attempts are gone when it is.
     drop(folders);
-    record.ended_ms = Some(now_ms());
+    record.noted_ms = now_ms();
+    record.ended_ms = Some(record.noted_ms);
     record.summary = summary;
     record.steps = steps;
-    let noted =
-        memo.touch(&touched, started_ms).and_then(|()| memo.note_run(run, &mut record, &reused, logs));
+    let noted = memo
+        .touch(&touched, started_ms)
+        .and_then(|()| memo.note_run(run, &mut record, &reused, &drawing, logs));
     // What stopped the run says more than that it could not be noted afterwards.
     published?;
     noted?;

@@ -263,7 +263,7 @@ mod tests {
         let mut progress = Progress::new(Instant::now());
         let why = "config.tree_species: douglas_fir → red_maple".to_owned();
         progress.absorb(
-            &Event::StepStarted { step: "train".to_owned(), attempt: 1, why: Some(why), at_ms: 0 },
+            &Event::StepStarted { step: "train".to_owned(), attempt: 1, worker: 0, why: Some(why), at_ms: 0 },
             Instant::now(),
         );
         let check = |outcome, detail, expected: &[&str]| {

@@ -143,7 +143,13 @@ mod tests {
         );
         for step in 0..steps {
             progress.absorb(
-                &Event::StepStarted { step: format!("train[seed={step}]"), attempt: 1, why: None, at_ms: 0 },
+                &Event::StepStarted {
+                    step: format!("train[seed={step}]"),
+                    attempt: 1,
+                    worker: 0,
+                    why: None,
+                    at_ms: 0,
+                },
                 zero,
             );
         }

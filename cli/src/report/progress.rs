@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn started(step: &str) -> Event {
-        Event::StepStarted { step: step.to_owned(), attempt: 1, why: None, at_ms: 0 }
+        Event::StepStarted { step: step.to_owned(), attempt: 1, worker: 0, why: None, at_ms: 0 }
     }
 
     #[test]

@@ -136,6 +136,11 @@ fn label(text: &str) -> Option<(String, &str)> {
 
 /// A label as it stands between brackets, so that it is read back as what it is: in quotes where it has to be.
 pub(crate) fn written_label(text: &str) -> Cow<'_, str> {
+    // What is plain, as nearly all are, is seen without trying: every step is named by its labels, several times a run.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    if !text.is_empty() && text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
     if label(&format!("{text}]")) == Some((text.to_owned(), "]")) {
         return Cow::Borrowed(text);
     }

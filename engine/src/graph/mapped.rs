@@ -430,7 +430,11 @@ pub(super) fn name(invocation: &str, elements: &Elements, element: u32) -> Strin
     if elements.stands_for_all(element) {
         return format!("{invocation}[*]");
     }
-    let mut name = invocation.to_owned();
+    let label = |axis: &Axis, point: u32| axis.name.len() + axis.points[point as usize].label.len() + 4;
+    let labels: usize =
+        elements.axes.iter().zip(elements.points(element)).map(|(axis, point)| label(axis, point)).sum();
+    let mut name = String::with_capacity(invocation.len() + labels);
+    name.push_str(invocation);
     for (index, (axis, point)) in elements.axes.iter().zip(elements.points(element)).enumerate() {
         name.push(if index == 0 { '[' } else { ',' });
         name.push_str(&axis.name);

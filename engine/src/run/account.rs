@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cas_store::{Output, Staged, Trace};
 
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, Note};
 use super::now_ms;
 
 use crate::attempt;
@@ -27,8 +27,11 @@ impl Coordinator<'_> {
                 trace: None,
                 outcome: Outcome::Cancelled,
                 why: None,
+                ready_ms: 0,
                 started_ms: 0,
+                ended_ms: 0,
                 elapsed_ms: 0,
+                worker: None,
                 attempts: Vec::new(),
             })
         })
@@ -48,7 +51,9 @@ impl Coordinator<'_> {
         self.notes[index].outcome = Some(outcome);
         if outcome != Outcome::Reused || self.notes[index].record.is_some() {
             let (version, trace) = (self.states[index].version, self.states[index].trace);
+            let Note { ready_ms, worker, .. } = self.notes[index];
             let record = self.record(step);
+            (record.ready_ms, record.ended_ms, record.worker) = (ready_ms, now_ms(), worker);
             record.outcome = outcome;
             record.version = version;
             record.trace = trace;
@@ -59,6 +64,7 @@ impl Coordinator<'_> {
                 record.why.get_or_insert_with(|| report.failure.message.clone());
             }
         }
+        self.log.touched();
         self.replay(step, outcome);
         let elapsed_ms = self.notes[index].record.as_ref().map_or(0, |record| record.elapsed_ms);
         let saved_ms = self.saved(step);

@@ -5,13 +5,14 @@
 //! `ended.rs`, what is told and kept of all of it in `account.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
 use cas_store::{Staged, Trace, Version};
 
 use super::ended::{absent_above, any_bytes, report};
 use super::grow::AtWork;
+use super::noted::RunLog;
 use super::{RunOptions, now_ms};
 
 use crate::attempt::{Bench, Task, Told};
@@ -51,6 +52,10 @@ pub(super) struct Note {
     pub(super) given_up: bool,
     /// Whether the row of its version was not looked up yet.
     pub(super) unlooked: bool,
+    /// When it was put in the queue first; 0 where it was not.
+    pub(super) ready_ms: u64,
+    /// Which worker had it last.
+    pub(super) worker: Option<u32>,
     pub(super) record: Option<Box<StepRecord>>,
 }
 
@@ -82,6 +87,8 @@ pub(super) struct Coordinator<'a> {
     /// What was told of solids that used what they were not given.
     pub(super) undeclared: BTreeSet<(String, Vec<String>)>,
     pub(super) logs: Vec<Staged>,
+    /// How the run is noted while it goes on.
+    pub(super) log: RunLog,
     pub(super) tell: &'a mut dyn FnMut(&Event),
 }
 
@@ -310,11 +317,25 @@ impl<'a> Coordinator<'a> {
             if floor.schedule.running() == 0 {
                 return;
             }
-            let Ok(told) = hear.recv() else { return };
+            let told = match self.log.until_due() {
+                None => hear.recv().ok(),
+                Some(time) => match hear.recv_timeout(time) {
+                    Ok(told) => Some(told),
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.note_so_far();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => None,
+                },
+            };
+            let Some(told) = told else { return };
             self.hear(floor, told);
             // What came together is decided together: one lookup for many.
             while let Ok(told) = hear.try_recv() {
                 self.hear(floor, told);
+            }
+            if self.log.until_due().is_some_and(|time| time.is_zero()) {
+                self.note_so_far();
             }
         }
     }

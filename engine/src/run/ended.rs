@@ -17,8 +17,9 @@ use crate::solid::Declared;
 impl<'a> Coordinator<'a> {
     pub(super) fn hear(&mut self, floor: &mut Floor<'a>, told: Told) {
         match told {
-            Told::Started { step, attempt, why, at_ms } => {
-                (self.tell)(&Event::StepStarted { step, attempt, why, at_ms });
+            Told::Started { step, attempt, worker, why, at_ms } => {
+                self.log.started(&step, attempt, worker, why.as_deref(), at_ms);
+                (self.tell)(&Event::StepStarted { step, attempt, worker, why, at_ms });
             }
             Told::Retried { step, attempt, failure } => {
                 (self.tell)(&Event::StepRetried { step, attempt, failure });
@@ -38,6 +39,7 @@ impl<'a> Coordinator<'a> {
     pub(super) fn done(&mut self, floor: &mut Floor<'a>, done: Done) {
         let Done { worker, end, why, started_ms, attempts, logs } = done;
         floor.idle.push(worker);
+        self.log.stopped(worker);
         self.logs.extend(logs);
         let Some(at_work) = floor.at_work[worker].take() else { return };
         let Some(step) = at_work.step else {
@@ -50,6 +52,7 @@ impl<'a> Coordinator<'a> {
         let index = step.0 as usize;
         // Not by its trace: one that was recomputed while the step ran is not the one it stands under there.
         floor.computing.retain(|_, computing| *computing != step);
+        self.notes[index].worker = u32::try_from(worker).ok();
         if started_ms > 0 {
             let record = self.record(step);
             record.why = why;

@@ -210,6 +210,9 @@ impl<'a> Coordinator<'a> {
             }
         }
         if missing.is_empty() {
+            if self.notes[index].ready_ms == 0 {
+                self.notes[index].ready_ms = now_ms();
+            }
             floor.schedule.want(step.0);
         }
         // Taking them back lets this step wait for them.

@@ -1,0 +1,132 @@
+//! How a run is noted while it goes on, so that others can see how far it is, and what was known of it where its
+//! process is killed.
+//!
+//! A note is the whole record so far. They come after a second and then ever more rarely, as a part of how long the run
+//! has gone on: so all of them together cost little, however long it takes, and a run that is short writes none.
+
+use std::time::{Duration, Instant};
+
+use super::coordinator::Coordinator;
+use super::now_ms;
+
+use crate::event::Outcome;
+use crate::plan::Plan;
+use crate::record::{Drawing, DrawnInvocation, DrawnStep, Reused, RunRecord, Running};
+
+/// No note is written before.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// Between two notes lies so much of the time that the run has taken.
+const PART: u32 = 20;
+
+/// What stands for none among indices.
+const NONE: u32 = u32::MAX;
+
+/// A run as it is noted.
+pub(super) struct RunLog {
+    run: u64,
+    began: Instant,
+    noted: Instant,
+    /// Something happened since.
+    news: bool,
+    record: RunRecord,
+}
+
+impl RunLog {
+    pub(super) fn new(run: u64, record: RunRecord) -> Self {
+        let now = Instant::now();
+        Self { run, began: now, noted: now, news: false, record }
+    }
+
+    /// Something happened.
+    pub(super) fn touched(&mut self) {
+        self.news = true;
+    }
+
+    /// An attempt began.
+    pub(super) fn started(&mut self, step: &str, attempt: u32, worker: usize, why: Option<&str>, at_ms: u64) {
+        self.news = true;
+        self.stopped(worker);
+        let worker = u32::try_from(worker).unwrap_or(NONE);
+        let why = why.map(str::to_owned);
+        self.record.running.push(Running { step: step.to_owned(), attempt, why, started_ms: at_ms, worker });
+    }
+
+    /// A worker has nothing any longer.
+    pub(super) fn stopped(&mut self, worker: usize) {
+        self.record.running.retain(|running| running.worker as usize != worker);
+    }
+
+    /// How long until the next note is due; `None` while there is nothing to note.
+    pub(super) fn until_due(&self) -> Option<Duration> {
+        let pause = FIRST.max(self.began.elapsed() / PART);
+        self.news.then(|| pause.saturating_sub(self.noted.elapsed()))
+    }
+}
+
+impl Coordinator<'_> {
+    /// Notes how far the run is.
+    pub(super) fn note_so_far(&mut self) {
+        let mut steps = Vec::new();
+        let mut reused = Vec::new();
+        for &step in &self.plan.steps {
+            let note = &self.notes[step.0 as usize];
+            if note.outcome.is_none() {
+                continue;
+            }
+            if let Some(record) = &note.record {
+                steps.push((note.finished, (**record).clone()));
+            } else if note.outcome == Some(Outcome::Reused)
+                && let Some(version) = self.states[step.0 as usize].version
+            {
+                reused.push(Reused { step: self.plan.graph.step_name(step), version });
+            }
+        }
+        steps.sort_by_key(|(finished, _)| *finished);
+        let mut record = self.log.record.clone();
+        record.steps = steps.into_iter().map(|(_, record)| record).collect();
+        record.summary = self.summary();
+        record.noted_ms = now_ms();
+        record.summary.elapsed_ms = record.noted_ms.saturating_sub(record.started_ms);
+        let logs = std::mem::take(&mut self.logs);
+        // What cannot be noted now is noted with the end of the run, and what is wrong is said then.
+        let _ = self.memo.note_run(self.log.run, &mut record, &reused, &drawing(self.plan), logs);
+        self.log.noted = Instant::now();
+        self.log.news = false;
+    }
+}
+
+/// The steps of a plan and what they consume.
+pub(super) fn drawing(plan: &Plan) -> Drawing {
+    let graph = &plan.graph;
+    let mut drawing = Drawing { steps: Vec::with_capacity(plan.steps.len()), ..Drawing::default() };
+    let mut inputs: Vec<u32> = Vec::new();
+    let mut invocations = vec![NONE; graph.pipeline.invocations.len()];
+    let mut drawn = vec![NONE; graph.steps.len()];
+    for &step in &plan.steps {
+        let known = &mut invocations[graph.steps[step.0 as usize].invocation as usize];
+        if *known == NONE {
+            *known = u32::try_from(drawing.invocations.len()).unwrap_or(NONE);
+            let outputs = &graph.solid(step).outputs;
+            drawing.invocations.push(DrawnInvocation {
+                name: graph.invocation(step).name.clone(),
+                outputs: outputs.iter().map(|output| output.name.clone()).collect(),
+            });
+        }
+        let invocation = *known;
+        inputs.clear();
+        graph.each_input(step, &mut |output| {
+            let above = drawn[output.step.0 as usize];
+            if above != NONE {
+                inputs.push(above);
+            }
+        });
+        inputs.sort_unstable();
+        inputs.dedup();
+        drawn[step.0 as usize] = u32::try_from(drawing.steps.len()).unwrap_or(NONE);
+        drawing.inputs.extend(&inputs);
+        let inputs_end = u32::try_from(drawing.inputs.len()).unwrap_or(NONE);
+        drawing.steps.push(DrawnStep { name: graph.step_name(step), invocation, inputs_end });
+    }
+    drawing
+}

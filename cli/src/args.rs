@@ -135,6 +135,7 @@ pub(crate) enum Command {
     Get(commands::get::GetArgs),
     #[command(visible_alias = "log")]
     Runs(commands::runs::RunsArgs),
+    Report(commands::report::ReportArgs),
     Logs(commands::logs::LogsArgs),
     Diff(commands::diff::DiffArgs),
     Lineage(commands::lineage::LineageArgs),
@@ -162,8 +163,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Results",
         &[
-            "ls", "show", "cat", "get", "runs", "logs", "diff", "lineage", "table", "shell", "forget",
-            "accept",
+            "ls", "show", "cat", "get", "runs", "report", "logs", "diff", "lineage", "table", "shell",
+            "forget", "accept",
         ],
     ),
     ("Store", &["stats", "gc", "pin", "unpin", "pins", "clean", "verify", "export", "import"]),
@@ -187,11 +188,13 @@ pub(crate) fn command(program: Program, name: &str) -> clap::Command {
         for name in FILES_ONLY {
             command = command.mut_subcommand(name, |sub| sub.hide(true));
         }
-        for name in
-            ["run", "status", "versions", "explain", "graph", "ls", "show", "cat", "get", "runs", "logs"]
-                .iter()
-                .chain(&["diff", "lineage", "table", "shell", "forget", "accept"])
-                .chain(&["stats", "gc", "pin", "unpin", "pins", "clean", "verify", "export", "import"])
+        for name in [
+            "run", "status", "versions", "explain", "graph", "ls", "show", "cat", "get", "runs", "report",
+            "logs",
+        ]
+        .iter()
+        .chain(&["diff", "lineage", "table", "shell", "forget", "accept"])
+        .chain(&["stats", "gc", "pin", "unpin", "pins", "clean", "verify", "export", "import"])
         {
             command = command.mut_subcommand(name, |sub| sub.mut_arg("file", |arg| arg.hide(true)));
         }

@@ -23,9 +23,11 @@ mod closed;
 mod commands;
 mod failure;
 mod fault;
+mod page;
 mod report;
 mod session;
 mod signals;
+mod trace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -435,10 +435,11 @@ mod tests {
             Event::Damaged { .. } => "damaged",
             Event::Published { .. } => "published",
             Event::Unpublished { .. } => "unpublished",
+            Event::Undeclared { .. } => "undeclared",
             Event::Warning { .. } => "warning",
             Event::RunFinished { .. } => "run-finished",
         };
-        const WORDS: usize = 11;
+        const WORDS: usize = 12;
         assert_eq!(word(&Event::Warning { text: String::new() }), "warning");
         let document = include_str!("../../docs/events.md");
         let mut given: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

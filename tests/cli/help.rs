@@ -14,6 +14,7 @@ const COMMANDS: &[&str] = &[
     "cat",
     "get",
     "runs",
+    "report",
     "logs",
     "diff",
     "lineage",

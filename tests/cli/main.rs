@@ -14,6 +14,7 @@ mod lists;
 mod maintenance;
 mod origins;
 mod publishing;
+mod report;
 mod runs;
 mod sandbox;
 mod stores;

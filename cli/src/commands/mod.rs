@@ -16,6 +16,7 @@ pub(crate) mod lineage;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod pin;
+pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;
@@ -56,6 +57,7 @@ pub(crate) fn command(world: &mut World, command: Command) -> Result<Code, Failu
         Command::Ls(args) => ls::ls(world, &args),
         Command::Show(args) => show::show(world, &args),
         Command::Runs(args) => runs::runs(world, &args),
+        Command::Report(args) => report::report(world, &args),
         Command::Logs(args) => logs::logs(world, &args),
         Command::Stats(args) => stats::stats(world, &args),
         Command::Gc(args) => gc::gc(world, &args),

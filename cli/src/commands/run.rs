@@ -87,6 +87,12 @@ pub(crate) struct RunArgs {
     /// Print what each step printed, of reused ones what they printed when they ran
     #[arg(long, help_heading = "Execution")]
     replay_logs: bool,
+    /// Write a trace of the run to FILE, for a viewer of traces
+    ///
+    /// What `cas report --as trace` gives, written when the run has ended. Perfetto's viewer reads it, and the one in
+    /// Chromium.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "sweep"], help_heading = "Execution")]
+    trace: Option<std::path::PathBuf>,
     /// Let `publish` replace files that cas did not write
     #[arg(long, help_heading = "Execution")]
     overwrite: bool,
@@ -173,7 +179,13 @@ pub(crate) fn run_session(world: &World, args: &RunArgs, session: &mut Session) 
     drop(watch);
     let told = report.finish();
     let (summary, differing) = match ran {
-        Ok(report) => (report.summary, !report.differing.is_empty()),
+        Ok(report) => {
+            if let Some(path) = &args.trace {
+                let (run, record) = super::runs::run(&session.memo, report.run)?;
+                super::report::write(path, &crate::trace::trace(&session.memo.chronicle(run, record)?))?;
+            }
+            (report.summary, !report.differing.is_empty())
+        }
         Err(cas_engine::error::EngineError::Interrupted) => {
             return Ok(stopped.unwrap_or(Code::Interrupted));
         }

@@ -23,7 +23,7 @@ use crate::pipe::Compressors;
 use crate::place::Reflinks;
 use crate::record::{BlobRecord, Encoding, HashKind, Place};
 use crate::stage::{StagedBlob, hasher, set_fixed_mtime};
-use crate::stream::{self, Flow};
+use crate::stream::{self, Flow, Flowed, Sink};
 use crate::sys;
 use crate::tree::Tree;
 
@@ -384,9 +384,8 @@ impl Files {
         record: &BlobRecord,
         into: &mut dyn Write,
     ) -> Result<u64, StoreError> {
-        self.stream(digest, record, &mut |bytes| {
-            into.write_all(bytes).at("write to", Path::new("the given writer"))
-        })
+        let mut write = |bytes: &[u8]| into.write_all(bytes).at("write to", Path::new("the given writer"));
+        self.stream(digest, record, Some(&mut write))
     }
 
     /// Reads a blob whole, for nothing but to see whether it is right.
@@ -395,7 +394,7 @@ impl Files {
     ///
     /// [`StoreError::Missing`], [`StoreError::Damaged`].
     pub(crate) fn verify(&self, digest: &Digest, record: &BlobRecord) -> Result<(), StoreError> {
-        self.stream(digest, record, &mut |_| Ok(())).map(|_| ())
+        self.stream(digest, record, None).map(|_| ())
     }
 
     /// The raw bytes of a blob, without a copy where it is stored raw.
@@ -421,10 +420,11 @@ impl Files {
             let path = self.path_of(digest, record);
             return Err(StoreError::Io { action: "hold in memory", path, source });
         }
-        self.stream(digest, record, &mut |some| {
+        let mut keep = |some: &[u8]| {
             bytes.extend_from_slice(some);
             Ok(())
-        })?;
+        };
+        self.stream(digest, record, Some(&mut keep))?;
         Ok((Bytes(Held::Owned(bytes)), None))
     }
 
@@ -446,65 +446,75 @@ impl Files {
         let file = self.open(name)?;
         let path = self.layout.blob(name);
         let stored_len = file.metadata().at("look at", &path)?.len();
-        let mut hasher = hasher(name.hash);
         let flow = Flow { file, stored_len, encoding: name.encoding, len: None };
-        let len = stream::run(flow, &mut |bytes| {
-            hasher.update(bytes);
-            Ok(())
-        })
-        .map_err(|error| error.for_blob(&name.digest, &path))?;
-        if Digest::from(hasher.finalize()) != name.digest {
+        let Flowed { len, digest } = stream::run(flow, hasher(name.hash), None)
+            .map_err(|error| error.for_blob(&name.digest, &path))?;
+        if digest != name.digest {
             return Err(wrong_digest(&name.digest));
         }
         Ok(BlobRecord { len, stored_len, encoding: name.encoding, hash: name.hash, place: Place::File })
     }
 
-    /// Passes a blob's raw bytes to `sink` and says how many they were, if all of them were right.
+    /// Passes a blob's raw bytes to `sink`, if anybody wants them, and says how many they were, if all of
+    /// them were right.
     pub(crate) fn stream(
         &self,
         digest: &Digest,
         record: &BlobRecord,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
+        sink: Option<Sink<'_>>,
     ) -> Result<u64, StoreError> {
         if let Place::Inline(bytes) = &record.place {
             if Digest::from(hasher(record.hash).update(bytes).finalize()) != *digest {
                 return Err(wrong_digest(digest));
             }
-            sink(bytes)?;
+            if let Some(sink) = sink {
+                sink(bytes)?;
+            }
             return Ok(bytes.len() as u64);
         }
         let (file, stamp) = self.open_right_size(digest, record)?;
-        self.stream_file(digest, record, file, sink)?;
-        // Noted for later, if it is still what it was before it was read.
-        let name = BlobName::of(digest, record);
-        if record.encoding == Encoding::Raw && self.stamp(&name).is_ok_and(|after| after == Some(stamp)) {
-            self.marks.note(*digest, stamp);
-        }
+        let found = self.flow(digest, record, file, sink)?;
+        self.seen(digest, record, &stamp, found)?;
         Ok(record.len)
     }
 
-    /// Passes the raw bytes of an open blob file to `sink`, if all of them were right.
-    fn stream_file(
+    /// Judges what was found in a blob that looked like this before it was read.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] where it is not what it should be.
+    pub(crate) fn seen(
+        &self,
+        digest: &Digest,
+        record: &BlobRecord,
+        before: &Stamp,
+        found: Digest,
+    ) -> Result<(), StoreError> {
+        if found != *digest {
+            self.marks.forget(digest);
+            return Err(wrong_digest(digest));
+        }
+        // Noted for later, if it is still what it was before it was read.
+        let name = BlobName::of(digest, record);
+        if record.encoding == Encoding::Raw && self.stamp(&name).is_ok_and(|after| after == Some(*before)) {
+            self.marks.note(*digest, *before);
+        }
+        Ok(())
+    }
+
+    /// Passes the raw bytes of an open blob file to `sink`, and says what they were.
+    fn flow(
         &self,
         digest: &Digest,
         record: &BlobRecord,
         file: File,
-        sink: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut hasher = hasher(record.hash);
-        let path = self.path_of(digest, record);
+        sink: Option<Sink<'_>>,
+    ) -> Result<Digest, StoreError> {
         let flow =
             Flow { file, stored_len: record.stored_len, encoding: record.encoding, len: Some(record.len) };
-        stream::run(flow, &mut |bytes| {
-            hasher.update(bytes);
-            sink(bytes)
-        })
-        .map_err(|error| error.for_blob(digest, &path))?;
-        if Digest::from(hasher.finalize()) != *digest {
-            self.marks.forget(digest);
-            return Err(wrong_digest(digest));
-        }
-        Ok(())
+        stream::run(flow, hasher(record.hash), sink)
+            .map(|flowed| flowed.digest)
+            .map_err(|error| error.for_blob(digest, &self.path_of(digest, record)))
     }
 
     /// Opens a raw blob that was hashed since the machine started and is as it was then; hashes it now if
@@ -517,7 +527,10 @@ impl Files {
         // The same file that is handed out is read, not one that may have its name by now.
         let path = self.path_of(digest, record);
         let again = file.try_clone().at("open", &path)?;
-        self.stream_file(digest, record, again, &mut |_| Ok(()))?;
+        if self.flow(digest, record, again, None)? != *digest {
+            self.marks.forget(digest);
+            return Err(wrong_digest(digest));
+        }
         if Stamp::of(&file.metadata().at("look at", &path)?) != stamp {
             return Err(wrong_digest(digest)); // Somebody wrote to it while it was read.
         }
@@ -550,7 +563,12 @@ impl Files {
         self.marks.save(&self.layout);
     }
 
-    fn open_right_size(&self, digest: &Digest, record: &BlobRecord) -> Result<(File, Stamp), StoreError> {
+    /// Opens a blob's file if it can be the right one.
+    pub(crate) fn open_right_size(
+        &self,
+        digest: &Digest,
+        record: &BlobRecord,
+    ) -> Result<(File, Stamp), StoreError> {
         let name = BlobName::of(digest, record);
         let file = self.open(&name)?;
         let metadata = file.metadata().at("look at", &self.layout.blob(&name))?;

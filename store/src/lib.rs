@@ -27,6 +27,7 @@ pub mod codec;
 pub mod collect;
 mod commit;
 pub mod config;
+mod copied;
 #[cfg(feature = "crash-points")]
 pub mod crash;
 #[cfg(not(feature = "crash-points"))]

@@ -19,6 +19,7 @@ use rustix::fs::{AtFlags, CWD, RenameFlags};
 use rustix::io::Errno;
 
 use crate::blob::Files;
+use crate::copied;
 use crate::crash;
 use crate::digest::Digest;
 use crate::error::{At, StoreError};
@@ -187,7 +188,8 @@ impl Files {
             return self.put_link(digest, record, path).map(Some);
         }
         let mode = if executable { 0o777 } else { 0o666 };
-        let mut file = match OpenOptions::new().write(true).create_new(true).mode(mode).open(path) {
+        let mut file = match OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
+        {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(StoreError::Exists { path: path.to_owned() });
             }
@@ -199,8 +201,14 @@ impl Files {
         } else if may_link {
             fs::remove_file(path).at("remove", path)?;
             return self.put_link(digest, record, path).map(Some);
+        } else if raw_file
+            && record.len >= copied::FROM_BYTES
+            && self.copy_raw(digest, record, &file, path)?
+        {
+            // It was hashed as it arrived.
         } else {
-            self.stream(digest, record, &mut |bytes| file.write_all(bytes).at("write", path))?;
+            let mut write = |bytes: &[u8]| file.write_all(bytes).at("write", path);
+            self.stream(digest, record, Some(&mut write))?;
         }
         if whom != For::Person {
             let mode = if executable { 0o555 } else { 0o444 };

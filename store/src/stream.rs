@@ -1,14 +1,23 @@
-//! A blob's file to raw bytes, a piece at a time: read ahead and decompressed by another thread where it
-//! is long, while the calling thread hashes and writes.
+//! A blob's file to raw bytes, a piece at a time, hashed as they pass. Where it is long, three threads share
+//! the work:
+//!
+//! ```text
+//!   file ──► read, decompress ──► hash ──► sink      (the sink in the calling thread: it writes)
+//!                  ▲                         │
+//!                  └───── empty buffers ─────┘
+//! ```
+//!
+//! Writing is what takes longest, so that what is read is hashed for nothing where two cores are free. What is
+//! only checked has no sink: then the calling thread hashes, together with those that have nothing to do.
 //!
 //! Nothing is believed: a file that is shorter or longer than it should be, broken zstd data, more raw
 //! bytes than there should be and sectors that cannot be read are each [`StreamError::Damaged`]. Whether
-//! the bytes are the right ones is for the caller to say, who hashes them.
+//! the bytes are the right ones is for the caller to say, who is given their hash.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-use std::sync::mpsc::{channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
 
 use rustix::io::Errno;
@@ -18,8 +27,11 @@ use crate::error::StoreError;
 use crate::pipe::{FRAME_BYTES, fill};
 use crate::record::Encoding;
 
-/// From here a second thread is worth its start.
-const TWO_THREADS_FROM_BYTES: u64 = 4 * FRAME_BYTES as u64;
+/// From here other threads are worth their start.
+const THREADS_FROM_BYTES: u64 = 4 * FRAME_BYTES as u64;
+
+/// Buffers that may wait for the next thread. They even out what takes now longer, now shorter.
+const WAITING: usize = 2;
 
 /// A file that is to be read from its beginning.
 pub(crate) struct Flow {
@@ -53,54 +65,69 @@ impl StreamError {
     }
 }
 
-/// Passes all raw bytes to `sink`, in pieces of at most [`FRAME_BYTES`], and says how many there were.
-pub(crate) fn run(
-    flow: Flow,
-    sink: &mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
-) -> Result<u64, StreamError> {
+/// What is given the bytes, in pieces of at most [`FRAME_BYTES`].
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), StoreError>;
+
+/// What came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flowed {
+    pub(crate) len: u64,
+    pub(crate) digest: Digest,
+}
+
+/// Passes all raw bytes through the hasher and to `sink`, if anybody wants them, and says what they were.
+pub(crate) fn run(flow: Flow, hasher: blake3::Hasher, sink: Option<Sink<'_>>) -> Result<Flowed, StreamError> {
     let Flow { file, stored_len, encoding, len } = flow;
-    let long = stored_len.max(len.unwrap_or(0)) >= TWO_THREADS_FROM_BYTES;
-    let mut passed = Passed { sink, wanted: len, count: 0 };
+    let long = stored_len.max(len.unwrap_or(0)) >= THREADS_FROM_BYTES;
+    if long {
+        // A wish: a disk that is read from end to end is asked for more at a time.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
+    }
+    let passed = Passed { wanted: len, count: 0, hasher };
     match encoding {
-        Encoding::Raw if long => ahead(file, &mut passed)?,
-        Encoding::Raw => here(file, &mut passed)?,
+        Encoding::Raw if long => ahead(file, passed, sink),
+        Encoding::Raw => here(file, passed, sink),
         Encoding::Zstd => {
             let decoder = zstd::Decoder::with_buffer(BufReader::with_capacity(FRAME_BYTES / 4, file));
             let decoder = decoder.map_err(StreamError::Read)?;
-            if long { ahead(decoder, &mut passed)? } else { here(decoder, &mut passed)? }
+            if long { ahead(decoder, passed, sink) } else { here(decoder, passed, sink) }
         }
     }
-    passed.end()
 }
 
-/// What has arrived at the sink.
-struct Passed<'a> {
-    sink: &'a mut dyn FnMut(&[u8]) -> Result<(), StoreError>,
+/// What has passed.
+struct Passed {
     wanted: Option<u64>,
     count: u64,
+    hasher: blake3::Hasher,
 }
 
-impl Passed<'_> {
-    fn give(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+impl Passed {
+    /// Counts bytes; to be asked before they go further.
+    fn count(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         self.count += bytes.len() as u64;
         if self.wanted.is_some_and(|wanted| self.count > wanted) {
             return Err(StreamError::Damaged("it gives more bytes than it should".to_owned()));
         }
-        (self.sink)(bytes).map_err(StreamError::Sink)
+        Ok(())
     }
 
-    fn end(self) -> Result<u64, StreamError> {
+    fn end(self) -> Result<Flowed, StreamError> {
         match self.wanted {
             Some(wanted) if wanted != self.count => {
                 let what = format!("it gives {} bytes instead of {wanted}", self.count);
                 Err(StreamError::Damaged(what))
             }
-            _ => Ok(self.count),
+            _ => Ok(Flowed { len: self.count, digest: self.hasher.finalize().into() }),
         }
     }
 }
 
-fn here(mut source: impl Read, passed: &mut Passed<'_>) -> Result<(), StreamError> {
+fn here(
+    mut source: impl Read,
+    mut passed: Passed,
+    mut sink: Option<Sink<'_>>,
+) -> Result<Flowed, StreamError> {
     // As much as is expected, and one more to see the end without another round.
     let expected = passed.wanted.map_or(FRAME_BYTES, |wanted| {
         usize::try_from(wanted.saturating_add(1)).unwrap_or(FRAME_BYTES).min(FRAME_BYTES)
@@ -109,37 +136,73 @@ fn here(mut source: impl Read, passed: &mut Passed<'_>) -> Result<(), StreamErro
     loop {
         buffer.clear();
         fill(&mut source, &mut buffer, expected).map_err(broken)?;
-        passed.give(&buffer)?;
+        passed.count(&buffer)?;
+        passed.hasher.update(&buffer);
+        if let Some(sink) = &mut sink {
+            sink(&buffer).map_err(StreamError::Sink)?;
+        }
         if buffer.len() < expected {
-            return Ok(());
+            return passed.end();
         }
     }
 }
 
-fn ahead(mut source: impl Read + Send, passed: &mut Passed<'_>) -> Result<(), StreamError> {
+fn ahead(
+    source: impl Read + Send,
+    mut passed: Passed,
+    sink: Option<Sink<'_>>,
+) -> Result<Flowed, StreamError> {
     thread::scope(|scope| {
-        let (full, arriving) = sync_channel::<Result<Vec<u8>, io::Error>>(2);
         let (empty, used) = channel::<Vec<u8>>();
-        scope.spawn(move || {
-            loop {
-                let mut buffer = used.try_recv().unwrap_or_else(|_| Vec::with_capacity(FRAME_BYTES));
-                buffer.clear();
-                let read = fill(&mut source, &mut buffer, FRAME_BYTES);
-                let last = read.is_err() || buffer.len() < FRAME_BYTES;
-                // Nobody listens any more when the sink has failed.
-                if full.send(read.map(|()| buffer)).is_err() || last {
-                    return;
+        let (full, arriving) = sync_channel::<io::Result<Vec<u8>>>(WAITING);
+        scope.spawn(move || read_ahead(source, &used, &full));
+        let Some(sink) = sink else {
+            for buffer in arriving {
+                let buffer = buffer.map_err(broken)?;
+                passed.count(&buffer)?;
+                passed.hasher.update_rayon(&buffer);
+                // The reader may have ended already.
+                let _ = empty.send(buffer);
+            }
+            return passed.end();
+        };
+        let (hashed, ready) = sync_channel::<Vec<u8>>(WAITING);
+        let hashing = scope.spawn(move || {
+            for buffer in arriving {
+                let buffer = buffer.map_err(broken)?;
+                passed.count(&buffer)?;
+                passed.hasher.update(&buffer);
+                if hashed.send(buffer).is_err() {
+                    break; // The sink has failed; it says why.
                 }
             }
+            passed.end()
         });
-        for buffer in arriving {
-            let buffer = buffer.map_err(broken)?;
-            passed.give(&buffer)?;
-            // The reader may have ended already.
+        let mut failed = None;
+        for buffer in ready {
+            if let Err(error) = sink(&buffer) {
+                failed = Some(StreamError::Sink(error));
+                break;
+            }
             let _ = empty.send(buffer);
         }
-        Ok(())
+        let flowed = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        failed.map_or(flowed, Err)
     })
+}
+
+/// Reads to the end or to what cannot be read, into buffers that come back.
+fn read_ahead(mut source: impl Read, used: &Receiver<Vec<u8>>, full: &SyncSender<io::Result<Vec<u8>>>) {
+    loop {
+        let mut buffer = used.try_recv().unwrap_or_else(|_| Vec::with_capacity(FRAME_BYTES));
+        buffer.clear();
+        let read = fill(&mut source, &mut buffer, FRAME_BYTES);
+        let last = read.is_err() || buffer.len() < FRAME_BYTES;
+        // Nobody listens any more when the sink has failed.
+        if full.send(read.map(|()| buffer)).is_err() || last {
+            return;
+        }
+    }
 }
 
 /// Tells what is wrong with the file from what is wrong with the machine. Decompressors report broken data

@@ -18,7 +18,7 @@ use crate::change::Change;
 use crate::crash;
 use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
-use crate::host::{Core, count, is_full};
+use crate::host::{Core, count, free_bytes, is_full};
 use crate::index::Family;
 use crate::layout::BlobName;
 use crate::record::{Evicted, ResultRecord};
@@ -800,12 +800,7 @@ impl Core {
 
     /// What is free on the store's file system, for this user.
     pub(crate) fn free_bytes(&self) -> Result<u64, StoreError> {
-        let stat = rustix::fs::statvfs(self.root()).map_err(|error| StoreError::Io {
-            action: "look at",
-            path: self.root().to_owned(),
-            source: error.into(),
-        })?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        free_bytes(self.root())
     }
 }
 

@@ -129,7 +129,7 @@ impl Host {
         let applied = index.position()?;
         check_store(&index, store_id)?;
         crash::point("host.index-opened");
-        let mut unflushed = applied.map_or(0, |position| position.offset);
+        let mut flushed = applied;
         let closed_at = damage::journal_end(&layout.journal_end());
         let opened = Journal::open(
             layout.root(),
@@ -140,9 +140,9 @@ impl Host {
             &mut |change, position| {
                 apply::apply(&index, change, position)?;
                 crash::point("host.change-replayed");
-                if position.offset.saturating_sub(unflushed) > durable::FLUSH_BYTES {
+                if position.beyond(flushed) > durable::FLUSH_BYTES {
                     index.flush()?;
-                    unflushed = position.offset;
+                    flushed = Some(position);
                 }
                 Ok(())
             },
@@ -160,13 +160,14 @@ impl Host {
             disk::sync_folder(layout.root()).at("sync", layout.root())?;
             damage::set_journal_end(&layout.journal_end(), opened.journal.end());
         }
+        // What many processes left, each too little to be flushed, is flushed by one of them.
+        let durable = Durable::behind(opened.journal.end().beyond(flushed));
         let mut warnings = opened.lost;
         if index.is_frozen() {
             let root = layout.root().display();
             warnings.push(format!("the disk of `{root}` is full: `cas gc` or `cas clean` makes room"));
         }
-        let core =
-            Core::new(layout, files, index, config, store_id, opened.journal, Durable::default(), warnings)?;
+        let core = Core::new(layout, files, index, config, store_id, opened.journal, durable, warnings)?;
         core.expect_back(core.files.token())?;
         if opened.incomplete {
             core.snapshot()?;
@@ -218,7 +219,15 @@ fn begin_thread(core: &Arc<Core>, name: &str, work: fn(&Core)) -> Result<JoinHan
 fn open_index(layout: &Layout, expect: Expect, until: Instant) -> Result<Index, StoreError> {
     let mut pause = Duration::from_millis(1);
     loop {
-        match Index::open(layout.root(), &layout.index(), expect) {
+        // Where room is short it is found out now: what is too little to be opened may be enough for `gc`.
+        let lazily = expect == Expect::Index
+            && free_bytes(layout.root()).is_ok_and(|free| free >= reserve::PLENTY_BYTES);
+        let opened = if lazily {
+            Index::open_lazily(layout.root(), &layout.index())
+        } else {
+            Index::open(layout.root(), &layout.index(), expect)
+        };
+        match opened {
             Err(StoreError::InUse { .. }) if Instant::now() < until => {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(50));
@@ -232,6 +241,12 @@ fn open_index(layout: &Layout, expect: Expect, until: Instant) -> Result<Index, 
             other => return other,
         }
     }
+}
+
+/// How much room there is on the store's file system.
+pub(crate) fn free_bytes(root: &Path) -> Result<u64, StoreError> {
+    let stat = rustix::fs::statvfs(root).at("look at", root)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Whether there is no room, on the disk or in what this user may take of it.
@@ -409,6 +424,7 @@ impl Core {
             // It is not on disk, so nothing that the journal has can be given up.
             return Ok(());
         }
+        self.index.thaw()?;
         let (number, view) = {
             let mut journal = self.journal();
             self.rotate(&mut journal, 1)?;

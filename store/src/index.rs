@@ -7,10 +7,19 @@
 //! RocksDB's own log is off. Instead all families are flushed together (`atomic_flush`), so the files on
 //! disk are always the state after some batch, journal position included; the journal holds the rest.
 //! `docs/format.md` argues why that loses nothing.
+//!
+//! **Opened for writing only when there is something to write.** To open for writing RocksDB writes a new manifest and
+//! a file with all its options, reads the latter back, and syncs five times, for a process that mostly finds
+//! that nothing is to be done. So the files are opened for reading first, and what is written stays over them
+//! in memory ([`Overlay`]): the journal has it. They are opened for writing when more than a little was
+//! written, or when it is to be on disk ([`Index::thaw`]).
 
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock, TryLockError};
+use std::time::{Duration, Instant};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
@@ -166,11 +175,44 @@ pub(crate) type Read<'a, T> = &'a mut dyn FnMut(usize, &[u8]) -> Result<T, Store
 
 /// The open index.
 pub(crate) struct Index {
-    db: DB,
-    /// Takes what is written where the files cannot be written.
-    overlay: Option<Overlay>,
+    /// The files, open for writing, from the moment that something is to be written to them.
+    open: OnceLock<DB>,
+    /// Until then the files, open for reading.
+    ///
+    /// Nobody waits for the right to change this, it is only tried for: whoever walks over the index may ask
+    /// it again for each thing on the way, and a lock that somebody waits for lets no other reader in.
+    unopened: RwLock<Option<Unopened>>,
+    /// Whether the files may be written.
+    writable: bool,
+    dir: PathBuf,
     /// The store's folder, for messages.
     root: PathBuf,
+}
+
+/// Files that are open for reading, and over them what was written since.
+struct Unopened {
+    db: DB,
+    overlay: Overlay,
+    overlay_bytes: AtomicUsize,
+    /// With so many bytes over them the files are opened for writing, if they can be.
+    enough_bytes: AtomicUsize,
+}
+
+impl Unopened {
+    fn new(db: DB) -> Self {
+        let (overlay_bytes, enough_bytes) = (AtomicUsize::new(0), AtomicUsize::new(OVERLAY_BYTES));
+        Self { db, overlay: Overlay::default(), overlay_bytes, enough_bytes }
+    }
+
+    fn write(&self, changes: Vec<overlay::Change>, bytes: usize) {
+        self.overlay.write(changes);
+        self.overlay_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether there is so much in memory that it should not grow.
+    fn has_enough(&self) -> bool {
+        self.overlay_bytes.load(Ordering::Relaxed) > self.enough_bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// Whether the index's folder may be empty when it is opened.
@@ -183,25 +225,38 @@ pub(crate) enum Expect {
 }
 
 impl Index {
-    /// Opens the index in `dir` of the store in `root`.
+    /// Opens the index in `dir` of the store in `root`, for writing.
     ///
     /// # Errors
     ///
     /// [`StoreError::IndexDamaged`] for everything that making it anew would mend.
     pub(crate) fn open(root: &Path, dir: &Path, expect: Expect) -> Result<Self, StoreError> {
-        let damaged = |what: String| StoreError::IndexDamaged { dir: root.to_owned(), what };
         // RocksDB would make a new, empty index where the file that begins one is gone, and every result
         // would be forgotten without a word.
-        if expect == Expect::Index && !dir.join("CURRENT").exists() {
-            return Err(damaged("its file `CURRENT` is missing".to_owned()));
+        if expect == Expect::Index {
+            has_beginning(root, dir)?;
         }
         disk::may("open", dir).at("write the index in", root)?;
-        let options = options(expect).map_err(|error| failure(root, &error))?;
-        let db =
-            DB::open_cf_descriptors(&options, dir, families()).map_err(|error| not_opened(root, &error))?;
-        // Made or opened, its first files are on disk.
-        disk::flushed(dir);
-        Ok(Self { db, overlay: None, root: root.to_owned() })
+        let open = OnceLock::from(open_to_write(root, dir, expect)?);
+        let unopened = RwLock::new(None);
+        Ok(Self { open, unopened, writable: true, dir: dir.to_owned(), root: root.to_owned() })
+    }
+
+    /// Opens an index that is there, for reading until something is to be written to its files.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Index::open`].
+    pub(crate) fn open_lazily(root: &Path, dir: &Path) -> Result<Self, StoreError> {
+        disk::may("open", dir).at("write the index in", root)?;
+        match Self::open_to_read(root, dir, true) {
+            // A family that is new to it is made when it is opened for writing, and what is wrong with it is
+            // told as then.
+            Err(StoreError::IndexDamaged { .. } | StoreError::Index { .. }) => {
+                Self::open(root, dir, Expect::Index)
+            }
+            opened => opened,
+        }
     }
 
     /// Opens the index without writing to its files: what is written stays in memory.
@@ -210,19 +265,86 @@ impl Index {
     ///
     /// As for [`Index::open`].
     pub(crate) fn open_frozen(root: &Path, dir: &Path) -> Result<Self, StoreError> {
-        if !dir.join("CURRENT").exists() {
-            let what = "its file `CURRENT` is missing".to_owned();
-            return Err(StoreError::IndexDamaged { dir: root.to_owned(), what });
-        }
-        let options = options(Expect::Index).map_err(|error| failure(root, &error))?;
-        let db = DB::open_cf_descriptors_read_only(&options, dir, families(), false)
-            .map_err(|error| not_opened(root, &error))?;
-        Ok(Self { db, overlay: Some(Overlay::default()), root: root.to_owned() })
+        Self::open_to_read(root, dir, false)
     }
 
-    /// Whether what is written stays in memory.
+    fn open_to_read(root: &Path, dir: &Path, writable: bool) -> Result<Self, StoreError> {
+        has_beginning(root, dir)?;
+        let options = options(Expect::Index).map_err(|error| failure(root, &error))?;
+        let db = DB::open_cf_descriptors_read_only(&options, dir, families(For::Reading), false)
+            .map_err(|error| not_opened(root, &error))?;
+        let unopened = RwLock::new(Some(Unopened::new(db)));
+        let open = OnceLock::new();
+        Ok(Self { open, unopened, writable, dir: dir.to_owned(), root: root.to_owned() })
+    }
+
+    /// Opens the files for writing, if they are not open and may be, and writes to them what was in memory.
+    /// Waits for those who walk over the index: not to be called by one of them.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Index::open`].
+    pub(crate) fn thaw(&self) -> Result<(), StoreError> {
+        while self.writable && self.open.get().is_none() && !self.try_thaw()? {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// As [`Index::thaw`]; false where somebody walks over the index.
+    fn try_thaw(&self) -> Result<bool, StoreError> {
+        let mut unopened = match self.unopened.try_write() {
+            Ok(unopened) => unopened,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        let Some(before) = &*unopened else { return Ok(true) };
+        let until = Instant::now() + LET_GO;
+        let db = loop {
+            // A process that is ending gives the store's lock up before RocksDB's own.
+            match open_to_write(&self.root, &self.dir, Expect::Index) {
+                Err(StoreError::InUse { .. }) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => break opened?,
+            }
+        };
+        let mut batch = WriteBatch::default();
+        before.overlay.each(&mut |family, key, value| {
+            let family = Family::numbered(family).expect("only families are written to");
+            let handle = handle(&db, family);
+            match value {
+                Some(value) => batch.put_cf(handle, key, value),
+                None => batch.delete_cf(handle, key),
+            }
+        });
+        write(&db, &self.root, batch)?;
+        // Nobody asks in between: the lock is held.
+        let _ = self.open.set(db);
+        *unopened = None;
+        Ok(true)
+    }
+
+    /// Lets `work` ask the files, and what was written over them, if they are not open for writing.
+    fn with<T>(&self, work: impl FnOnce(&DB, Option<&Overlay>) -> T) -> T {
+        if let Some(db) = self.open.get() {
+            return work(db, None);
+        }
+        let unopened = self.unopened.read().unwrap_or_else(PoisonError::into_inner);
+        match &*unopened {
+            Some(unopened) => work(&unopened.db, Some(&unopened.overlay)),
+            None => work(self.opened(), None),
+        }
+    }
+
+    /// The files, once they are open for writing.
+    fn opened(&self) -> &DB {
+        self.open.get().expect("it is one or the other, and changes under the lock")
+    }
+
+    /// Whether the files can never be written.
     pub(crate) fn is_frozen(&self) -> bool {
-        self.overlay.is_some()
+        !self.writable
     }
 
     /// The store's folder, for messages.
@@ -232,10 +354,10 @@ impl Index {
 
     /// The value under a key.
     pub(crate) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        if let Some(changed) = self.changed(family, key) {
-            return Ok(changed);
-        }
-        self.db.get_cf(self.handle(family), key).map_err(|error| failure(&self.root, &error))
+        self.with(|db, overlay| match overlay.and_then(|overlay| overlay.get(family.number(), key)) {
+            Some(changed) => Ok(changed),
+            None => db.get_cf(handle(db, family), key).map_err(|error| failure(&self.root, &error)),
+        })
     }
 
     /// The values under many keys, in their order.
@@ -262,23 +384,26 @@ impl Index {
         }
         let mut values: Vec<Option<T>> = Vec::new();
         values.resize_with(keys.len(), || None);
-        // RocksDB pins the blocks of one call together: bounded calls bound the memory.
-        for part in order.chunks(1024) {
-            let sorted = part.iter().map(|at| keys[*at].as_ref());
-            let found = self.db.batched_multi_get_cf(self.handle(family), sorted, true);
-            for (at, value) in part.iter().zip(found) {
-                match self.changed(family, keys[*at].as_ref()) {
-                    Some(Some(bytes)) => values[*at] = Some(read(*at, &bytes)?),
-                    Some(None) => {}
-                    None => {
-                        if let Some(bytes) = value.map_err(|error| failure(&self.root, &error))? {
-                            values[*at] = Some(read(*at, &bytes)?);
+        self.with(|db, overlay| {
+            // RocksDB pins the blocks of one call together: bounded calls bound the memory.
+            for part in order.chunks(1024) {
+                let sorted = part.iter().map(|at| keys[*at].as_ref());
+                let found = db.batched_multi_get_cf(handle(db, family), sorted, true);
+                for (at, value) in part.iter().zip(found) {
+                    let key = keys[*at].as_ref();
+                    match overlay.and_then(|overlay| overlay.get(family.number(), key)) {
+                        Some(Some(bytes)) => values[*at] = Some(read(*at, &bytes)?),
+                        Some(None) => {}
+                        None => {
+                            if let Some(bytes) = value.map_err(|error| failure(&self.root, &error))? {
+                                values[*at] = Some(read(*at, &bytes)?);
+                            }
                         }
                     }
                 }
             }
-        }
-        Ok(values)
+            Ok(values)
+        })
     }
 
     /// Walks over the keys from `from` on (itself included) in their order, until `each` says no more.
@@ -319,34 +444,61 @@ impl Index {
             Some(key) => IteratorMode::From(key, Direction::Reverse),
             None => IteratorMode::End,
         };
-        let walk = self.db.iterator_cf_opt(self.handle(family), ReadOptions::default(), mode);
-        let walk = walk.map(|item| item.map_err(|error| failure(&self.root, &error))).skip_while(|item| {
-            item.as_ref().is_ok_and(|(key, _)| before.is_some_and(|before| **key >= *before))
-        });
         let changed =
             |overlay: &Overlay, passed: Option<&[u8]>| overlay.last(family.number(), passed.or(before));
-        self.merged(walk, |key, changed| key > changed, changed, each)
+        self.with(|db, overlay| {
+            let walk = db.iterator_cf_opt(handle(db, family), ReadOptions::default(), mode);
+            let walk =
+                walk.map(|item| item.map_err(|error| failure(&self.root, &error))).skip_while(|item| {
+                    item.as_ref().is_ok_and(|(key, _)| before.is_some_and(|before| **key >= *before))
+                });
+            merged(overlay, walk, |key, changed| key > changed, changed, each)
+        })
     }
 
-    /// Everything in the index as it is now, scratch aside, while writing goes on.
+    /// Everything in the index as it is now, scratch aside, while writing goes on. It is to be open for writing
+    /// ([`Index::thaw`]).
     pub(crate) fn view(&self) -> View<'_> {
-        View { index: self, snapshot: self.db.snapshot() }
+        let db = self.opened();
+        View { index: self, db, snapshot: db.snapshot() }
     }
 
     /// A batch to fill.
     pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch { index: self, writes: WriteBatch::default(), changes: Vec::new(), changed_bytes: 0 }
+        Batch { db: self.open.get(), writes: WriteBatch::default(), changes: Vec::new(), changed_bytes: 0 }
     }
 
     /// Applies a batch, whole or not at all. It is visible at once, and on disk after [`Index::flush`].
     pub(crate) fn write(&self, batch: Batch<'_>) -> Result<(), StoreError> {
-        if let Some(overlay) = &self.overlay {
-            overlay.write(batch.changes);
-            return Ok(());
+        let Batch { db, mut writes, changes, changed_bytes } = batch;
+        if let Some(db) = db {
+            return write(db, &self.root, writes);
         }
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        self.db.write_opt(batch.writes, &options).map_err(|error| failure(&self.root, &error))
+        {
+            let unopened = self.unopened.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(unopened) = &*unopened {
+                unopened.write(changes, changed_bytes);
+                if !self.writable || !unopened.has_enough() {
+                    return Ok(());
+                }
+                // Should it not go, the next try is when there is twice as much.
+                unopened.enough_bytes.fetch_add(changed_bytes.max(OVERLAY_BYTES), Ordering::Relaxed);
+            } else {
+                // It was opened since the batch was begun.
+                let db = self.opened();
+                for overlay::Change { family, key, value } in changes {
+                    let family = Family::numbered(family).expect("only families are written to");
+                    match value {
+                        Some(value) => writes.put_cf(handle(db, family), key, value),
+                        None => writes.delete_cf(handle(db, family), key),
+                    }
+                }
+                return write(db, &self.root, writes);
+            }
+        }
+        // What was to be written is, whether this goes or not; what is wrong is told when it has to go.
+        let _ = self.try_thaw();
+        Ok(())
     }
 
     /// Puts everything that was written so far on disk, as one.
@@ -354,32 +506,32 @@ impl Index {
         if self.is_frozen() {
             return Ok(());
         }
-        let handles: Vec<&ColumnFamily> = Family::ALL.into_iter().map(|family| self.handle(family)).collect();
+        self.thaw()?;
+        let db = self.opened();
+        let handles: Vec<&ColumnFamily> = Family::ALL.into_iter().map(|family| handle(db, family)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db
-            .flush_cfs_opt(&handles.iter().collect::<Vec<_>>(), &options)
+        db.flush_cfs_opt(&handles.iter().collect::<Vec<_>>(), &options)
             .map_err(|error| failure(&self.root, &error))?;
-        disk::flushed(self.db.path());
+        disk::flushed(db.path());
         Ok(())
     }
 
     /// Empties a family. Not journaled: for [`Family::Scratch`] alone.
     pub(crate) fn clear_scratch(&self) -> Result<(), StoreError> {
-        if let Some(overlay) = &self.overlay {
-            overlay.clear(Family::Scratch.number());
+        // What is sorted there may be larger than memory, and it is written on the way.
+        self.thaw()?;
+        let Some(db) = self.open.get() else {
+            self.with(|_, overlay| overlay.map(|overlay| overlay.clear(Family::Scratch.number())));
             return Ok(());
-        }
-        let handle = self.handle(Family::Scratch);
+        };
+        let handle = handle(db, Family::Scratch);
         let (from, to) = ([0u8; 1].as_slice(), [0xffu8; 64]);
-        self.db
-            .delete_file_in_range_cf(handle, from, to.as_slice())
+        db.delete_file_in_range_cf(handle, from, to.as_slice())
             .map_err(|error| failure(&self.root, &error))?;
         let mut batch = WriteBatch::default();
         batch.delete_range_cf(handle, from, to.as_slice());
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        self.db.write_opt(batch, &options).map_err(|error| failure(&self.root, &error))
+        write(db, &self.root, batch)
     }
 
     fn scan_with(
@@ -389,79 +541,111 @@ impl Index {
         options: ReadOptions,
         each: Each<'_>,
     ) -> Result<(), StoreError> {
-        let walk = self.db.iterator_cf_opt(
-            self.handle(family),
-            options,
-            IteratorMode::From(from, Direction::Forward),
-        );
+        self.with(|db, overlay| self.scan_of(db, overlay, family, from, options, each))
+    }
+
+    fn scan_of(
+        &self,
+        db: &DB,
+        overlay: Option<&Overlay>,
+        family: Family,
+        from: &[u8],
+        options: ReadOptions,
+        each: Each<'_>,
+    ) -> Result<(), StoreError> {
+        let from_here = IteratorMode::From(from, Direction::Forward);
+        let walk = db.iterator_cf_opt(handle(db, family), options, from_here);
         let walk = walk.map(|item| item.map_err(|error| failure(&self.root, &error)));
         let changed = |overlay: &Overlay, passed: Option<&[u8]>| {
             overlay.first(family.number(), passed.map_or(Bound::Included(from), Bound::Excluded))
         };
-        self.merged(walk, |key, changed| key < changed, changed, each)
+        merged(overlay, walk, |key, changed| key < changed, changed, each)
     }
+}
 
-    /// Walks over what is on disk and what was changed over it as over one. `walk` gives the former, `changed` the
-    /// first change behind the key that was passed last, both in the order that `precedes` tells.
-    fn merged(
-        &self,
-        mut walk: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StoreError>>,
-        precedes: impl Fn(&[u8], &[u8]) -> bool,
-        changed: impl Fn(&Overlay, Option<&[u8]>) -> Option<(Vec<u8>, Option<Vec<u8>>)>,
-        each: Each<'_>,
-    ) -> Result<(), StoreError> {
-        let mut held = walk.next().transpose()?;
-        let mut passed: Option<Vec<u8>> = None;
-        loop {
-            let next = self.overlay.as_ref().and_then(|overlay| changed(overlay, passed.as_deref()));
-            match (held.take(), next) {
-                (None, None) => return Ok(()),
-                (Some((key, value)), next)
-                    if next.as_ref().is_none_or(|(changed, _)| precedes(&key, changed)) =>
-                {
-                    if !each(&key, &value)? {
-                        return Ok(());
-                    }
-                    held = walk.next().transpose()?;
+/// Walks over what is on disk and what was changed over it as over one. `walk` gives the former, `changed` the
+/// first change behind the key that was passed last, both in the order that `precedes` tells.
+fn merged(
+    overlay: Option<&Overlay>,
+    mut walk: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StoreError>>,
+    precedes: impl Fn(&[u8], &[u8]) -> bool,
+    changed: impl Fn(&Overlay, Option<&[u8]>) -> Option<(Vec<u8>, Option<Vec<u8>>)>,
+    each: Each<'_>,
+) -> Result<(), StoreError> {
+    let mut held = walk.next().transpose()?;
+    let mut passed: Option<Vec<u8>> = None;
+    loop {
+        let next = overlay.and_then(|overlay| changed(overlay, passed.as_deref()));
+        match (held.take(), next) {
+            (None, None) => return Ok(()),
+            (Some((key, value)), next)
+                if next.as_ref().is_none_or(|(changed, _)| precedes(&key, changed)) =>
+            {
+                if !each(&key, &value)? {
+                    return Ok(());
                 }
-                (old, Some((key, value))) => {
-                    held = match old {
-                        Some((old, _)) if *old == *key => walk.next().transpose()?,
-                        old => old,
-                    };
-                    if let Some(value) = value
-                        && !each(&key, &value)?
-                    {
-                        return Ok(());
-                    }
-                    passed = Some(key);
-                }
-                (Some(_), None) => return Ok(()),
+                held = walk.next().transpose()?;
             }
+            (old, Some((key, value))) => {
+                held = match old {
+                    Some((old, _)) if *old == *key => walk.next().transpose()?,
+                    old => old,
+                };
+                if let Some(value) = value
+                    && !each(&key, &value)?
+                {
+                    return Ok(());
+                }
+                passed = Some(key);
+            }
+            (Some(_), None) => return Ok(()),
         }
     }
+}
 
-    /// What a key was changed to in memory; `None` where its files are right.
-    fn changed(&self, family: Family, key: &[u8]) -> Option<Option<Vec<u8>>> {
-        self.overlay.as_ref()?.get(family.number(), key)
-    }
+fn handle(db: &DB, family: Family) -> &ColumnFamily {
+    db.cf_handle(family.name()).expect("every family is opened with the index")
+}
 
-    fn handle(&self, family: Family) -> &ColumnFamily {
-        self.db.cf_handle(family.name()).expect("every family is opened with the index")
+/// Applies a batch to files that are open for writing.
+fn write(db: &DB, root: &Path, batch: WriteBatch) -> Result<(), StoreError> {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    db.write_opt(batch, &options).map_err(|error| failure(root, &error))
+}
+
+/// Refuses an index that has lost the file that begins it.
+fn has_beginning(root: &Path, dir: &Path) -> Result<(), StoreError> {
+    if dir.join("CURRENT").exists() {
+        return Ok(());
     }
+    let what = "its file `CURRENT` is missing".to_owned();
+    Err(StoreError::IndexDamaged { dir: root.to_owned(), what })
+}
+
+fn open_to_write(root: &Path, dir: &Path, expect: Expect) -> Result<DB, StoreError> {
+    let options = options(expect).map_err(|error| failure(root, &error))?;
+    let db = DB::open_cf_descriptors(&options, dir, families(For::Writing))
+        .map_err(|error| not_opened(root, &error))?;
+    // Made or opened, its first files are on disk.
+    disk::flushed(dir);
+    Ok(db)
 }
 
 impl Drop for Index {
     fn drop(&mut self) {
         // Compactions are dropped where they are instead of being waited for: closing is quick, and what
         // they had done is done again.
-        self.db.cancel_all_background_work(true);
+        if let Some(db) = self.open.get() {
+            db.cancel_all_background_work(true);
+        }
     }
 }
 
 /// The index as it was at one moment.
 pub(crate) struct View<'a> {
     index: &'a Index,
+    db: &'a DB,
     snapshot: rocksdb::Snapshot<'a>,
 }
 
@@ -472,15 +656,16 @@ impl View<'_> {
         options.set_snapshot(&self.snapshot);
         // A walk over everything would push out of the cache what is in use.
         options.fill_cache(false);
-        self.index.scan_with(family, &[], options, each)
+        self.index.scan_of(self.db, None, family, &[], options, each)
     }
 }
 
 /// Changes that become visible together.
 pub(crate) struct Batch<'a> {
-    index: &'a Index,
+    /// The files, if they were open for writing when this was begun.
+    db: Option<&'a DB>,
     writes: WriteBatch,
-    /// The same, for an index whose files cannot be written.
+    /// The same, for files that were not.
     changes: Vec<overlay::Change>,
     changed_bytes: usize,
 }
@@ -488,18 +673,18 @@ pub(crate) struct Batch<'a> {
 impl Batch<'_> {
     /// Puts a value under a key.
     pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
-        if self.index.is_frozen() {
-            return self.change(family, key, Some(value.to_vec()));
+        match self.db {
+            Some(db) => self.writes.put_cf(handle(db, family), key, value),
+            None => self.change(family, key, Some(value.to_vec())),
         }
-        self.writes.put_cf(self.index.handle(family), key, value);
     }
 
     /// Takes a key away.
     pub(crate) fn delete(&mut self, family: Family, key: &[u8]) {
-        if self.index.is_frozen() {
-            return self.change(family, key, None);
+        match self.db {
+            Some(db) => self.writes.delete_cf(handle(db, family), key),
+            None => self.change(family, key, None),
         }
-        self.writes.delete_cf(self.index.handle(family), key);
     }
 
     /// How many bytes it holds.
@@ -513,6 +698,19 @@ impl Batch<'_> {
     }
 }
 
+/// How much is kept in memory before the files are opened for writing: what some 1,000 steps leave.
+const OVERLAY_BYTES: usize = 1024 * 1024;
+
+/// How long a process that is ending may hold RocksDB's lock after it gave up the store's.
+const LET_GO: Duration = Duration::from_secs(10);
+
+/// What files are opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    Reading,
+    Writing,
+}
+
 /// Decoded blocks that are kept in memory: rows and results of some 100,000 steps fit.
 const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
 
@@ -521,11 +719,11 @@ const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
 const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 
 /// All families, to be opened.
-fn families() -> impl Iterator<Item = ColumnFamilyDescriptor> {
+fn families(whom: For) -> impl Iterator<Item = ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
     Family::ALL
         .into_iter()
-        .map(move |family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)))
+        .map(move |family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache, whom)))
 }
 
 /// Why the index could not be opened.
@@ -560,7 +758,8 @@ fn options(expect: Expect) -> Result<Options, rocksdb::Error> {
     options.set_recycle_log_file_num(0);
     // A descriptor limit of 1,024 is common, and steps need some as well.
     options.set_max_open_files(256);
-    options.set_max_file_opening_threads(2);
+    // With two, RocksDB starts and ends a thread for each of the families, one after another.
+    options.set_max_file_opening_threads(1);
     options.set_skip_stats_update_on_db_open(true);
     // One flush and one compaction at a time: the cores belong to the steps.
     options.set_max_background_jobs(2);
@@ -577,7 +776,7 @@ fn options(expect: Expect) -> Result<Options, rocksdb::Error> {
 }
 
 /// Options of one family, each with its reason.
-fn family_options(family: Family, cache: &Cache) -> Options {
+fn family_options(family: Family, cache: &Cache, whom: For) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     // Most first lookups of a new version find nothing: ten bits a key answer that without a read.
@@ -590,9 +789,13 @@ fn family_options(family: Family, cache: &Cache) -> Options {
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_max_write_buffer_number(2);
-    // The same for what is not on disk yet: a filter of half a megabyte, touched as it fills.
-    options.set_memtable_prefix_bloom_ratio(0.008);
-    options.set_memtable_whole_key_filtering(true);
+    // The same for what is not on disk yet: a filter of 128 KiB, enough for the 100,000 keys that a family gets
+    // between two flushes. It is zeroed when the index is opened, in each of the families, so that one
+    // of half a megabyte was 2,000 pages to touch; what is only read has no use for it.
+    if whom == For::Writing {
+        options.set_memtable_prefix_bloom_ratio(0.002);
+        options.set_memtable_whole_key_filtering(true);
+    }
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_compression_type(if family.compresses() {
         DBCompressionType::Zstd

@@ -42,6 +42,15 @@ pub(crate) struct Position {
 }
 
 impl Position {
+    /// How many bytes of the journal lie between another position and this one; of those in earlier segments,
+    /// none are counted.
+    pub(crate) fn beyond(self, other: Option<Self>) -> u64 {
+        match other {
+            Some(other) if other.segment == self.segment => self.offset.saturating_sub(other.offset),
+            Some(_) | None => self.offset,
+        }
+    }
+
     /// As it is kept in the index.
     pub(crate) fn to_bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];

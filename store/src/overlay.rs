@@ -1,8 +1,9 @@
-//! Changes of an index whose files cannot be written: kept in memory, over what the files hold.
+//! Changes of an index whose files are not open for writing: kept in memory, over what the files hold.
 //!
-//! On a full disk the journal takes what little room there is, and the index none; on a read-only one the
-//! journal's end is read over it. Nothing here is ever written: the journal has it all, and whoever opens
-//! the store next applies it.
+//! Most processes write so little that opening the files for writing would be most of their work. On a full
+//! disk the journal takes what little room there is, and the index none; on a read-only one the journal's end
+//! is read over it. What is here is lost with the process: the journal has it all, and whoever opens the store
+//! next applies it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -50,6 +51,15 @@ impl Overlay {
         let end = before.map_or(Bound::Unbounded, Bound::Excluded);
         let (key, value) = families.get(&family)?.range::<[u8], _>((Bound::Unbounded, end)).next_back()?;
         Some((key.clone(), value.clone()))
+    }
+
+    /// Walks over all changes.
+    pub(crate) fn each(&self, each: &mut dyn FnMut(u8, &[u8], Option<&[u8]>)) {
+        for (family, changed) in &*self.families() {
+            for (key, value) in changed {
+                each(*family, key, value.as_deref());
+            }
+        }
     }
 
     /// Forgets all changes of a family.

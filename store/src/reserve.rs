@@ -10,7 +10,7 @@ use std::path::Path;
 const RESERVE_BYTES: u64 = 384 * 1024;
 
 /// The reserve is made again when this much is free.
-const PLENTY_BYTES: u64 = 64 * 1024 * 1024;
+pub(crate) const PLENTY_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Gives the reserve up; false if there was none.
 pub(crate) fn release(path: &Path) -> bool {

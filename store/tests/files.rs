@@ -257,6 +257,28 @@ fn a_tree_whose_file_is_damaged_names_that_file() {
     space.store.materialize(&artifact, &space.outside("again")).unwrap();
 }
 
+/// A large raw blob is copied by the kernel, and what arrived is hashed.
+#[test]
+fn a_large_file_is_verified_while_it_is_copied() {
+    let space = Space::new();
+    let bytes = noise((16 << 20) + 17);
+    let artifact = space.put(&bytes);
+    let got = space.outside("got");
+    space.store.materialize(&artifact, &got).unwrap();
+    assert!(fs::read(&got).unwrap() == bytes);
+
+    // Of the same length, and different at its very end.
+    let mut wrong = bytes.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    overwrite(&space.blob(&artifact), &wrong);
+    let error = space.store.materialize(&artifact, &space.outside("again")).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { digest, .. } if digest == artifact.digest), "{error}");
+    assert!(!space.outside("again").exists());
+    // It went to quarantine: putting it again makes it anew.
+    space.commit("again", space.store.stage_bytes(&bytes).unwrap());
+    space.store.materialize(&artifact, &space.outside("again")).unwrap();
+}
+
 #[test]
 fn a_writer_that_takes_no_more_is_not_damage() {
     struct Full;

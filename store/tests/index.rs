@@ -453,3 +453,70 @@ fn what_was_used_is_counted() {
     assert_eq!((stats.named_bytes, stats.raw_bytes, stats.stored_bytes), (6, 6, 6));
     assert!((stats.hit_rate() - 0.6).abs() < 1e-9);
 }
+
+/// Most processes find that there is nothing to do. To open the index for writing was most of what they did.
+#[test]
+fn the_index_is_opened_for_writing_only_for_more_than_a_little() {
+    let kit = Kit::new();
+    put(&kit.open(), 0, b"zero");
+    let index = || {
+        let names = files_below(&kit.dir().join("index")).into_iter();
+        names.map(|(path, _)| path.file_name().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let made = index();
+    {
+        let store = kit.open();
+        assert_eq!(get(&store, 0).as_deref(), Some(b"zero".as_slice()));
+        put(&store, 1, b"one");
+        store.begin_run(5, b"a run".to_vec()).expect("run");
+    }
+    assert_eq!(index(), made);
+
+    // What two processes left is read by a third, which writes more than is kept in memory, walks over it all the
+    // while, and looks back.
+    {
+        let store = kit.open();
+        for number in 2..1500 {
+            put(&store, number, &noise(number, 1_000));
+            if number % 100 == 0 {
+                let mut rows = 0;
+                let mut each = |_, _| {
+                    rows += 1;
+                    true
+                };
+                store.rows(&mut each).expect("rows");
+                assert_eq!(rows, number + 1);
+            }
+        }
+        assert_ne!(index(), made);
+        assert_eq!(get(&store, 1).as_deref(), Some(b"one".as_slice()));
+        assert_eq!(verify(&store), []);
+    }
+    let flushed = index();
+    let store = kit.open();
+    let all: Vec<_> = (0..1500).map(version).collect();
+    assert!(store.lookup(&all).expect("lookup").iter().all(Option::is_some));
+    assert_eq!(store.runs(None, 10).expect("runs").len(), 1);
+    assert_eq!(index(), flushed);
+}
+
+/// Collecting sorts on disk what may not fit into memory, in an index that was opened for reading a moment ago.
+#[test]
+fn an_index_that_was_only_read_can_be_collected_and_compacted() {
+    let kit = Kit::new();
+    {
+        let store = kit.open();
+        for number in 0..10 {
+            put(&store, number, &noise(number, 10_000));
+        }
+    }
+    let store = kit.open();
+    let policy = cas_store::Policy { max_size_bytes: Some(50_000), ..cas_store::Policy::default() };
+    let (would, _) = gc(&store, &policy, cas_store::Mode::DryRun, 1 << 40);
+    let (went, report) = gc(&store, &policy, cas_store::Mode::Collect, 1 << 40);
+    assert_eq!(would, went);
+    assert_eq!(report.freed_bytes, 50_000);
+    store.compact().expect("compact");
+    assert_eq!((0..10).filter(|number| get(&store, *number).is_some()).count(), 5);
+    assert_eq!(verify(&store), []);
+}

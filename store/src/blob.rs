@@ -553,6 +553,19 @@ impl Files {
         }
     }
 
+    /// As `stamp`, of the file that a record says; `None` too where its bytes are not in a file.
+    pub(crate) fn stamp_of(&self, digest: &Digest, record: &BlobRecord) -> Result<Option<Stamp>, StoreError> {
+        match record.place {
+            Place::Inline(_) => Ok(None),
+            Place::File => self.stamp(&BlobName::of(digest, record)),
+        }
+    }
+
+    /// Has a blob hashed again before it is used without being read.
+    pub(crate) fn forget_mark(&self, digest: &Digest) {
+        self.marks.forget(digest);
+    }
+
     /// The absolute path of a blob's file.
     pub(crate) fn path_of(&self, digest: &Digest, record: &BlobRecord) -> PathBuf {
         self.layout.blob(&BlobName::of(digest, record))

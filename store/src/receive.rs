@@ -14,6 +14,7 @@ use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::host::Core;
 use crate::layout::BlobName;
+use crate::mark::Stamp;
 use crate::record::{BlobRecord, Found, HashKind, Place, Replacement, ResultRecord};
 use crate::stage::StagedBlob;
 use crate::wire::{CommitMessage, Opaque, RelinkMessage, Response};
@@ -24,6 +25,17 @@ const LARGE_BLOB_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The last use of a result is noted once in so many milliseconds.
 const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// So often a blob that is said to be wrong is looked at, where others make it anew meanwhile.
+const LOOKS: u32 = 5;
+
+/// What a close look at a blob found.
+struct Seen {
+    record: BlobRecord,
+    /// What its file looked like before it was read, if it had one.
+    stamp: Option<Stamp>,
+    is_right: bool,
+}
 
 /// Among so many of the newest runs, one whose beginning is told again is looked for.
 const RUNS_BACK: usize = 256;
@@ -305,9 +317,52 @@ impl Core {
         self.acknowledge(end)
     }
 
-    /// Moves a blob that is not what it should be out of the way, and forgets it.
+    /// Moves a blob that is not what it should be out of the way, and forgets it. Whoever says so saw what was there
+    /// then: it may have been made anew since, by somebody who was told so, and then it stays.
     pub(crate) fn lose(&self, digest: &Digest, why: &str) -> Result<(), StoreError> {
-        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..LOOKS {
+            let seen = self.look_closely(digest)?;
+            if seen.as_ref().is_some_and(|seen| seen.is_right) {
+                return Ok(());
+            }
+            // Commits need not wait for that look: they only have to find what it was about.
+            let alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            if self.is_as_seen(digest, seen.as_ref())? {
+                return self.lose_alone(digest, why);
+            }
+            drop(alone);
+        }
+        // Made anew again and again while it was looked at: it is not what somebody saw some time ago.
+        Ok(())
+    }
+
+    /// Reads a blob whole, whatever was noted of it; `None` where it has no bytes in the index or no row.
+    fn look_closely(&self, digest: &Digest) -> Result<Option<Seen>, StoreError> {
+        let Some(record) = self.index.blobs(std::slice::from_ref(digest))?.pop().flatten() else {
+            return Ok(None);
+        };
+        self.files.forget_mark(digest);
+        let stamp = self.files.stamp_of(digest, &record)?;
+        let mut is_right = Self::examine(&self.files, digest, &record, true)?.is_none();
+        if is_right && record.hash == HashKind::Tree {
+            is_right = self.files.tree(digest, &record).is_ok();
+        }
+        Ok(Some(Seen { record, stamp, is_right }))
+    }
+
+    fn is_as_seen(&self, digest: &Digest, seen: Option<&Seen>) -> Result<bool, StoreError> {
+        let record = self.index.blobs(std::slice::from_ref(digest))?.pop().flatten();
+        match (record, seen) {
+            (None, None) => Ok(true),
+            (Some(record), Some(seen)) if record == seen.record => {
+                Ok(self.files.stamp_of(digest, &record)? == seen.stamp)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// As [`Core::lose`], for whoever has the gate alone.
+    fn lose_alone(&self, digest: &Digest, why: &str) -> Result<(), StoreError> {
         let Some(record) = self.index.blobs(std::slice::from_ref(digest))?.pop().flatten() else {
             // The row, or the bytes of an inline value, are gone already.
             if self.index.blob_row(digest)?.is_some() {

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use cas_store::{Export, Mode, Policy, Put, Store, StoreError, Take};
+use cas_store::{Export, Finding, Mode, Policy, Put, Store, StoreError, Take};
 use kit::*;
 
 const CHILD: &str = "CAS_TEST_CHILD_FOLDER";
@@ -123,6 +123,7 @@ fn work(folder: &Path) {
     store.sync().expect("sync");
     let damaged = noise(92, 8_000);
     put(&store, GARBAGE + 3, &damaged);
+    damage(&dir, &damaged);
     store.quarantine(&cas_store::Digest::of(&damaged), "a test says so").expect("quarantine");
     drop(store);
     let store = open(&dir).expect("open");
@@ -143,6 +144,14 @@ fn work(folder: &Path) {
     drop(store);
     fs::remove_file(dir.join("format")).expect("remove");
     Store::rebuild(&dir, how(Duration::ZERO, &mut |_| {})).expect("rebuild");
+}
+
+/// Writes something else into the file of a blob.
+fn damage(dir: &Path, content: &[u8]) {
+    let file = file_of(dir, &cas_store::Digest::of(content));
+    let length = fs::metadata(&file).expect("it is there").len();
+    fs::remove_file(&file).expect("remove");
+    fs::write(&file, vec![0; usize::try_from(length).expect("a few bytes")]).expect("write");
 }
 
 /// Not a test: the process that dies.
@@ -187,7 +196,13 @@ fn check(kit: &Kit, point: &str) {
             assert_eq!(there, noise(number, len_of(number)), "{point}: {number}");
         }
     }
-    assert_eq!(verify(&store), [], "{point}");
+    let mut findings = verify(&store);
+    if point == "lose.begin" {
+        // What it was about to report is as wrong as before.
+        let digest = cas_store::Digest::of(&noise(92, 8_000));
+        findings.retain(|finding| !matches!(finding, Finding::Damaged { digest: of, .. } if *of == digest));
+    }
+    assert_eq!(findings, [], "{point}");
     let imported = IMPORTED.map(|number| store.results(&[trace(number)]).expect("results")[0].is_some());
     if acknowledged.contains(&IMPORTED[0]) {
         assert_eq!(imported, [true, true], "{point}");

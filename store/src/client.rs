@@ -8,10 +8,9 @@
 //! answered is asked again.
 
 use std::collections::HashMap;
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -19,22 +18,19 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::digest::Trace;
 use crate::error::StoreError;
 use crate::frame as frames;
-use crate::hosts::{self, Hosted, LETTING_GO, Member, Reached, Wanted};
+use crate::hosts::{self, Hosted, Member, Reached, Wanted};
+use crate::remote::{Lost, Remote};
 use crate::store::Hosting;
 use crate::sys::Kept;
+use crate::tickets::Tickets;
+use crate::times::{LETTING_GO, RENEW, SILENT};
 use crate::wire::{Notice, PROTOCOL, Request, Response, frame};
-
-/// How often the host is told that this process lives.
-const RENEW: Duration = Duration::from_secs(5);
-
-/// A host that did not answer for so much longer is named to the user.
-const SILENT: Duration = Duration::from_secs(5);
-
-/// So much is asked at once at most.
-const CONNECTIONS: usize = 8;
 
 /// A request whose answer is lost so often is one that hosts cannot answer.
 const TRIES: u32 = 50;
+
+/// How long before a host that has no descriptor left is asked again.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// Told who is waited for.
 pub(crate) type Teller = Arc<dyn Fn(&str) + Send + Sync>;
@@ -68,27 +64,6 @@ struct State {
 enum Link {
     Own { hosted: Arc<Hosted>, connection: u64 },
     Other(Arc<Remote>),
-}
-
-/// A host in another process.
-struct Remote {
-    number: u64,
-    owner: String,
-    line: Kept<UnixStream>,
-    /// Connections: those that are free, and how many there are.
-    pool: Mutex<Pool>,
-    freed: Condvar,
-    /// The line has ended.
-    gone: AtomicBool,
-    /// It was waited for long enough.
-    given_up: AtomicBool,
-}
-
-#[derive(Default)]
-struct Pool {
-    free: Vec<Arc<Kept<UnixStream>>>,
-    all: Vec<Weak<Kept<UnixStream>>>,
-    used: usize,
 }
 
 /// An answer, and on which link it was given.
@@ -165,6 +140,14 @@ impl Client {
                             return Err(self.failed("its host does not answer".to_owned()));
                         }
                     }
+                    Err(Lost::Full) => {
+                        tries += 1;
+                        if tries == TRIES {
+                            let (owner, why) = (&remote.owner, hosts::FULL);
+                            return Err(self.failed(format!("its host, {owner}, {why}")));
+                        }
+                        std::thread::sleep(FULL_PAUSE);
+                    }
                     Err(Lost::Gone) => self.lost(&remote)?,
                 },
             }
@@ -184,7 +167,7 @@ impl Client {
                     return Ok((link.clone(), state.links));
                 }
             }
-            self.find_host_again(self.wait.max(LETTING_GO))?;
+            self.find_host_again(self.wait.max(LETTING_GO.get()))?;
         }
     }
 
@@ -200,7 +183,7 @@ impl Client {
         }
         remote.hang_up();
         let given_up = remote.given_up.load(Ordering::SeqCst);
-        self.find_host_again(if given_up { Duration::ZERO } else { self.wait.max(LETTING_GO) })
+        self.find_host_again(if given_up { Duration::ZERO } else { self.wait.max(LETTING_GO.get()) })
     }
 
     fn find_host_again(&self, wait: Duration) -> Result<(), StoreError> {
@@ -217,7 +200,29 @@ impl Client {
             hosting: self.hosting,
             on_wait: &mut on_wait,
             to_read: self.to_read,
+            go_on: &|| !self.state().closed,
         })
+    }
+
+    /// Finds the host that there is now without being asked anything: what this user claims is known there then, and
+    /// whoever waits for a ticket asks again. In a thread of its own, because a host may have to be waited for.
+    pub(crate) fn look_for_host(self: &Arc<Self>) {
+        let client = Arc::clone(self);
+        let look = move || {
+            // What cannot be had now is told to whoever asks next.
+            let _ = client.link();
+            client.tickets.end_all();
+        };
+        if std::thread::Builder::new().name("cas-store-back".to_owned()).spawn(look).is_err() {
+            // Then the first to ask finds it.
+            self.tickets.end_all();
+        }
+    }
+
+    /// What a host that is gone has granted and is not noted yet is to be asked for again: the next host is about to
+    /// be told what this process claims.
+    pub(crate) fn doubt_link(&self) {
+        self.state().links += 1;
     }
 
     fn find_host(&self, wanted: &mut Wanted<'_>) -> Result<(), StoreError> {
@@ -235,7 +240,14 @@ impl Client {
                 }
             }
             wanted.wait = wait.saturating_sub(begin.elapsed());
-            match hosts::reach(&self.member, wanted)? {
+            let reached = hosts::reach(&self.member, wanted)?;
+            // Before anything of this process is told there, and outside of the lock that each of them takes itself.
+            for other in hosts::clients(&self.member) {
+                if !std::ptr::eq(&raw const *other, self) {
+                    other.doubt_link();
+                }
+            }
+            match reached {
                 Reached::Own(hosted) => {
                     self.enter_own(hosted);
                     return Ok(());
@@ -280,20 +292,12 @@ impl Client {
         let token = self.member.files.token().to_owned();
         let enter = Request::Enter { owner: self.owner.clone(), token, claims, again: state.links > 0 };
         let number = line
-            .set_read_timeout(Some(LETTING_GO))
+            .set_read_timeout(Some(LETTING_GO.get()))
             .and_then(|()| frames::send(&*line, frame::REQUEST, PROTOCOL, &enter))
             .and_then(|()| frames::receive(&*line, frame::RESPONSE, PROTOCOL))
             .and_then(|number| line.set_read_timeout(None).map(|()| number));
         let Ok(Response::Number(number)) = number else { return false };
-        let remote = Arc::new(Remote {
-            number,
-            owner,
-            line,
-            pool: Mutex::default(),
-            freed: Condvar::new(),
-            gone: AtomicBool::new(false),
-            given_up: AtomicBool::new(false),
-        });
+        let remote = Arc::new(Remote::new(number, owner, line));
         let (listening, this) = (Arc::clone(&remote), Weak::clone(&self.this));
         let wait = self.wait;
         let listen = move || listen(&listening, &this, wait);
@@ -341,6 +345,9 @@ impl Client {
             Some(Link::Other(remote)) => remote.hang_up(),
             None => {}
         }
+        // A thread that was just becoming the host, because the last one went, gives that up again. The process may
+        // end when this returns, and nobody may be at the index then.
+        drop(self.search.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     // Claims.
@@ -384,124 +391,14 @@ impl Client {
     }
 }
 
-/// Why there is no answer.
-enum Lost {
-    /// The connection ended, and the host lives.
-    Unanswered,
-    /// The host is gone.
-    Gone,
-    /// There is no such message.
-    Unsendable(String),
-}
-
-impl Remote {
-    fn call(&self, member: &Member, request: &Request) -> Result<Response, Lost> {
-        let line = match self.take(member) {
-            Some(line) => line,
-            None => return Err(self.lost()),
-        };
-        let asked = frames::send(&**line, frame::REQUEST, PROTOCOL, request);
-        if let Err(error) = &asked
-            && error.kind() == std::io::ErrorKind::InvalidInput
-        {
-            self.give_back(Some(line));
-            return Err(Lost::Unsendable(format!("a question is too long: {error}")));
-        }
-        match asked.and_then(|()| frames::receive(&**line, frame::RESPONSE, PROTOCOL)) {
-            Ok(response) => {
-                self.give_back(Some(line));
-                Ok(response)
-            }
-            Err(_) => {
-                self.give_back(None);
-                Err(self.lost())
-            }
-        }
-    }
-
-    /// The line's end may be noticed a moment after that of another connection.
-    fn lost(&self) -> Lost {
-        let soon = rustix::event::Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-        let mut ended = [PollFd::new(&*self.line, PollFlags::empty())];
-        let hung_up = poll(&mut ended, Some(&soon)).is_ok_and(|number| number > 0);
-        if hung_up || self.gone.load(Ordering::SeqCst) { Lost::Gone } else { Lost::Unanswered }
-    }
-
-    /// A connection for one's own use; `None` where there is none to be had.
-    fn take(&self, member: &Member) -> Option<Arc<Kept<UnixStream>>> {
-        {
-            let mut pool = self.pool();
-            loop {
-                if self.gone.load(Ordering::SeqCst) {
-                    return None;
-                }
-                if let Some(line) = pool.free.pop() {
-                    pool.used += 1;
-                    return Some(line);
-                }
-                if pool.used < CONNECTIONS {
-                    pool.used += 1;
-                    break;
-                }
-                pool = self.freed.wait(pool).unwrap_or_else(PoisonError::into_inner);
-            }
-        }
-        let line = (|| {
-            let line = hosts::connect(member)?;
-            let token = member.files.token().to_owned();
-            let attach = Request::Attach { connection: self.number, token };
-            frames::send(&*line, frame::REQUEST, PROTOCOL, &attach)?;
-            match frames::receive(&*line, frame::RESPONSE, PROTOCOL)? {
-                Response::Flag(true) => Ok(Arc::new(line)),
-                // It is another host.
-                _ => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
-            }
-        })();
-        match line {
-            Ok(line) => {
-                let mut pool = self.pool();
-                pool.all.retain(|line| line.strong_count() > 0);
-                pool.all.push(Arc::downgrade(&line));
-                Some(line)
-            }
-            Err(_) => {
-                self.give_back(None);
-                None
-            }
-        }
-    }
-
-    fn give_back(&self, line: Option<Arc<Kept<UnixStream>>>) {
-        let mut pool = self.pool();
-        pool.used -= 1;
-        pool.free.extend(line);
-        self.freed.notify_one();
-    }
-
-    /// Ends all connections; whoever waits for an answer on one learns that there will be none.
-    fn hang_up(&self) {
-        self.gone.store(true, Ordering::SeqCst);
-        let _ = self.line.shutdown(Shutdown::Both);
-        let mut pool = self.pool();
-        self.freed.notify_all();
-        pool.free.clear();
-        for line in pool.all.drain(..).filter_map(|line| line.upgrade()) {
-            let _ = line.shutdown(Shutdown::Both);
-        }
-    }
-
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Listens to what the host says unasked, tells it that this process lives, and goes to the next one when
 /// it is gone.
 fn listen(remote: &Arc<Remote>, this: &Weak<Client>, wait: Duration) {
     let mut said = Instant::now();
     let mut heard = said;
     let mut told = false;
-    let slice = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+    let slice = i64::try_from((RENEW.get() / 5).as_nanos()).unwrap_or(1_000_000_000);
+    let slice = rustix::event::Timespec { tv_sec: slice / 1_000_000_000, tv_nsec: slice % 1_000_000_000 };
     loop {
         let mut wanted = [PollFd::new(&*remote.line, PollFlags::IN)];
         match poll(&mut wanted, Some(&slice)) {
@@ -520,17 +417,17 @@ fn listen(remote: &Arc<Remote>, this: &Weak<Client>, wait: Duration) {
             },
             Err(_) => break,
         }
-        if said.elapsed() > 2 * (RENEW + SILENT) {
+        if said.elapsed() > 2 * (RENEW.get() + SILENT.get()) {
             // This process was stopped: what the host said meanwhile is still to be read.
             heard = Instant::now();
         }
-        if said.elapsed() >= RENEW {
+        if said.elapsed() >= RENEW.get() {
             said = Instant::now();
             if frames::send(&*remote.line, frame::REQUEST, PROTOCOL, &Request::Renew).is_err() {
                 break;
             }
         }
-        if heard.elapsed() < RENEW + SILENT {
+        if heard.elapsed() < RENEW.get() + SILENT.get() {
             continue;
         }
         let Some(client) = this.upgrade() else { return };
@@ -541,7 +438,7 @@ fn listen(remote: &Arc<Remote>, this: &Weak<Client>, wait: Duration) {
                 tell(&format!("{}, which does not answer (was it stopped?)", remote.owner));
             }
         }
-        if heard.elapsed() > wait.max(LETTING_GO) {
+        if heard.elapsed() > wait.max(LETTING_GO.get()) {
             remote.given_up.store(true, Ordering::SeqCst);
             break;
         }
@@ -554,63 +451,5 @@ fn listen(remote: &Arc<Remote>, this: &Weak<Client>, wait: Duration) {
         // What cannot be had now is told to whoever asks next.
         let _ = client.lost(remote);
         client.tickets.end_all();
-    }
-}
-
-/// Who waits to be told something.
-struct Tickets {
-    table: Mutex<HashMap<u64, Option<Option<Vec<u8>>>>>,
-    came: Condvar,
-    next: AtomicU64,
-}
-
-impl Tickets {
-    fn new() -> Self {
-        let hash = blake3::hash(crate::blob::token().as_bytes());
-        let first = hash.as_bytes().first_chunk::<8>().copied().unwrap_or_default();
-        Self {
-            table: Mutex::default(),
-            came: Condvar::new(),
-            next: AtomicU64::new(u64::from_le_bytes(first)),
-        }
-    }
-
-    fn open(&self) -> u64 {
-        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
-        self.table().insert(ticket, None);
-        ticket
-    }
-
-    fn close(&self, ticket: u64) {
-        self.table().remove(&ticket);
-    }
-
-    fn deliver(&self, ticket: u64, failure: Option<Vec<u8>>) {
-        if let Some(place) = self.table().get_mut(&ticket) {
-            *place = Some(failure);
-            self.came.notify_all();
-        }
-    }
-
-    fn end_all(&self) {
-        for place in self.table().values_mut() {
-            place.get_or_insert(None);
-        }
-        self.came.notify_all();
-    }
-
-    fn wait(&self, ticket: u64, until: Instant) -> Option<Option<Vec<u8>>> {
-        let mut table = self.table();
-        loop {
-            if let Some(ended) = table.get_mut(&ticket).and_then(Option::take) {
-                return Some(ended);
-            }
-            let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-            table = self.came.wait_timeout(table, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn table(&self) -> MutexGuard<'_, HashMap<u64, Option<Option<Vec<u8>>>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::descriptors;
 use crate::frame as frames;
 use crate::host::Core;
+use crate::hosts::FULL;
 use crate::socket;
 use crate::sys::Kept;
 use crate::wire::{Failure, GREETING_VERSION, Hello, Notice, PROTOCOL, Request, Response, Welcome, frame};
@@ -31,6 +33,9 @@ const GREETING_TIME: Duration = Duration::from_secs(10);
 
 /// So long a closing host waits for answers to be taken before it hangs up.
 const CLOSING_TIME: Duration = Duration::from_secs(2);
+
+/// Somebody for whom there is no room is listened to so long at most: nobody else is let in meanwhile.
+const TURNING_AWAY_TIME: Duration = Duration::from_millis(100);
 
 /// The open door; closing it is dropping it.
 pub(crate) struct Door {
@@ -100,6 +105,8 @@ impl Drop for Door {
 
 impl Shared {
     fn listen(self: &Arc<Self>, listener: &UnixListener, woken: &UnixStream) {
+        // Given up for a moment to tell whoever comes that there is no room.
+        let mut spare = descriptors::spare();
         while !self.is_closing() {
             match listener.accept() {
                 Ok((stream, _)) => self.let_in(Kept::new(stream)),
@@ -109,16 +116,51 @@ impl Shared {
                     let _ = poll(&mut wanted, None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // No descriptor is left: others will be closed.
+                Err(error) if descriptors::are_used_up(&error) => {
+                    drop(spare.take());
+                    if let Ok((stream, _)) = listener.accept() {
+                        let _ = self.turn_away(&Kept::new(stream));
+                    }
+                    spare = descriptors::spare();
+                    // Others will be closed.
+                    self.pause(Duration::from_millis(50));
+                }
                 Err(_) => self.pause(Duration::from_millis(50)),
             }
+        }
+    }
+
+    /// Says that there is no descriptor for whoever comes.
+    fn turn_away(&self, line: &UnixStream) -> io::Result<()> {
+        line.set_nonblocking(false)?;
+        line.set_read_timeout(Some(TURNING_AWAY_TIME))?;
+        line.set_write_timeout(Some(TURNING_AWAY_TIME))?;
+        // It says this at once; what it said and nobody read would end the connection before the answer is read.
+        let _hello: Hello = frames::receive(line, frame::GREETING, GREETING_VERSION)?;
+        let welcome = self.welcome(FULL.to_owned());
+        frames::send(line, frame::GREETING, GREETING_VERSION, &welcome)
+    }
+
+    fn welcome(&self, refusal: String) -> Welcome {
+        Welcome {
+            protocol: u32::from(PROTOCOL),
+            program: PROGRAM.to_owned(),
+            store: self.core.store_id.clone(),
+            owner: self.owner.clone(),
+            refusal,
         }
     }
 
     fn let_in(self: &Arc<Self>, stream: Kept<UnixStream>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(stream);
-        self.guests().insert(number, Arc::clone(&stream));
+        let guests = {
+            let mut guests = self.guests();
+            guests.insert(number, Arc::clone(&stream));
+            guests.len()
+        };
+        // Those who are served must not take what this process itself needs.
+        descriptors::make_room(guests as u64);
         let shared = Arc::clone(self);
         let guest = Guest { shared, number };
         let talk = move || {
@@ -137,13 +179,7 @@ impl Shared {
         line.set_read_timeout(Some(GREETING_TIME))?;
         let hello: Hello = frames::receive(line, frame::GREETING, GREETING_VERSION)?;
         let refusal = socket::check_peer(line, self.core.config.sharing).err().unwrap_or_default();
-        let welcome = Welcome {
-            protocol: u32::from(PROTOCOL),
-            program: PROGRAM.to_owned(),
-            store: self.core.store_id.clone(),
-            owner: self.owner.clone(),
-            refusal,
-        };
+        let welcome = self.welcome(refusal);
         frames::send(line, frame::GREETING, GREETING_VERSION, &welcome)?;
         let same = hello.protocol == welcome.protocol && hello.store == welcome.store;
         if !same || !welcome.refusal.is_empty() {

@@ -34,6 +34,7 @@ use crate::reserve;
 use crate::socket;
 use crate::store::Hosting;
 use crate::sys::{Birth, Kept, PerProcess};
+use crate::times::{LETTING_GO, SILENT};
 use crate::wire::{GREETING_VERSION, Hello, PROTOCOL, Welcome, frame};
 use crate::work::{self, WorkFolder};
 
@@ -88,12 +89,6 @@ impl Drop for Hosted {
     }
 }
 
-/// How long a process that has given our lock up may take to end, and how long a new host may take to come.
-pub(crate) const LETTING_GO: Duration = Duration::from_secs(10);
-
-/// Somebody who has the store and does not answer is named to the user after this time.
-const SILENT: Duration = Duration::from_secs(5);
-
 /// The longest time between two looks at a lock that another process has. Waiting for the kernel itself
 /// would be a thread that cannot be called back when time is up.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -106,7 +101,12 @@ pub(crate) struct Wanted<'a> {
     pub(crate) on_wait: &'a mut dyn FnMut(&str),
     /// Whether a store that cannot be written is opened to be read.
     pub(crate) to_read: bool,
+    /// Whether it is wanted still.
+    pub(crate) go_on: &'a dyn Fn() -> bool,
 }
+
+/// What a host is said to be that has no descriptor left for another connection.
+pub(crate) const FULL: &str = "has as many files open as it may (`ulimit -n`)";
 
 /// A host that was reached.
 pub(crate) enum Reached {
@@ -171,19 +171,39 @@ pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached,
             Err(source) => return Err(StoreError::Io { action: "use", path: layout.socket(), source }),
         }
         patience.check("", wanted)?;
+        if !(wanted.go_on)() {
+            let what = "it was closed".to_owned();
+            return Err(StoreError::Index { dir: layout.root().to_owned(), what });
+        }
         patience.pause();
     }
 }
 
-/// Opens another connection to the host that is there.
-pub(crate) fn connect(member: &Member) -> io::Result<Kept<UnixStream>> {
+/// Opens another connection to the host that is there, on which nothing is said yet.
+pub(crate) fn dial(member: &Member) -> io::Result<Kept<UnixStream>> {
     let line = socket::connect(&member.folder.layout)?;
-    frames::send(&*line, frame::GREETING, GREETING_VERSION, &hello(member))?;
-    let welcome: Welcome = frames::receive(&*line, frame::GREETING, GREETING_VERSION)?;
+    if socket::check_peer(&*line, member.config.sharing).is_err() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(line)
+}
+
+/// Exchanges greetings on another connection with the host that is known already.
+pub(crate) fn greet_again(member: &Member, line: &UnixStream) -> io::Result<()> {
+    frames::send(line, frame::GREETING, GREETING_VERSION, &hello(member))?;
+    let welcome: Welcome = frames::receive(line, frame::GREETING, GREETING_VERSION)?;
+    if welcome.refusal == FULL {
+        return Err(io::Error::other(FULL));
+    }
     if welcome.protocol != u32::from(PROTOCOL) || !welcome.refusal.is_empty() {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    Ok(line)
+    Ok(())
+}
+
+/// Whether a connection was refused because the host has no descriptor for it.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.to_string() == FULL)
 }
 
 /// Makes the index of a store anew; nobody may have the store open.
@@ -213,7 +233,7 @@ pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<Rebuil
     };
     let config = Config::read(&layout.config())?;
     let files = Arc::new(Files::new(layout.clone(), config.inline_limit_bytes));
-    let until = Instant::now() + LETTING_GO;
+    let until = Instant::now() + LETTING_GO.get();
     let host = Host::open(layout.clone(), &folder.id, lock, Expect::Index, until, files)?;
     report.unreadable.extend(host.core().warnings.iter().cloned());
     host.core().match_files(&mut report)?;
@@ -234,6 +254,12 @@ pub(crate) fn clean(
     work::list(layout, "/")?.into_iter().filter(|folder| !folder.in_use).try_for_each(each)
 }
 
+/// All users of a store in this process.
+pub(crate) fn clients(member: &Member) -> Vec<Arc<Client>> {
+    let clients = member.slot.clients.lock().unwrap_or_else(PoisonError::into_inner);
+    clients.iter().filter_map(Weak::upgrade).collect()
+}
+
 /// Notes that somebody in this process uses the store through a client of its own.
 pub(crate) fn register(member: &Member, client: &Arc<Client>) {
     let mut clients = member.slot.clients.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,12 +273,11 @@ pub(crate) fn hand_over(member: &Arc<Member>) -> HandedOver {
     let slot = &member.slot;
     slot.hands_over.store(true, Ordering::SeqCst);
     member.file.stopped(true);
-    let clients = slot.clients.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    for client in clients.iter().filter_map(Weak::upgrade) {
+    for client in clients(member) {
         client.let_go();
     }
     // What is being answered is answered first.
-    let until = Instant::now() + LETTING_GO;
+    let until = Instant::now() + LETTING_GO.get();
     let mut state = slot.state();
     while matches!(*state, State::Open(_)) {
         let left = until.saturating_duration_since(Instant::now());
@@ -275,6 +300,11 @@ impl Drop for HandedOver {
     fn drop(&mut self) {
         self.member.file.stopped(false);
         self.member.slot.hands_over.store(false, Ordering::SeqCst);
+        // Nobody may ask for long: all may wait to be told something by a host that is no more, or be computing, and
+        // what is claimed and was not heard of for 30 s is handed on.
+        for client in clients(&self.member) {
+            client.look_for_host();
+        }
     }
 }
 
@@ -287,7 +317,7 @@ impl std::fmt::Debug for HandedOver {
 fn host(member: &Member, lock: HostLock, wanted: &Wanted<'_>) -> Result<Hosted, StoreError> {
     let layout = &member.folder.layout;
     crash::point("host.locked");
-    let until = Instant::now() + wanted.wait.max(LETTING_GO);
+    let until = Instant::now() + wanted.wait.max(LETTING_GO.get());
     let files = Arc::clone(&member.files);
     let host = Host::open(layout.clone(), &member.folder.id, lock, expectation(layout), until, files)?;
     crash::point("host.opened");
@@ -332,6 +362,7 @@ fn greet(
     loop {
         let mut wanted_of_it = [PollFd::new(line, PollFlags::IN)];
         match poll(&mut wanted_of_it, Some(&slice)) {
+            Ok(0) if !(wanted.go_on)() => return Ok(None),
             Ok(0) => patience.check(", which does not answer (was it stopped?)", wanted)?,
             Ok(_) => break,
             Err(rustix::io::Errno::INTR) => {}
@@ -339,7 +370,7 @@ fn greet(
         }
     }
     patience.connected = None;
-    let _ = line.set_read_timeout(Some(LETTING_GO));
+    let _ = line.set_read_timeout(Some(LETTING_GO.get()));
     let Ok(welcome) = frames::receive::<Welcome>(line, frame::GREETING, GREETING_VERSION) else {
         return Ok(None);
     };
@@ -351,6 +382,11 @@ fn greet(
             theirs: format!("{} (protocol {})", welcome.program, welcome.protocol),
             ours: format!("{PROGRAM} (protocol {PROTOCOL})"),
         });
+    }
+    if welcome.refusal == FULL {
+        // Somebody may leave; if not, this is why.
+        patience.refused = FULL;
+        return Ok(None);
     }
     if !welcome.refusal.is_empty() {
         let owner = format!("{}, who does not serve {}", welcome.owner, welcome.refusal);
@@ -376,6 +412,8 @@ struct Patience<'a> {
     wait: Duration,
     /// Since when there is a connection on which nothing is said.
     connected: Option<Instant>,
+    /// Why it does not let this process in, if it said so.
+    refused: &'static str,
     told: bool,
     pause: Duration,
 }
@@ -384,13 +422,13 @@ impl<'a> Patience<'a> {
     fn new(layout: &'a Layout, wait: Duration) -> Self {
         let pause = Duration::from_millis(1);
         let now = Instant::now();
-        Self { layout, begin: now, looked: now, wait, connected: None, told: false, pause }
+        Self { layout, begin: now, looked: now, wait, connected: None, refused: "", told: false, pause }
     }
 
     /// Says who is waited for, once, when it takes longer; and that it took too long.
     fn check(&mut self, manner: &str, wanted: &mut Wanted<'_>) -> Result<(), StoreError> {
         let gap = self.looked.elapsed();
-        if gap > SILENT {
+        if gap > SILENT.get() {
             // This process was stopped: that is no time that it waited.
             self.begin += gap;
             self.connected = self.connected.map(|_| Instant::now());
@@ -399,13 +437,16 @@ impl<'a> Patience<'a> {
         let waited = self.begin.elapsed();
         // A host that lives says something at once; one that is busy starting may take a moment.
         let too_long = match self.connected {
-            Some(since) => waited >= self.wait && since.elapsed() >= SILENT,
+            Some(since) => waited >= self.wait && since.elapsed() >= SILENT.get(),
             None => waited >= self.wait,
         };
-        if !too_long && (self.told || waited < SILENT.min(self.wait / 2)) {
+        if !too_long && (self.told || waited < SILENT.get().min(self.wait / 2)) {
             return Ok(());
         }
-        let owner = format!("{}{manner}", lock::owner(self.layout));
+        let mut owner = format!("{}{manner}", lock::owner(self.layout));
+        if manner.is_empty() && !self.refused.is_empty() {
+            owner = format!("{owner}, which {}", self.refused);
+        }
         if !self.told {
             (wanted.on_wait)(&owner);
             self.told = true;

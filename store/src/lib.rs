@@ -33,6 +33,7 @@ pub mod crash;
 #[cfg(not(feature = "crash-points"))]
 mod crash;
 mod damage;
+mod descriptors;
 pub mod digest;
 #[cfg(feature = "crash-points")]
 pub mod disk;
@@ -67,6 +68,7 @@ mod processes;
 mod rebuild;
 mod receive;
 pub mod record;
+mod remote;
 mod reserve;
 #[cfg(all(test, feature = "schedules"))]
 mod schedules;
@@ -77,7 +79,9 @@ mod stream;
 mod sync;
 mod sys;
 mod tables;
+mod tickets;
 mod tidy;
+mod times;
 pub mod tree;
 mod walk;
 mod wire;

@@ -167,7 +167,10 @@ impl Store {
         let member = hosts::join(folder, &open.owner)?;
         let Open { create, wait, hosting, owner, on_wait } = open;
         let to_read = create == Create::Never;
-        let client = Client::open(member, &mut Wanted { wait, owner: &owner, hosting, on_wait, to_read })?;
+        let client = Client::open(
+            member,
+            &mut Wanted { wait, owner: &owner, hosting, on_wait, to_read, go_on: &|| true },
+        )?;
         let warnings = client.warnings();
         let first = blake3::hash(crate::blob::token().as_bytes());
         let first = first.as_bytes().first_chunk::<8>().copied().unwrap_or_default();
@@ -184,7 +187,7 @@ impl Store {
         network::check(dir)?;
         let folder = Folder::mend(dir)?;
         let Open { wait, hosting, owner, on_wait, .. } = open;
-        let mut wanted = Wanted { wait, owner: &owner, hosting, on_wait, to_read: false };
+        let mut wanted = Wanted { wait, owner: &owner, hosting, on_wait, to_read: false, go_on: &|| true };
         hosts::rebuild(&folder, &mut wanted)
     }
 
@@ -201,7 +204,11 @@ impl Store {
     ) -> Result<(), StoreError> {
         let folder = Folder::open(dir, Create::Never)?;
         let Open { wait, hosting, owner, on_wait, .. } = open;
-        hosts::clean(&folder, &Wanted { wait, owner: &owner, hosting, on_wait, to_read: false }, each)
+        hosts::clean(
+            &folder,
+            &Wanted { wait, owner: &owner, hosting, on_wait, to_read: false, go_on: &|| true },
+            each,
+        )
     }
 
     /// Whether a folder holds a store, of whatever format; opens nothing.

@@ -102,6 +102,7 @@ pub(crate) fn main() {
     let mut store: Option<Store> = None;
     let mut guard: Option<ClaimGuard> = None;
     let mut handed_over: Option<HandedOver> = None;
+    let mut held: Vec<std::fs::File> = Vec::new();
     for line in std::io::stdin().lines() {
         let line = line.expect("text");
         let words: Vec<&str> = line.split(' ').collect();
@@ -114,9 +115,10 @@ pub(crate) fn main() {
             Store::open(dir, how)
         };
         match words[0] {
-            "open" | "open-declining" | "open-at-once" => {
+            "open" | "open-briefly" | "open-declining" | "open-at-once" => {
                 let (wait, hosting) = match words[0] {
                     "open" => (Duration::from_secs(600), Hosting::Willing),
+                    "open-briefly" => (Duration::from_millis(500), Hosting::Willing),
                     "open-declining" => (Duration::from_millis(1), Hosting::Declined),
                     _ => (Duration::from_millis(1), Hosting::Willing),
                 };
@@ -171,25 +173,31 @@ pub(crate) fn main() {
             }
             "host" => say(if store.host().1 { "own" } else { "other" }),
             "claim" => {
-                let waiting = std::cell::Cell::new(false);
-                let go_on = || {
-                    if !waiting.replace(true) {
-                        say("waiting");
-                    }
-                    true
-                };
-                match store.claim_while(trace(number()), &go_on) {
-                    Ok(Some(Claim::Granted(granted))) => {
-                        guard = Some(granted);
-                        say("granted");
-                    }
-                    Ok(Some(Claim::Stored(_))) => say("stored"),
-                    Ok(Some(Claim::Failed(why))) => {
-                        say(&format!("failed: {}", String::from_utf8_lossy(&why)))
-                    }
-                    Ok(None) => say("gave up"),
-                    Err(error) => say(&format!("error: {error}")),
+                if let Some(granted) = claim(store, number()) {
+                    guard = Some(granted);
                 }
+            }
+            // In a thread of its own, which keeps what it is granted.
+            "claim-beside" => {
+                let (store, number) = (store.clone(), number());
+                std::thread::spawn(move || std::mem::forget(claim(&store, number)));
+            }
+            "use-up-descriptors" => {
+                // So many are enough for an open store, and soon used up.
+                let limit = rustix::process::Rlimit { current: Some(200), maximum: Some(200) };
+                rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).expect("a lower limit");
+                held.extend(std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()));
+                say("used up");
+            }
+            "free-descriptors" => {
+                held.clear();
+                say("freed");
+            }
+            // What somebody saw some time ago.
+            "report-wrong" => {
+                let digest = cas_store::Digest::of(&noise(number(), 5_000));
+                store.quarantine(&digest, "somebody says so").expect("it answers");
+                say("reported");
             }
             "release" => {
                 drop(guard.take());
@@ -234,6 +242,28 @@ pub(crate) fn main() {
             other => panic!("{other}?"),
         }
     }
+}
+
+/// Claims a trace, and says what became of that.
+fn claim(store: &Store, number: u32) -> Option<ClaimGuard> {
+    let waiting = std::cell::Cell::new(false);
+    let go_on = || {
+        if !waiting.replace(true) {
+            say("waiting");
+        }
+        true
+    };
+    match store.claim_while(trace(number), &go_on) {
+        Ok(Some(Claim::Granted(granted))) => {
+            say("granted");
+            return Some(granted);
+        }
+        Ok(Some(Claim::Stored(_))) => say("stored"),
+        Ok(Some(Claim::Failed(why))) => say(&format!("failed: {}", String::from_utf8_lossy(&why))),
+        Ok(None) => say("gave up"),
+        Err(error) => say(&format!("error: {error}")),
+    }
+    None
 }
 
 /// Computes some of the results that all compute, each under its claim, and says which it computed.

@@ -99,6 +99,21 @@ fn when_the_host_closes_another_takes_over() {
     assert!(!kit.dir().join("socket").exists());
 }
 
+/// The host went while a process was about to end: a thread of that process opened the index still when its main thread
+/// had closed the store and ran what C++ runs at an exit. Now and then that was a segmentation fault.
+#[test]
+fn a_process_that_has_closed_the_store_does_not_become_its_host() {
+    for _ in 0..10 {
+        let kit = Kit::new();
+        let mut host = Child::opened(&kit.dir());
+        let mut other = Child::opened(&kit.dir());
+        host.kill();
+        assert_eq!(other.ask("close"), "closed");
+        let lock = std::fs::File::options().write(true).open(kit.dir().join("lock")).expect("open");
+        lock.try_lock().expect("nobody has it");
+    }
+}
+
 #[test]
 fn what_one_computes_the_other_waits_for() {
     let kit = Kit::new();
@@ -188,6 +203,155 @@ fn a_host_that_is_to_be_stopped_hands_over_and_keeps_its_claims() {
     assert_eq!(host.ask("put 1"), "new");
     assert_eq!(host.ask("release"), "released");
     assert_eq!(other.hear(), "stored");
+}
+
+/// Nobody asked for anything after `fg`: whoever waited in that process waited for ever, and the others were not told
+/// that what it was computing is being computed still, so that they took it over after 30 s.
+#[test]
+fn a_former_host_that_goes_on_finds_the_next_one_without_being_asked_anything() {
+    let kit = Kit::new();
+    let mut host = Child::opened(&kit.dir());
+    let mut other = Child::opened(&kit.dir());
+    assert_eq!(other.ask("claim 1"), "granted");
+    assert_eq!(host.ask("claim 2"), "granted");
+    assert_eq!(host.ask("claim-beside 1"), "waiting");
+    assert_eq!(host.ask("hand-over"), "handed over");
+    host.signal(Signal::STOP);
+    assert_eq!(other.ask("put 3"), "new");
+    assert_eq!(other.ask("host"), "own");
+    host.signal(Signal::CONT);
+    assert_eq!(host.ask("go-on"), "goes on");
+    while host.ask("host") != "other" {}
+    assert_eq!(other.ask("put 1"), "new");
+    assert_eq!(other.ask("release"), "released");
+    assert_eq!(host.hear(), "stored");
+    assert_eq!(other.ask("claim 2"), "waiting");
+    assert_eq!(host.ask("put 2"), "new");
+    assert_eq!(host.ask("release"), "released");
+    assert_eq!(other.hear(), "stored");
+}
+
+/// The same where nobody took over: then it serves again.
+#[test]
+fn a_former_host_that_goes_on_alone_serves_again() {
+    let kit = Kit::new();
+    let mut host = Child::opened(&kit.dir());
+    assert_eq!(host.ask("hand-over"), "handed over");
+    assert_eq!(host.ask("go-on"), "goes on");
+    let mut other = Child::start(&kit.dir());
+    // Had nobody become the host there, this one would.
+    while !other.ask("open-declining").starts_with("opened") {}
+    assert_eq!(other.ask("put 1"), "new");
+    assert_eq!(host.ask("get 1"), "there");
+}
+
+#[test]
+fn a_late_report_of_wrong_bytes_takes_nothing_that_is_right() {
+    let kit = Kit::new();
+    let mut host = Child::opened(&kit.dir());
+    let mut other = Child::opened(&kit.dir());
+    assert_eq!(host.ask("put 1"), "new");
+    let file = file_of(&kit.dir(), &cas_store::Digest::of(&noise(1, 5_000)));
+    let good = std::fs::read(&file).expect("read");
+    // The same size, and the same date.
+    let spoil = || {
+        let date = std::fs::metadata(&file).and_then(|metadata| metadata.modified()).expect("a date");
+        let mut bytes = good.clone();
+        bytes[17] ^= 1;
+        std::fs::remove_file(&file).expect("remove");
+        std::fs::write(&file, bytes).expect("write");
+        let written = std::fs::File::options().write(true).open(&file).expect("open");
+        written.set_modified(date).expect("a date");
+    };
+    spoil();
+    for child in [&mut host, &mut other] {
+        assert_eq!(child.ask("report-wrong 1"), "reported");
+        assert_eq!(child.ask("get 1"), "missing");
+    }
+    // Made again, and whoever saw it before says so only now.
+    assert_eq!(other.ask("put 1"), "replaced");
+    for child in [&mut host, &mut other] {
+        assert_eq!(child.ask("report-wrong 1"), "reported");
+        assert_eq!(child.ask("get 1"), "there");
+    }
+    // It is looked at each time, not remembered to be right.
+    spoil();
+    assert_eq!(other.ask("report-wrong 1"), "reported");
+    assert_eq!(host.ask("get 1"), "missing");
+    let quarantine = files_below(&kit.dir().join("quarantine"));
+    assert_eq!(quarantine.len(), 4, "two files, each with a note: {quarantine:?}");
+}
+
+#[test]
+fn a_host_without_descriptors_says_so_and_serves_those_whom_it_serves() {
+    let kit = Kit::new();
+    let mut host = Child::opened(&kit.dir());
+    let mut one = Child::opened(&kit.dir());
+    assert_eq!(one.ask("put 1"), "new");
+    assert_eq!(host.ask("use-up-descriptors"), "used up");
+    let mut two = Child::start(&kit.dir());
+    let error = two.ask("open-at-once");
+    assert!(
+        error.contains("is in use by process ") && error.contains("has as many files open as it may"),
+        "{error}"
+    );
+    assert_eq!(one.ask("put 2"), "new");
+    assert_eq!(host.ask("free-descriptors"), "freed");
+    assert_eq!(two.ask("open"), "opened");
+    assert_eq!(two.ask("get 2"), "there");
+}
+
+/// It can be had by nobody, and nothing was said on any connection yet that could end.
+#[cfg(feature = "crash-points")]
+#[test]
+fn whoever_is_opening_a_connection_to_a_stopped_host_waits_no_longer_than_asked_for() {
+    let kit = Kit::new();
+    let host = Child::opened(&kit.dir());
+    let mut other = Child::start_with(&kit.dir(), &[("CAS_HURRY", "20")]);
+    assert_eq!(other.ask("open-briefly"), "opened");
+    host.signal(Signal::STOP);
+    let error = other.ask("put 1");
+    host.signal(Signal::CONT);
+    assert!(error.contains("is in use by process ") && error.contains("does not answer"), "{error}");
+    assert_eq!(other.ask("put 1"), "new");
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn a_silent_claimant_is_followed_and_its_late_result_is_compared_and_not_used() {
+    for who_is_stopped in ["a client", "a former host"] {
+        let kit = Kit::new();
+        // Half a minute is a second and a half.
+        let hurry = [("CAS_HURRY", "20")];
+        let mut children = [Child::start_with(&kit.dir(), &hurry), Child::start_with(&kit.dir(), &hurry)];
+        for child in &mut children {
+            assert_eq!(child.ask("open"), "opened");
+        }
+        let [host, client] = &mut children;
+        let (silent, other) = match who_is_stopped {
+            "a client" => (client, host),
+            _ => (host, client),
+        };
+        assert_eq!(silent.ask("claim 1"), "granted");
+        if who_is_stopped == "a former host" {
+            assert_eq!(silent.ask("hand-over"), "handed over");
+        }
+        silent.signal(Signal::STOP);
+        // Nothing tells the other one that it may go on, but that time.
+        assert_eq!(other.ask("claim 1"), "waiting");
+        assert_eq!(other.hear(), "granted", "{who_is_stopped}");
+        silent.signal(Signal::CONT);
+        if who_is_stopped == "a former host" {
+            assert_eq!(silent.ask("go-on"), "goes on");
+        }
+        // Late, but not as late as that: whoever took it over is at it.
+        silent.tell("put 1 late");
+        assert_eq!(other.ask("put 1"), "new", "{who_is_stopped}");
+        assert_eq!(other.ask("release"), "released");
+        assert_eq!(silent.hear(), "adopted, differs: true", "{who_is_stopped}");
+        assert_eq!(silent.ask("get 1"), "there", "{who_is_stopped}");
+        assert_eq!(other.ask("ledger 1"), "1", "the difference is kept: {who_is_stopped}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //!
 //! What the functions return is what is to be told to whom; telling is the caller's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::PoisonError;
 
 use crate::digest::Trace;
@@ -103,7 +103,23 @@ impl Claims {
     /// Gives back what a process holds that did not come back.
     pub(crate) fn give_up(&self, token: &str) -> Vec<Ended> {
         let absent = Holder::Absent(token.to_owned());
-        self.table().drop_where(|held| held.by == absent)
+        self.table().drop_where(|_, held| held.by == absent)
+    }
+
+    /// The processes that hold something and are not here, or not with the user that holds it.
+    pub(crate) fn absent(&self) -> BTreeSet<String> {
+        let token = |held: &Held| match &held.by {
+            Holder::Absent(token) => Some(token.clone()),
+            Holder::Connection(_) => None,
+        };
+        self.table().held.values().filter_map(token).collect()
+    }
+
+    /// Gives back what a process held that is not among these any longer.
+    pub(crate) fn keep_listed(&self, token: &str, listed: &[(Trace, u64)]) -> Vec<Ended> {
+        let absent = Holder::Absent(token.to_owned());
+        let stays = |trace: &Trace, held: &Held| listed.contains(&(*trace, held.ticket));
+        self.table().drop_where(|trace, held| held.by == absent && !stays(trace, held))
     }
 
     /// A connection begins, with the claims that its process held at a former host. One that was handed
@@ -204,8 +220,7 @@ impl Claims {
     /// them, and they may claim again.
     pub(crate) fn hand_on(&self, silent: &HashSet<u64>) -> Vec<Ended> {
         let mut table = self.table();
-        let is_silent =
-            |held: &Held| matches!(&held.by, Holder::Connection(number) if silent.contains(number));
+        let is_silent = |_: &Trace, held: &Held| matches!(&held.by, Holder::Connection(number) if silent.contains(number));
         let lost: Vec<(u64, Trace)> = table
             .held
             .iter()
@@ -227,7 +242,7 @@ impl Claims {
         for held in table.held.values_mut() {
             held.waiting.retain(|(number, _)| *number != connection);
         }
-        table.drop_where(|held| held.by == Holder::Connection(connection))
+        table.drop_where(|_, held| held.by == Holder::Connection(connection))
     }
 
     /// A table that a panicking thread left behind is still whole: no change of it panics half-way.
@@ -237,13 +252,13 @@ impl Claims {
 }
 
 impl Table {
-    fn drop_where(&mut self, goes: impl Fn(&Held) -> bool) -> Vec<Ended> {
+    fn drop_where(&mut self, goes: impl Fn(&Trace, &Held) -> bool) -> Vec<Ended> {
         let mut all = Vec::new();
         if self.closed {
             return all;
         }
-        self.held.retain(|_, held| {
-            let stays = !goes(held);
+        self.held.retain(|trace, held| {
+            let stays = !goes(trace, held);
             if !stays {
                 all.extend(told(std::mem::take(&mut held.waiting), None));
             }
@@ -358,6 +373,21 @@ mod tests {
         claims.close();
         assert_eq!(claims.leave(1), []);
         assert_eq!(attempt(&claims, 2, 20), held(NEXT));
+    }
+
+    #[test]
+    fn a_process_whose_users_come_back_one_by_one_keeps_what_its_file_lists() {
+        let claims = claims(&[1]);
+        let other = Trace::from_bytes([2; 32]);
+        claims.expect("token 2", "run 2", T, 20);
+        claims.expect("token 2", "run 2", other, 21);
+        claims.enter(2, "token 2", "run 2", &[(other, 21)]);
+        assert_eq!(claims.absent(), BTreeSet::from(["token 2".to_owned()]));
+        assert_eq!(attempt(&claims, 1, 10), held("run 2"));
+        assert_eq!(claims.keep_listed("token 2", &[(T, 20)]), []);
+        assert_eq!(claims.keep_listed("token 2", &[]), [ended(1, 10)]);
+        assert_eq!(claims.absent(), BTreeSet::new());
+        assert_eq!(claims.attempt(1, "run 1", other, 11), held("run 2"));
     }
 
     #[test]

@@ -12,21 +12,18 @@ use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
 use crate::host::Core;
 use crate::index::Family;
-use crate::leases::{Notify, SILENCE};
+use crate::leases::Notify;
 use crate::processes;
 use crate::record::{Found, ResultRecord};
 use crate::sync::Mutex;
+use crate::times::{LOOK, SILENCE, STOPPED};
 use crate::wire::{Opaque, Response};
 
 /// How long those whom the former host served are waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often it is looked who is silent or gone, and the same while somebody is expected.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked who is gone while somebody is expected.
 const LOOK_OUT: Duration = Duration::from_millis(20);
-
-/// A look that comes so much too late says that this process was stopped, and heard nobody meanwhile.
-const STOPPED: Duration = Duration::from_secs(5);
 
 impl Core {
     /// Notes which processes the former host served; `own` is this one's token.
@@ -62,11 +59,18 @@ impl Core {
         remote: bool,
         notify: Notify,
     ) -> u64 {
-        let leases = if again { processes::read(&self.layout, token).leases } else { HashSet::new() };
+        let listed = processes::read(&self.layout, token);
+        // What the former host granted to others in this process may have come into its file since this host looked.
+        for (trace, ticket) in &listed.claims {
+            self.claims.expect(token, &listed.owner, *trace, *ticket);
+        }
+        let leases = if again { listed.leases } else { HashSet::new() };
         // What cannot be read here fails where it is asked for.
         let blobs = self.replaced_bytes(&leases).unwrap_or_default();
-        let number = self.connections.enter(owner, token, (leases, blobs), remote, notify);
+        // Its claims first: as soon as its process is no longer absent, another thread may begin to grant.
+        let number = self.connections.number();
         self.claims.enter(number, token, owner, claims);
+        self.connections.enter(number, owner, token, (leases, blobs), remote, notify);
         self.thaw_if_all_are_back();
         number
     }
@@ -81,23 +85,40 @@ impl Core {
 
     /// Looks who fell silent or is gone for good; gives the time until the next look.
     pub(crate) fn look_around(&self, since_last: Duration) -> Duration {
-        if since_last > LOOK + STOPPED {
+        if since_last > LOOK.get() + STOPPED.get() {
             self.connections.forgive();
         }
         for (token, absent) in self.connections.absent() {
             if !processes::is_live(&self.layout, &token) {
                 self.connections.give_up(&token);
                 self.connections.tell(self.claims.give_up(&token));
-            } else if absent > SILENCE {
+            } else if absent > SILENCE.get() {
                 self.connections.tell(self.claims.give_up(&token));
             }
+        }
+        for token in self.claims.absent() {
+            self.look_for_user(&token);
         }
         self.thaw_if_all_are_back();
         let silent = self.connections.silent();
         if !silent.is_empty() {
             self.connections.tell(self.claims.hand_on(&silent));
         }
-        if self.is_frozen() { LOOK_OUT } else { LOOK }
+        if self.is_frozen() { LOOK_OUT } else { LOOK.get() }
+    }
+
+    /// A process that is back may use the store in several places, each with claims of its own, which come back one by
+    /// one. Those that are not back are given up with the process, with its silence, or when its file says so.
+    fn look_for_user(&self, token: &str) {
+        if self.connections.is_absent(token) {
+            return;
+        }
+        if !processes::is_live(&self.layout, token) || self.connections.is_silent(token) {
+            self.connections.tell(self.claims.give_up(token));
+        } else {
+            let listed = processes::read(&self.layout, token);
+            self.connections.tell(self.claims.keep_listed(token, &listed.claims));
+        }
     }
 
     fn thaw_if_all_are_back(&self) {

@@ -12,10 +12,8 @@ use crate::claims::Ended;
 use crate::digest::{Digest, Trace};
 use crate::processes::Listed;
 use crate::sync::{Mutex, MutexGuard};
+use crate::times::SILENCE;
 use crate::wire::{Notice, Opaque};
-
-/// A connection that was not heard of for so long loses its claims. (It renews them every 5 s.)
-pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 
 /// Tells a connection something.
 pub(crate) type Notify = Box<dyn Fn(Notice) + Send>;
@@ -62,16 +60,21 @@ impl Connections {
         Self { table: Mutex::default(), last: AtomicU64::new(u64::from_le_bytes(first) >> 2) }
     }
 
+    /// The number of a connection that is about to begin.
+    pub(crate) fn number(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Lets somebody in, who may have leases already, of results and of bytes that were replaced.
     pub(crate) fn enter(
         &self,
+        number: u64,
         owner: &str,
         token: &str,
         (leases, mut blobs): (HashSet<Trace>, HashSet<Digest>),
         remote: bool,
         notify: Notify,
-    ) -> u64 {
-        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+    ) {
         let mut traces = leases;
         let mut table = self.table();
         if let Some(absent) = table.absent.remove(token) {
@@ -87,7 +90,6 @@ impl Connections {
             notify,
         };
         table.here.insert(number, connection);
-        number
     }
 
     /// Forgets a connection.
@@ -139,7 +141,7 @@ impl Connections {
 
     /// The connections that were not heard of for too long.
     pub(crate) fn silent(&self) -> HashSet<u64> {
-        let is_silent = |here: &Connection| here.seen.is_some_and(|seen| seen.elapsed() > SILENCE);
+        let is_silent = |here: &Connection| here.seen.is_some_and(|seen| seen.elapsed() > SILENCE.get());
         let table = self.table();
         table.here.iter().filter(|(_, here)| is_silent(here)).map(|(number, _)| *number).collect()
     }
@@ -156,6 +158,18 @@ impl Connections {
     /// The processes that are not back, and for how long.
     pub(crate) fn absent(&self) -> Vec<(String, Duration)> {
         self.table().absent.iter().map(|(token, absent)| (token.clone(), absent.since.elapsed())).collect()
+    }
+
+    /// Whether a process is not back.
+    pub(crate) fn is_absent(&self, token: &str) -> bool {
+        self.table().absent.contains_key(token)
+    }
+
+    /// Whether none of the connections of a process was heard of for too long.
+    pub(crate) fn is_silent(&self, token: &str) -> bool {
+        let table = self.table();
+        let mut of_it = table.here.values().filter(|here| here.token == token);
+        of_it.all(|here| here.seen.is_some_and(|seen| seen.elapsed() > SILENCE.get()))
     }
 
     /// Whether nothing may be granted because somebody is to be back within this time.

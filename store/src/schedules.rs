@@ -7,9 +7,10 @@
 //! `cargo test --release -p cas-store --features schedules --lib schedules::`; `CAS_SCHEDULES` is how many orders are
 //! tried.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::mpsc::{Receiver, channel};
@@ -22,6 +23,8 @@ use crate::digest::{Digest, Trace, Version};
 use crate::folder::Folder;
 use crate::host::{Core, Host};
 use crate::index::Expect;
+use crate::layout::Layout;
+use crate::processes::ProcessFile;
 use crate::record::{Found, Output};
 use crate::stage::Staged;
 use crate::store::{Create, announced};
@@ -52,31 +55,53 @@ fn check(what: impl Fn() + Send + Sync + 'static) {
 struct Kit {
     core: Arc<Core>,
     files: Arc<Files>,
+    processes: Vec<Option<ProcessFile>>,
     _folder: tempfile::TempDir,
 }
 
 impl Kit {
     fn new() -> Self {
+        Self::after_a_host(|_| Vec::new())
+    }
+
+    /// One whose former host served these processes, which live.
+    fn after_a_host(served: impl FnOnce(&Layout) -> Vec<ProcessFile>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let folder = Folder::open(&dir.path().join("store"), Create::IfAbsent).expect("a store");
         let files = Arc::new(Files::new(folder.layout.clone(), 4096));
+        let processes = served(&folder.layout).into_iter().map(Some).collect();
         let until = Instant::now();
         let core = Host::open_core(&folder.layout, &folder.id, Expect::Nothing, until, Arc::clone(&files));
-        Self { core: Arc::new(core.expect("it opens")), files, _folder: dir }
+        Self { core: Arc::new(core.expect("it opens")), files, processes, _folder: dir }
     }
 
     /// Somebody who uses the store, and what that one is told.
     fn enter(&self, name: u32) -> (u64, Receiver<Notice>) {
-        let (say, hear) = channel();
-        let notify = Box::new(move |notice| drop(say.send(notice)));
-        (self.core.enter(&format!("user {name}"), &format!("token-{name}"), &[], false, false, notify), hear)
+        enter(&self.core, name, &[])
     }
 
     /// Bytes that lie in a file.
     fn staged(&self) -> Staged {
-        let bytes: Vec<u8> = (0..6000u32).flat_map(|number| blake3_byte(number).to_le_bytes()).collect();
-        self.files.stage_bytes(&bytes).expect("it stages")
+        self.staged_from(0)
     }
+
+    fn staged_from(&self, first: u32) -> Staged {
+        let bytes = (first..first + 6000).flat_map(|number| blake3_byte(number).to_le_bytes());
+        self.files.stage_bytes(&bytes.collect::<Vec<u8>>()).expect("it stages")
+    }
+}
+
+/// Somebody comes, who has claims already.
+fn enter(core: &Core, name: u32, claims: &[(Trace, u64)]) -> (u64, Receiver<Notice>) {
+    let (say, hear) = channel();
+    let notify = Box::new(move |notice| drop(say.send(notice)));
+    let (owner, token) = (format!("user {name}"), format!("token-{name}"));
+    (core.enter(&owner, &token, claims, !claims.is_empty(), false, notify), hear)
+}
+
+/// The file of a process that lives and has the store open.
+fn process(layout: &Layout, name: u32) -> ProcessFile {
+    ProcessFile::create(layout, &format!("token-{name}"), &format!("user {name}")).expect("its file")
 }
 
 /// Noise: what does not compress.
@@ -327,5 +352,154 @@ fn of_two_commits_of_one_trace_the_first_wins_and_both_find_it() {
         let first =
             threads.into_iter().map(|thread| thread.join().expect("it ends")).filter(|new| *new).count();
         assert_eq!(first, 1);
+    });
+}
+
+/// Somebody who was computing when the former host went, and is done now.
+fn finishes(core: &Core, connection: u64, ticket: u64, at_work: &AtomicU32) {
+    thread::yield_now();
+    assert!(commit(core, connection, message(TRACE, None, ticket)));
+    assert_eq!(at_work.fetch_sub(1, SeqCst), 1, "nobody else computed it meanwhile");
+    core.serve(connection, Request::Release { trace: TRACE, ticket, failure: None });
+}
+
+/// A new host does not know of a claim that the former one granted in its last moment: it is in no file yet. So it
+/// grants nothing before everybody is back, and everybody says what is theirs before they count as back.
+#[test]
+fn a_new_host_grants_nothing_that_somebody_holds_who_is_about_to_come_back() {
+    check(|| {
+        let kit = Kit::after_a_host(|layout| vec![process(layout, 0), process(layout, 1)]);
+        let at_work = Arc::new(AtomicU32::new(1));
+        let (core, busy) = (Arc::clone(&kit.core), Arc::clone(&at_work));
+        let holds = thread::spawn(move || {
+            let (connection, _hear) = enter(&core, 0, &[(TRACE, 3)]);
+            finishes(&core, connection, 3, &busy);
+        });
+        let (core, busy) = (Arc::clone(&kit.core), Arc::clone(&at_work));
+        let wants = thread::spawn(move || {
+            let (connection, hear) = enter(&core, 1, &[]);
+            wants(&core, connection, &hear, Fate::Done, &busy)
+        });
+        let core = Arc::clone(&kit.core);
+        let looks = thread::spawn(move || {
+            for _ in 0..3 {
+                core.look_around(Duration::ZERO);
+                thread::yield_now();
+            }
+        });
+        holds.join().expect("it ends");
+        assert_eq!(wants.join().expect("it ends"), End::Joined);
+        looks.join().expect("it ends");
+        assert!(!kit.core.is_frozen());
+    });
+}
+
+/// A process that uses the store in two places comes back in two steps; what the second place holds is in the file of
+/// the process by then.
+#[test]
+fn a_process_that_is_back_in_one_place_keeps_what_its_other_place_holds() {
+    check(|| {
+        let kit = Kit::after_a_host(|layout| vec![process(layout, 0), process(layout, 1)]);
+        // Noted after the new host has looked.
+        kit.processes[0].as_ref().expect("it lives").claim(&TRACE, 3);
+        let at_work = Arc::new(AtomicU32::new(1));
+        let (core, busy) = (Arc::clone(&kit.core), Arc::clone(&at_work));
+        let holds = thread::spawn(move || {
+            let (_other, _) = enter(&core, 0, &[]);
+            thread::yield_now();
+            let (connection, _hear) = enter(&core, 0, &[(TRACE, 3)]);
+            finishes(&core, connection, 3, &busy);
+        });
+        let (core, busy) = (Arc::clone(&kit.core), Arc::clone(&at_work));
+        let wants = thread::spawn(move || {
+            let (connection, hear) = enter(&core, 1, &[]);
+            wants(&core, connection, &hear, Fate::Done, &busy)
+        });
+        let core = Arc::clone(&kit.core);
+        let looks = thread::spawn(move || core.look_around(Duration::ZERO));
+        holds.join().expect("it ends");
+        assert_eq!(wants.join().expect("it ends"), End::Joined);
+        looks.join().expect("it ends");
+    });
+}
+
+/// Nobody waits for ever for a process that the former host served and that is gone.
+#[test]
+fn whoever_does_not_come_back_is_given_up() {
+    check(|| {
+        let mut kit = Kit::after_a_host(|layout| {
+            let gone = process(layout, 0);
+            gone.claim(&TRACE, 3);
+            vec![gone, process(layout, 1)]
+        });
+        let gone = kit.processes[0].take();
+        let at_work = Arc::new(AtomicU32::new(0));
+        let core = Arc::clone(&kit.core);
+        let wants = thread::spawn(move || {
+            let (connection, hear) = enter(&core, 1, &[]);
+            wants(&core, connection, &hear, Fate::Done, &at_work)
+        });
+        let core = Arc::clone(&kit.core);
+        let looks = thread::spawn(move || {
+            core.look_around(Duration::ZERO);
+            thread::yield_now();
+            drop(gone);
+            core.look_around(Duration::ZERO);
+        });
+        looks.join().expect("it ends");
+        // As it goes on doing.
+        kit.core.look_around(Duration::ZERO);
+        assert_eq!(wants.join().expect("it ends"), End::Computed);
+    });
+}
+
+/// What is handed on while its claimant is silent is computed by another; the late result is one more, or it is the
+/// first, and never both.
+#[test]
+fn a_silent_claimant_is_followed_and_one_result_stands() {
+    check(|| {
+        let kit = Kit::new();
+        let (late, other) = (kit.staged_from(0), kit.staged_from(7));
+        let (silent, _hear) = kit.enter(0);
+        let claim = Request::Claim { trace: TRACE, ticket: 3, waited: false };
+        assert!(matches!(kit.core.serve(silent, claim), Response::Granted { present: None }));
+        let core = Arc::clone(&kit.core);
+        let comes_late = thread::spawn(move || {
+            let commit = Request::Commit(Box::new(message(TRACE, Some(&late), 3)));
+            let first = match core.serve(silent, commit) {
+                Response::New => true,
+                Response::Adopted { .. } | Response::Held { .. } => false,
+                other => panic!("{other:?}"),
+            };
+            core.serve(silent, Request::Release { trace: TRACE, ticket: 3, failure: None });
+            first
+        });
+        let (follower, hear) = kit.enter(1);
+        let core = Arc::clone(&kit.core);
+        let follows = thread::spawn(move || {
+            let mut waited = false;
+            loop {
+                match core.serve(follower, Request::Claim { trace: TRACE, ticket: 4, waited }) {
+                    Response::Held { .. } => {}
+                    Response::Stored(_) | Response::Granted { present: Some(_) } => return false,
+                    Response::Granted { present: None } => break,
+                    other => panic!("{other:?}"),
+                }
+                waited = true;
+                while !matches!(hear.recv().expect("somebody has it"), Notice::Ended { ticket: 4, .. }) {}
+            }
+            let commit = Request::Commit(Box::new(message(TRACE, Some(&other), 4)));
+            let first = matches!(core.serve(follower, commit), Response::New);
+            core.serve(follower, Request::Release { trace: TRACE, ticket: 4, failure: None });
+            first
+        });
+        let core = Arc::clone(&kit.core);
+        let notices = thread::spawn(move || {
+            core.connections.tell(core.claims.hand_on(&HashSet::from([silent])));
+        });
+        let firsts = [comes_late, follows].map(|thread| thread.join().expect("it ends"));
+        notices.join().expect("it ends");
+        assert_eq!(firsts.iter().filter(|first| **first).count(), 1, "{firsts:?}");
+        assert!(looked_up(&kit.core, follower, TRACE).is_some_and(|found| found.whole()));
     });
 }

@@ -16,7 +16,7 @@ use rustix::net::{
 
 use crate::config::Sharing;
 use crate::layout::Layout;
-use crate::sys::Kept;
+use crate::sys::{self, Kept};
 
 /// What an address of a socket holds, without the byte that ends it.
 const ADDRESS_BYTES: usize = 107;
@@ -80,9 +80,8 @@ fn address(path: &Path) -> io::Result<(SocketAddrUnix, Option<File>)> {
 
 /// Whether whoever is at the other end may be talked to; else who that is.
 pub(crate) fn check_peer(stream: impl AsFd, sharing: Sharing) -> Result<(), String> {
-    let peer = rustix::net::sockopt::socket_peercred(stream)
-        .map_err(|error| format!("a user that cannot be told ({error})"))?;
-    let (peer, own) = (peer.uid.as_raw(), rustix::process::geteuid().as_raw());
+    let peer = sys::peer_uid(stream).map_err(|error| format!("a user that cannot be told ({error})"))?;
+    let own = rustix::process::geteuid().as_raw();
     if is_welcome(peer, own, sharing) { Ok(()) } else { Err(format!("another user (uid {peer})")) }
 }
 

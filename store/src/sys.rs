@@ -50,6 +50,24 @@ pub(crate) fn start_write_back(file: &File, offset: u64, bytes: u64) {
     }
 }
 
+/// The user at the other end of a socket. The number of its process is given with that, and is 0 where it is in another
+/// namespace (a container): the safe call takes that for a failure.
+pub(crate) fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut bytes = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open, and the kernel writes at most `bytes` bytes to `peer`, whose size that is.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut bytes,
+        )
+    };
+    if done == 0 { Ok(peer.uid) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Maps a whole file for reading.
 ///
 /// The bytes are only as constant as the file. Blob files are: read-only, never written again once they

@@ -1,7 +1,8 @@
 //! The fault of many runs at once.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 
 use crate::kit::Folder;
 
@@ -88,9 +89,8 @@ fn fault_14_whoever_is_killed_the_others_finish_each_step_once() {
     for _ in 0..3 {
         let mut victim = start(true);
         runs.push(start(false));
-        let mut events =
-            std::io::BufRead::lines(std::io::BufReader::new(victim.stdout.take().expect("a pipe")));
-        let began = events.by_ref().map_while(Result::ok).find(|line| line.contains("\"started\""));
+        let mut events = BufReader::new(victim.stdout.take().expect("a pipe")).lines();
+        let began = events.by_ref().map_while(Result::ok).find(|line| line.contains("\"step-started\""));
         victim.kill().expect("it can be killed");
         victim.wait().expect("it ends");
         killed.push(began.is_some());
@@ -100,6 +100,7 @@ fn fault_14_whoever_is_killed_the_others_finish_each_step_once() {
         assert!(!ran.stderr.contains("error"), "{}", ran.transcript());
     }
     let deaths = killed.iter().filter(|killed| **killed).count();
+    assert!(deaths > 0, "the first of them runs steps");
     let mut again = 0;
     for step in 0..STEPS {
         let times = folder.read(&format!("ran/s{step}")).lines().count();
@@ -108,6 +109,64 @@ fn fault_14_whoever_is_killed_the_others_finish_each_step_once() {
     }
     // A step runs again only where whoever ran it was killed: two at once, each.
     assert!(again <= 2 * deaths, "{again} of {deaths}");
+    assert_eq!(folder.cas("run").ok().counts(), format!("nothing to run: {STEPS} reused"));
+    let _ = folder.cas("verify").ok();
+}
+
+/// A program in a process namespace of its own, where each is number 1; as it is, where that may not be made.
+fn apart(folder: &Folder, apart: bool) -> Command {
+    let cas = env!("CARGO_BIN_EXE_cas");
+    if !apart {
+        return folder.command(cas.as_ref());
+    }
+    let mut command = folder.command("unshare".as_ref());
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", cas]);
+    command
+}
+
+/// Two containers share a store: the number of a process means nothing to the other one, or somebody else. Whoever
+/// lives is told by the kernel's locks.
+#[test]
+fn two_process_namespaces_share_a_store_and_one_follows_the_other() {
+    let folder = Folder::new();
+    let traces = folder.path("ran");
+    folder.write("ran/.keep", "");
+    folder.write("pipeline.yaml", pipeline(&traces));
+    let probe = apart(&folder, true).arg("--version").output();
+    let may = probe.as_ref().is_ok_and(|output| output.status.success());
+    if !may {
+        // Only root makes namespaces without more ado. Then at least that is the reason, and the rest holds without.
+        let why = probe.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+        assert!(why.as_ref().is_err() || why.as_ref().is_ok_and(|why| why.contains("unshare")), "{why:?}");
+    }
+    let start = |json: bool| -> Child {
+        let mut command = apart(&folder, may);
+        command.args(["run", "-j", "2"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if json {
+            command.args(["--format", "json"]);
+        }
+        command.spawn().expect("it starts")
+    };
+    // The first is the host, computes something, and is killed with all that it has.
+    let mut first = start(true);
+    let events = BufReader::new(first.stdout.take().expect("a pipe")).lines();
+    let mut events = events.map_while(Result::ok);
+    assert!(events.any(|line| line.contains("\"step-started\"")), "a step began");
+    if may {
+        assert!(folder.read(".cas/lock").contains("pid 1)"), "{}", folder.read(".cas/lock"));
+    }
+    let others = [start(false), start(false)];
+    first.kill().expect("it can be killed");
+    first.wait().expect("it ends");
+    for other in others {
+        let ran = folder.ran("cas run".to_owned(), &other.wait_with_output().expect("it ends")).ok();
+        assert!(!ran.stderr.contains("error"), "{}", ran.transcript());
+    }
+    // What the first had begun was begun again, two steps at most; nothing else ran twice.
+    let times: Vec<usize> =
+        (0..STEPS).map(|step| folder.read(&format!("ran/s{step}")).lines().count()).collect();
+    assert!(times.iter().all(|times| (1..=2).contains(times)), "{times:?}");
+    assert!(times.iter().filter(|times| **times == 2).count() <= 2, "{times:?}");
     assert_eq!(folder.cas("run").ok().counts(), format!("nothing to run: {STEPS} reused"));
     let _ = folder.cas("verify").ok();
 }

@@ -182,6 +182,13 @@ impl Durable {
         self.changed.notify_all();
     }
 
+    /// Lets the epoch have begun so much earlier.
+    #[cfg(all(test, not(feature = "schedules")))]
+    pub(crate) fn age(&self, by: Duration) {
+        let mut state = self.state();
+        state.since = state.since.and_then(|since| since.checked_sub(by));
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -381,3 +381,69 @@ impl Core {
 fn opaque(facts: Vec<(Version, Opaque)>) -> Vec<(Version, Vec<u8>)> {
     facts.into_iter().map(|(version, fact)| (version, fact.0)).collect()
 }
+
+#[cfg(all(test, not(feature = "schedules")))]
+mod tests {
+    use std::fs::{self, File};
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::blob::Files;
+    use crate::durable::OLDEST_EPOCH;
+    use crate::folder::Folder;
+    use crate::host::Host;
+    use crate::index::Expect;
+    use crate::record::Encoding;
+    use crate::store::Create;
+
+    /// What answers for a store, without the thread that ends epochs.
+    fn core(dir: &tempfile::TempDir) -> Core {
+        let folder = Folder::open(&dir.path().join("store"), Create::IfAbsent).expect("a store");
+        let files = Arc::new(Files::new(folder.layout.clone(), 4096));
+        let opened = Host::open_core(&folder.layout, &folder.id, Expect::Nothing, Instant::now(), files);
+        opened.expect("it opens")
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_without_the_disk_while_an_epoch_is_too_old() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let core = core(&dir);
+        let change = Change::Unpin(Version::from_bytes([1; 32]));
+        core.write_one(&change).expect("it is written");
+        assert!(core.durable.is_dirty(), "a young epoch is left to the thread");
+        core.durable.age(OLDEST_EPOCH - Duration::from_secs(1));
+        core.write_one(&change).expect("it is written");
+        assert!(core.durable.is_dirty());
+        core.durable.age(Duration::from_secs(1));
+        core.write_one(&change).expect("it is written");
+        assert!(!core.durable.is_dirty(), "all of it was put on disk before that was said");
+    }
+
+    #[test]
+    fn a_large_blob_is_on_disk_before_its_commit_is_acknowledged() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let core = core(&dir);
+        let record = |stored_len| BlobRecord {
+            len: stored_len,
+            stored_len,
+            encoding: Encoding::Raw,
+            hash: HashKind::Plain,
+            place: Place::File,
+        };
+        let (large, small) = (Digest::of(b"large"), Digest::of(b"small"));
+        let records = vec![(large, record(LARGE_BLOB_BYTES + 1)), (small, record(LARGE_BLOB_BYTES))];
+        let blobs = NewBlobs { records, ..NewBlobs::default() };
+        let path = core.files.path_of(&large, &blobs.records[0].1);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("it can be made");
+        // Of nothing but a hole.
+        File::create(&path).and_then(|file| file.set_len(LARGE_BLOB_BYTES + 1)).expect("a file");
+        let left = core.sync_large(&blobs).expect("it is synced");
+        assert_eq!(left, [BlobName::of(&small, &blobs.records[1].1)], "for the end of the epoch");
+        // What cannot be opened cannot be synced: so that is what happens here, and to the large one alone.
+        fs::remove_file(&path).expect("it can be removed");
+        std::os::unix::fs::symlink(&path, &path).expect("a link to itself");
+        let error = core.sync_large(&blobs).expect_err("it is not on disk");
+        assert!(error.to_string().contains("open"), "{error}");
+    }
+}

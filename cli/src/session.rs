@@ -168,8 +168,15 @@ impl World {
     /// Reads the pipeline, if there is one, and its run config.
     pub(crate) fn definition(&mut self, which: &Which) -> Result<Option<Definition>, Failure> {
         let mut texts = Texts::default();
-        let mut pipeline = match self.compiled.take() {
-            Some(pipeline) => pipeline?,
+        // It may be asked for again: a run that watches plans anew after each change.
+        if let Some(Err(_)) = &self.compiled
+            && let Some(Err(error)) = self.compiled.take()
+        {
+            return Err(error.into());
+        }
+        let mut pipeline = match &self.compiled {
+            Some(Ok(pipeline)) => pipeline.clone(),
+            Some(Err(_)) => return Ok(None),
             None => match pipeline_file(which)? {
                 Some(path) => read_pipeline(&path, &mut texts)?,
                 None => return Ok(None),
@@ -355,10 +362,34 @@ impl World {
             Create::Never => self.open_to_read(&choice, which, Some(&definition))?,
         };
         let memo = store.map_or_else(Memo::empty, Memo::new);
+        Ok(self.session_with(definition, which, choice, graph, memo))
+    }
+
+    /// The same, on a store that is open.
+    pub(crate) fn session_on(
+        &self,
+        definition: Definition,
+        which: &Which,
+        memo: Memo,
+    ) -> Result<Session, Failure> {
+        let choice = self.choice(which, Some(&definition))?;
+        let graph = Graph::new(Arc::clone(&definition.pipeline), which.mode.as_deref(), &definition.config)
+            .map_err(|diagnostics| definition.texts.explain(EngineError::Definition(diagnostics)))?;
+        Ok(self.session_with(definition, which, choice, graph, memo))
+    }
+
+    fn session_with(
+        &self,
+        definition: Definition,
+        which: &Which,
+        choice: Choice,
+        graph: Graph,
+        memo: Memo,
+    ) -> Session {
         let mut session =
             Session { graph: Arc::new(graph), choice, memo, frozen: which.frozen, texts: definition.texts };
         session.name_elements(self);
-        Ok(session)
+        session
     }
 
     /// The home folder of whoever runs this.
@@ -415,6 +446,11 @@ impl Session {
     pub(crate) fn create(&mut self, world: &World, which: &Which) -> Result<(), Failure> {
         self.memo = world.open(&self.choice, which, Create::IfAbsent)?.map_or_else(Memo::empty, Memo::new);
         Ok(())
+    }
+
+    /// The files that the definition was read from, with their texts.
+    pub(crate) fn texts(&self) -> &[(String, String)] {
+        &self.texts.0
     }
 
     /// The store, where there is one.

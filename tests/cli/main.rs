@@ -20,6 +20,7 @@ mod sandbox;
 mod stores;
 mod sweeps;
 mod usage;
+mod watching;
 
 use kit::Folder;
 

@@ -40,8 +40,8 @@ impl Report {
         rows.iter()
             .map(|row| {
                 let of = row[1].as_i64().expect("it is a number");
-                let invocation =
-                    usize::try_from(of).map_or("", |of| self.0["invocations"][of][0].as_str().unwrap());
+                let invocation = usize::try_from(of)
+                    .map_or("", |of| self.0["invocations"][of][0].as_str().expect("a name"));
                 let outcome =
                     OUTCOMES[usize::try_from(row[3].as_u64().expect("it is one")).expect("it fits")];
                 let why = self.text(&row[9]).map(|why| format!(": {why}")).unwrap_or_default();

@@ -28,6 +28,7 @@ pub(crate) mod sweep;
 pub(crate) mod table;
 pub(crate) mod verify;
 pub(crate) mod versions;
+mod watch;
 
 use std::io::{self, BufWriter, Write};
 

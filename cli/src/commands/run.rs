@@ -9,11 +9,11 @@ use cas_engine::graph::StepId;
 use cas_engine::memo::{Memo, Status, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{self, RunOptions};
-use cas_engine::select::Selection;
+use cas_engine::select::{Selected, Selection};
 use cas_engine::solid::Declared;
 use cas_store::{Create, Digest};
 
-use super::{done, out, status, sweep};
+use super::{done, out, status, sweep, watch};
 use crate::args::{self, Which};
 use crate::failure::{Code, Failure};
 use crate::report::{Look, Report};
@@ -93,6 +93,12 @@ pub(crate) struct RunArgs {
     /// Chromium.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "sweep"], help_heading = "Execution")]
     trace: Option<std::path::PathBuf>,
+    /// Run, and run again whenever something that is declared changes
+    ///
+    /// The pipeline file, the run configs, code, inputs, files of resources: what the plan is made of. A mistake in the
+    /// pipeline is told and waited out. Ctrl-C ends it; while nothing runs, with the code of the last run.
+    #[arg(long, conflicts_with_all = ["dry_run", "sweep", "reproduce", "force", "trace"], help_heading = "Execution")]
+    watch: bool,
     /// Let `publish` replace files that cas did not write
     #[arg(long, help_heading = "Execution")]
     overwrite: bool,
@@ -101,6 +107,9 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
+    if args.watch {
+        return watch::watch(world, args);
+    }
     // With `--only` a store is made only once it is known that something can run.
     let create = if args.dry_run || args.only { Create::Never } else { Create::IfAbsent };
     if !args.sweep.is_empty() {
@@ -111,11 +120,35 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     run_session(world, args, &mut session)
 }
 
+/// A plan with what the command line asks for of it.
+pub(super) struct Planned {
+    pub(super) plan: Plan,
+    selection: Selection,
+    selected: Selected,
+}
+
 /// Runs a pipeline with its run config, as the command line asks for it.
 pub(crate) fn run_session(world: &World, args: &RunArgs, session: &mut Session) -> Result<Code, Failure> {
+    let planned = planned(world, args, session)?;
+    run_planned(world, args, session, planned)
+}
+
+/// Plans what the command line asks for.
+pub(super) fn planned(world: &World, args: &RunArgs, session: &Session) -> Result<Planned, Failure> {
     let selection = Selection { steps: args.steps.clone(), exclude: args.exclude.clone() };
     let selected = selection.of(&session.graph)?;
     let plan = session.plan(world, selected.plan.clone())?;
+    Ok(Planned { plan, selection, selected })
+}
+
+/// Runs what was planned.
+pub(super) fn run_planned(
+    world: &World,
+    args: &RunArgs,
+    session: &mut Session,
+    planned: Planned,
+) -> Result<Code, Failure> {
+    let Planned { plan, selection, selected } = planned;
     let force = match (args.force, selected.wanted.is_empty()) {
         (false, _) => Vec::new(),
         (true, false) => selected.wanted.clone(),

@@ -1,0 +1,397 @@
+//! `cas run --watch`: runs, and runs again whenever something that is declared has changed.
+//!
+//! What the kernel tells of the project's folders only wakes it up: what has changed is decided by planning anew, so a
+//! file that was written with the content that it had changes nothing. Folders are watched before what is in them is
+//! read, so that no change falls between the two; what changes during a run is seen after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cas_engine::graph::Graph;
+use cas_engine::memo::Memo;
+use cas_store::{Create, Version};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::run::{self, RunArgs};
+use crate::failure::{Code, Failure};
+use crate::session::{Definition, Session, World};
+
+/// An editor writes a file in several steps, and a checkout many files: what comes this close together is one change.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// It is not waited any longer than this for quiet.
+const RESTLESS: Duration = Duration::from_secs(2);
+
+/// Names that are of no interest wherever they are met: what tools put beside the files that people write.
+const CLUTTER: [&str; 4] = [".git", "__pycache__", "node_modules", "target"];
+
+/// More folders than this are not watched for what lies in them undeclared.
+const FOLDERS: usize = 8192;
+
+pub(super) fn watch(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
+    let mut stops = Stops::start().map_err(cannot)?;
+    let mut eyes = Eyes::open().map_err(cannot)?;
+    let mut memo: Option<(PathBuf, Memo)> = None;
+    let mut last: Option<Seen> = None;
+    let mut code = Code::Done;
+    let mut changed: Vec<PathBuf> = Vec::new();
+    loop {
+        match round(world, args, &mut eyes, &mut memo, last.as_ref(), &changed) {
+            Ok(Some((seen, came))) => {
+                last = Some(seen);
+                code = came;
+                if matches!(code, Code::Interrupted | Code::Terminated) {
+                    return Ok(code);
+                }
+                told(world, &eyes);
+            }
+            Ok(None) => {}
+            Err(failure) if failure.code == Code::Ours => return Err(failure),
+            Err(failure) => {
+                code = failure.code;
+                // Nobody is left to tell if this cannot be written.
+                let _ = failure.write(&mut anstream::stderr().lock());
+                if world.json() && !failure.problems.is_empty() {
+                    let _ = failure.write_json(&mut io::stdout().lock());
+                }
+                // What was right before is run when it is right again, changed or not.
+                last = None;
+                told(world, &eyes);
+            }
+        }
+        changed = match eyes.wait(&mut stops).map_err(cannot)? {
+            Woken::Changed(changed) => changed,
+            // It did what was asked for: it ends as the last run did.
+            Woken::Stopped(SIGINT) => return Ok(code),
+            Woken::Stopped(_) => return Ok(Code::Terminated),
+        };
+    }
+}
+
+/// What a run was made of: where nothing of it differs, there is nothing to run.
+#[derive(PartialEq)]
+struct Seen {
+    texts: Vec<(String, String)>,
+    versions: Vec<(String, Option<Version>)>,
+}
+
+/// Reads, plans, and runs where that is another plan than the last; `None` where it is not.
+fn round(
+    world: &mut World,
+    args: &RunArgs,
+    eyes: &mut Eyes,
+    memo: &mut Option<(PathBuf, Memo)>,
+    last: Option<&Seen>,
+    changed: &[PathBuf],
+) -> Result<Option<(Seen, Code)>, Failure> {
+    let mut session = loop {
+        eyes.look_at_definition(args).map_err(cannot)?;
+        let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
+        let session = opened(world, args, definition, memo)?;
+        // What was read before its folder was watched is read again.
+        if !eyes.look_at(&session.graph, &session.choice.dir).map_err(cannot)? {
+            break session;
+        }
+    };
+    let planned = run::planned(world, args, &session)?;
+    let graph = &planned.plan.graph;
+    let version =
+        |step: &cas_engine::graph::StepId| (graph.step_name(*step), planned.plan.versions[step.0 as usize]);
+    let seen =
+        Seen { texts: session.texts().to_vec(), versions: planned.plan.steps.iter().map(version).collect() };
+    if last == Some(&seen) {
+        return Ok(None);
+    }
+    header(world, changed);
+    let code = run::run_planned(world, args, &mut session, planned)?;
+    Ok(Some((seen, code)))
+}
+
+/// The session of a round; the store stays open from one to the next.
+fn opened(
+    world: &World,
+    args: &RunArgs,
+    definition: Definition,
+    memo: &mut Option<(PathBuf, Memo)>,
+) -> Result<Session, Failure> {
+    let choice = world.choice(&args.which, Some(&definition))?;
+    let kept =
+        memo.as_ref().filter(|(dir, _)| *dir == choice.dir).and_then(|(_, memo)| memo.store().cloned());
+    let session = match kept {
+        Some(store) => world.session_on(definition, &args.which, Memo::new(store))?,
+        None => world.session_of(definition, &args.which, Create::IfAbsent)?,
+    };
+    *memo = Some((choice.dir, session.memo.clone()));
+    Ok(session)
+}
+
+fn cannot(error: io::Error) -> Failure {
+    let full = error.raw_os_error() == Some(Errno::NOSPC.raw_os_error());
+    let failure = Failure::new(Code::Store, "cannot watch for changes").because(error);
+    if full {
+        failure.hint("the system lets no more folders be watched: see fs.inotify.max_user_watches")
+    } else {
+        failure
+    }
+}
+
+/// Says that a round is over, and what is waited for.
+fn told(world: &World, eyes: &Eyes) {
+    let folders = crate::report::words::count(eyes.folders.len(), "folder");
+    world.tell(format_args!("watching {folders}: a change runs it again, Ctrl-C ends"));
+}
+
+/// On a terminal each run begins on a page of its own, and says what has changed.
+fn header(world: &World, changed: &[PathBuf]) {
+    if changed.is_empty() {
+        return;
+    }
+    let mut names: Vec<String> =
+        changed.iter().map(|path| crate::session::shown(path).display().to_string()).collect();
+    names.dedup();
+    let text = format!("changed   {}", crate::report::words::several(&names));
+    if !world.json() && io::stderr().is_terminal() {
+        let _ = write!(io::stderr().lock(), "\x1b[2J\x1b[3J\x1b[H");
+    }
+    world.tell(text);
+}
+
+/// Why waiting ended.
+enum Woken {
+    /// Something in these places did.
+    Changed(Vec<PathBuf>),
+    /// By this signal.
+    Stopped(i32),
+}
+
+/// The folders that are watched.
+struct Eyes {
+    kernel: OwnedFd,
+    /// By the kernel's number.
+    folders: BTreeMap<i32, PathBuf>,
+    known: BTreeSet<PathBuf>,
+    store: PathBuf,
+}
+
+impl Eyes {
+    fn open() -> io::Result<Self> {
+        let kernel = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        Ok(Self { kernel, folders: BTreeMap::new(), known: BTreeSet::new(), store: PathBuf::new() })
+    }
+
+    /// Watches where the definition is, which may be wrong, or not there yet.
+    fn look_at_definition(&mut self, args: &RunArgs) -> io::Result<()> {
+        let here = std::env::current_dir()?;
+        let of = |path: &PathBuf| here.join(path).parent().map(Path::to_owned);
+        let mut folders: Vec<PathBuf> = args.which.config.iter().filter_map(of).collect();
+        match &args.which.file {
+            Some(file) if file.is_dir() => folders.push(here.join(file)),
+            Some(file) => folders.extend(of(file)),
+            None => folders.push(here),
+        }
+        for folder in folders {
+            self.add(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Watches what a pipeline is made of; true if there was something that was not watched before.
+    fn look_at(&mut self, graph: &Graph, store: &Path) -> io::Result<bool> {
+        self.store = store.to_owned();
+        let project = &graph.pipeline.folder;
+        let before = self.known.len();
+        self.below(project, FOLDERS)?;
+        let solids = graph.pipeline.invocations.iter().flat_map(|invocation| &invocation.solid.code);
+        let resources = graph.resources.iter().flat_map(|resource| &resource.definition.files);
+        let mut declared: BTreeSet<&str> =
+            solids.chain(resources).map(|pattern| pattern.text.as_str()).collect();
+        declared.extend(graph.paths.iter().map(|path| path.path.as_str()));
+        declared.extend(graph.pipeline.run_config.iter().map(String::as_str));
+        for text in declared {
+            // The folder above the first part that is a pattern, or that the file is in.
+            let fixed: PathBuf = Path::new(text)
+                .components()
+                .take_while(|part| !part.as_os_str().as_bytes().iter().any(|byte| b"*?[{".contains(byte)))
+                .collect();
+            let path = project.join(fixed);
+            if path.is_dir() {
+                self.below(&path, usize::MAX)?;
+            }
+            if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
+                self.add(parent)?;
+            }
+        }
+        Ok(self.known.len() > before)
+    }
+
+    /// Watches a folder and those in it, up to so many.
+    fn below(&mut self, folder: &Path, most: usize) -> io::Result<()> {
+        let mut open = vec![folder.to_owned()];
+        let mut left = most;
+        while let Some(folder) = open.pop() {
+            if left == 0 || self.is_store(&folder) {
+                continue;
+            }
+            left -= 1;
+            self.add(&folder)?;
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            let inside = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            open.extend(inside.filter(|entry| !is_clutter(&entry.file_name())).map(|entry| entry.path()));
+        }
+        Ok(())
+    }
+
+    fn is_store(&self, path: &Path) -> bool {
+        !self.store.as_os_str().is_empty() && path.starts_with(&self.store)
+    }
+
+    fn add(&mut self, folder: &Path) -> io::Result<()> {
+        if self.known.contains(folder) {
+            return Ok(());
+        }
+        let what = WatchFlags::CLOSE_WRITE
+            | WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVE
+            | WatchFlags::ATTRIB
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        match inotify::add_watch(&self.kernel, folder, what) {
+            Ok(number) => {
+                self.folders.insert(number, folder.to_owned());
+                self.known.insert(folder.to_owned());
+                Ok(())
+            }
+            // It went meanwhile, or may not be looked into: what is declared in it is missed where it is read.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until something has changed and it is quiet again, or until it is to stop.
+    fn wait(&mut self, stops: &mut Stops) -> io::Result<Woken> {
+        let mut changed = Vec::new();
+        let mut since: Option<Instant> = None;
+        loop {
+            let quiet = match since {
+                None => None,
+                Some(since) if since.elapsed() >= RESTLESS => Some(Duration::ZERO),
+                Some(_) => Some(QUIET),
+            };
+            let timeout = quiet.and_then(|time| Timespec::try_from(time).ok());
+            let mut ready = vec![PollFd::new(&self.kernel, PollFlags::IN)];
+            ready.extend(stops.0.iter().map(|(_, end, _)| PollFd::new(end, PollFlags::IN)));
+            match poll(&mut ready, timeout.as_ref()) {
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+                Ok(0) => return Ok(Woken::Changed(changed)),
+                Ok(_) => {}
+            }
+            let seen = !ready[0].revents().is_empty();
+            drop(ready);
+            if let Some(signal) = stops.signal()? {
+                return Ok(Woken::Stopped(signal));
+            }
+            if seen && self.read(&mut changed)? {
+                since.get_or_insert_with(Instant::now);
+                if quiet == Some(Duration::ZERO) {
+                    return Ok(Woken::Changed(changed));
+                }
+            }
+        }
+    }
+
+    /// Takes what the kernel tells; true if any of it may matter.
+    fn read(&mut self, changed: &mut Vec<PathBuf>) -> io::Result<bool> {
+        let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+        let mut events = inotify::Reader::new(&self.kernel, &mut buffer);
+        let mut matters = false;
+        let mut gone = Vec::new();
+        loop {
+            let event = match events.next() {
+                Ok(event) => event,
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let told = event.events();
+            if told.contains(ReadFlags::QUEUE_OVERFLOW) {
+                matters = true;
+                continue;
+            }
+            if told.intersects(ReadFlags::IGNORED | ReadFlags::MOVE_SELF) {
+                gone.push(event.wd());
+            }
+            let Some(folder) = self.folders.get(&event.wd()) else { continue };
+            let path = match event.file_name() {
+                Some(name) => folder.join(OsStr::from_bytes(name.to_bytes())),
+                None => folder.clone(),
+            };
+            if self.is_store(&path) || path.file_name().is_some_and(is_clutter) {
+                continue;
+            }
+            matters = true;
+            if !changed.contains(&path) {
+                changed.push(path);
+            }
+        }
+        for number in gone {
+            // It is watched anew where it is there again.
+            if let Some(folder) = self.folders.remove(&number) {
+                self.known.remove(&folder);
+            }
+        }
+        Ok(matters)
+    }
+}
+
+fn is_clutter(name: &OsStr) -> bool {
+    CLUTTER.iter().any(|clutter| name == *clutter)
+}
+
+/// The signals that end it, while nothing runs; during a run they are the run's, too.
+struct Stops(Vec<(i32, UnixStream, signal_hook::SigId)>);
+
+impl Stops {
+    fn start() -> io::Result<Self> {
+        let mut stops = Self(Vec::new());
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let (end, other) = UnixStream::pair()?;
+            end.set_nonblocking(true)?;
+            let id = signal_hook::low_level::pipe::register(signal, other)?;
+            stops.0.push((signal, end, id));
+        }
+        Ok(stops)
+    }
+
+    /// Which signal came, if one did.
+    fn signal(&mut self) -> io::Result<Option<i32>> {
+        for (signal, end, _) in &mut self.0 {
+            match end.read(&mut [0; 64]) {
+                Ok(_) => return Ok(Some(*signal)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        for (_, _, id) in &self.0 {
+            signal_hook::low_level::unregister(*id);
+        }
+    }
+}

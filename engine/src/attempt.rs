@@ -30,6 +30,7 @@ use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
 use crate::execute::produced::bytes_in_words;
 use crate::execute::sandbox::Confinement;
+use crate::execute::scratch::Scratch;
 use crate::execute::{
     Attempt, Attempted, Cancel, Cause, Execute, Failure, GivenFile, Stop, Undeclared, folder,
 };
@@ -60,6 +61,9 @@ const BACK_OFF: Duration = Duration::from_millis(200);
 
 /// The longest wait between two attempts.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// How much of a step's name stands in that of its scratch folder; the rest of that is a hash.
+const SCRATCH_LABEL: usize = 60;
 
 /// One step to be run, with everything that is known of it.
 pub(crate) struct Task {
@@ -318,8 +322,14 @@ impl<'a> Bench<'a> {
                 false => self.folders.of_function(&label)?,
             };
             let log = folder.join("log");
-            let laid = match self.lay_out(task, solid, &folder) {
-                Ok(laid) => laid,
+            let scratch = self.scratch(task, solid, &folder)?;
+            // Its files get times of their own, so none of them is a link.
+            task.private |= scratch.is_some();
+            let mut laid = match self.lay_out(task, solid, &folder) {
+                Ok(mut laid) => {
+                    laid.scratch = scratch;
+                    laid
+                }
                 Err(unready) => {
                     self.discard(folder, solid, Duration::ZERO);
                     return match unready {
@@ -350,12 +360,17 @@ impl<'a> Bench<'a> {
             {
                 let _ = tell.send(Told::Printed { step: task.name.clone(), text });
             }
+            if outcome.is_err() {
+                // What is kept of a failure is not what the next attempt begins with.
+                laid.scratch = None;
+            }
             if let Some(what) = undeclared {
                 let _ =
                     tell.send(Told::Undeclared { step: task.name.clone(), solid: solid.name.clone(), what });
             }
             // Before the outcome counts: was what it was given what was hashed?
             if let Some((output, what)) = self.spoilt(&laid)? {
+                laid.scratch = None;
                 self.discard(folder, solid, elapsed);
                 return Ok(End::Lost { output, what });
             }
@@ -384,7 +399,10 @@ impl<'a> Bench<'a> {
                         },
                         again: task.why != Why::New,
                     };
-                    match self.memo.keep(made) {
+                    let kept = self.memo.keep(made);
+                    // Outputs may lie in it until now; from here on the folder goes.
+                    laid.scratch = None;
+                    match kept {
                         Ok(kept) => {
                             self.wrote(task.names.nodes());
                             self.discard(folder, solid, elapsed);
@@ -409,6 +427,7 @@ impl<'a> Bench<'a> {
                 }
                 Err(failure) => failure,
             };
+            laid.scratch = None;
             let no_room = folders::room_left(&folder).filter(|left| *left < NO_ROOM_BYTES);
             if let Some(left) = no_room {
                 // What it wrote may be all that fills the disk, and even its log needs room to be kept.
@@ -537,9 +556,31 @@ impl<'a> Bench<'a> {
             timeout: solid.policy.timeout,
             cpus: solid.policy.cpus,
             cancel: self.cancel,
+            scratch: laid.scratch.as_ref(),
             sandbox: confinement.as_ref(),
             meanwhile: &|| self.folders.prepare(),
         }))
+    }
+
+    /// The scratch folders of a step, as they were left on this machine. One that is run to be compared has none, and
+    /// so has one of which another attempt has them now: it begins with empty ones, and what it leaves goes.
+    fn scratch(&self, task: &Task, solid: &Solid, folder: &Path) -> Result<Option<Scratch>, EngineError> {
+        let paths = &solid.policy.scratch;
+        if paths.is_empty() || task.reproduces || !matches!(solid.body, Body::Command(_)) {
+            return Ok(None);
+        }
+        let project = self.plan.graph.pipeline.folder.to_string_lossy();
+        let mut key = blake3::Hasher::new_derive_key("cas 2026 scratch folder 1");
+        for part in [self.host, &*project, &task.name] {
+            // A length before each, so that no two lists of texts are one.
+            key.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        }
+        let label: String = folder::safe_label(&task.name).chars().take(SCRATCH_LABEL).collect();
+        let name = format!("{label}-{}", &key.finalize().to_hex()[..16]);
+        let Some(taken) = self.memo.scratch(&name)? else { return Ok(None) };
+        let path = taken.path().to_owned();
+        let scratch = Scratch::take(taken, paths, folder);
+        Ok(Some(scratch.map_err(|source| EngineError::Io { action: "take", path, source })?))
     }
 
     /// How a step is confined. Nobody who works in its folder by hand is.

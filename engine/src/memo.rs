@@ -232,6 +232,11 @@ impl Memo {
         Ok(self.store.as_ref().ok_or_else(absent)?)
     }
 
+    /// Takes a scratch folder; `None` while somebody has it.
+    pub(crate) fn scratch(&self, name: &str) -> Result<Option<cas_store::Scratch>, EngineError> {
+        Ok(self.open()?.scratch(name)?)
+    }
+
     /// Asks to be the one that computes a trace; `None` where `go_on` ends the waiting for somebody else.
     pub(crate) fn claim(&self, trace: Trace, go_on: &dyn Fn() -> bool) -> Result<Option<Claim>, EngineError> {
         Ok(self.open()?.claim_while(trace, go_on)?)

@@ -226,10 +226,19 @@ pub struct Policy {
     pub memory: Option<u64>,
     /// How much of each named limit one step of it uses.
     pub limits: BTreeMap<String, u32>,
+    /// Folders, in the step's folder, that are there again at its next attempt on this machine.
+    pub scratch: Vec<String>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { retries: 0, timeout: None, cpus: 1, memory: None, limits: BTreeMap::new() }
+        Self {
+            retries: 0,
+            timeout: None,
+            cpus: 1,
+            memory: None,
+            limits: BTreeMap::new(),
+            scratch: Vec::new(),
+        }
     }
 }

@@ -186,6 +186,7 @@ impl Kit {
             cpus: solid.policy.cpus,
             cancel: &self.cancel,
             sandbox: None,
+            scratch: None,
             meanwhile: &|| {},
         };
         let attempted = executor.execute(&attempt);
@@ -849,6 +850,7 @@ fn a_run_that_is_stopped_asks_first_and_insists_when_asked_again() {
             cpus: 1,
             cancel: &cancel,
             sandbox: None,
+            scratch: None,
             meanwhile: &|| {},
         });
     stopper.join().unwrap();
@@ -1028,6 +1030,7 @@ fn programs_that_were_just_written_can_be_executed_while_others_are_started() {
                         cpus: 1,
                         cancel: &kit.cancel,
                         sandbox: None,
+                        scratch: None,
                         meanwhile: &|| {},
                     });
                     assert!(attempted.outcome.is_ok(), "{:?}", attempted.outcome);

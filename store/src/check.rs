@@ -149,6 +149,10 @@ pub struct Stats {
     pub index_bytes: u64,
     /// Bytes in quarantine.
     pub quarantine_bytes: u64,
+    /// Scratch folders.
+    pub scratch: u64,
+    /// Bytes in them.
+    pub scratch_bytes: u64,
     /// Free bytes on the store's file system.
     pub free_bytes: u64,
     /// How often a result was reused.
@@ -423,7 +427,10 @@ impl Core {
     /// Counts and sizes.
     pub(crate) fn stats(&self) -> Result<Stats, StoreError> {
         let counters = self.index.counters()?;
+        let (scratch, scratch_bytes) = crate::scratch::size(&self.layout);
         let mut stats = Stats {
+            scratch,
+            scratch_bytes,
             reused: counters.reused,
             made: counters.made,
             free_bytes: self.free_bytes()?,

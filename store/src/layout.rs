@@ -135,6 +135,11 @@ impl Layout {
         path
     }
 
+    /// The folder of the folders that outlive whoever uses them.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.root.join("scratch")
+    }
+
     /// The folder for what is being written.
     pub(crate) fn staging(&self) -> PathBuf {
         self.root.join("staging")

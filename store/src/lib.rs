@@ -72,6 +72,7 @@ mod remote;
 mod reserve;
 #[cfg(all(test, feature = "schedules"))]
 mod schedules;
+mod scratch;
 mod socket;
 mod stage;
 pub mod store;
@@ -105,6 +106,7 @@ pub use record::{
     Artifact, BlobRecord, Encoding, Evicted, Found, HashKind, Kind, Moment, Output, Pin, Place, Replacement,
     ResultRecord,
 };
+pub use scratch::Scratch;
 pub use stage::Staged;
 pub use store::{Create, Hosting, Link, Open, Provided, Run, Store, Take, WeakStore};
 pub use tree::{Entry, Node, Tree, TreeError};

@@ -22,6 +22,7 @@ use crate::hosts::{self, HandedOver, Wanted};
 use crate::network;
 use crate::rebuild::RebuildReport;
 use crate::record::{Artifact, BlobRecord, Found, Moment, Pin, Replacement};
+use crate::scratch::{self, Scratch};
 use crate::stage::{Staged, StagedBlob};
 use crate::tree::Tree;
 use crate::wire::{Opaque, Request, Response};
@@ -279,6 +280,17 @@ impl Store {
     /// A new, empty, private folder below the store's work folder, on the same file system as the blobs.
     pub fn work_folder(&self, label: &str) -> Result<PathBuf, StoreError> {
         self.files().work_folder(label)
+    }
+
+    /// Takes the scratch folder of this name (a file's), on the same file system as the work folders; `None` while
+    /// somebody has it.
+    pub fn scratch(&self, name: &str) -> Result<Option<Scratch>, StoreError> {
+        scratch::take(self.files().layout(), name)
+    }
+
+    /// How many scratch folders there are, and how many bytes are in them.
+    pub fn scratch_size(&self) -> (u64, u64) {
+        scratch::size(self.files().layout())
     }
 
     /// The path of a work folder that is yet to be made, or moved there: no other has it.

@@ -1,4 +1,4 @@
-//! The folders that were handed out for work: which there are, and their removal.
+//! The folders that were handed out for work, scratch folders among them: which there are, and their removal.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,17 +8,18 @@ use std::time::UNIX_EPOCH;
 use crate::error::{At, StoreError};
 use crate::layout::Layout;
 use crate::processes;
+use crate::scratch;
 
 /// A folder below the store's work folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkFolder {
     /// Where it is.
     pub path: PathBuf,
-    /// When something directly in it was last made or removed.
+    /// When something directly in it was last made or removed; of a scratch folder, when it was last taken.
     pub modified_ms: u64,
     /// Whether it lies among those that were kept of failures, in `failed/`.
     pub kept: bool,
-    /// Whether it was handed out by a process that has the store open now.
+    /// Whether it was handed out by a process that has the store open now; of a scratch folder, whether somebody has it.
     pub in_use: bool,
 }
 
@@ -32,6 +33,7 @@ pub(crate) fn list(layout: &Layout, own: &str) -> Result<Vec<WorkFolder>, StoreE
     list_in(&layout.work(), false, &in_use, &mut folders)?;
     folders.retain(|folder| folder.path != failed(layout));
     list_in(&failed(layout), true, &|_| false, &mut folders)?;
+    scratch::list(layout, &mut folders)?;
     folders.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(folders)
 }
@@ -77,6 +79,9 @@ pub(crate) fn remove(layout: &Layout, folder: &WorkFolder) -> Result<u64, StoreE
         Err(StoreError::Io { action: "remove", path: folder.path.clone(), source })
     };
     let parent = folder.path.parent();
+    if parent == Some(layout.scratch().as_path()) {
+        return scratch::remove(&folder.path);
+    }
     if parent != Some(layout.work().as_path()) && parent != Some(failed(layout).as_path()) {
         return refuse("it is not one of the store's work folders");
     }
@@ -95,7 +100,7 @@ pub(crate) fn remove(layout: &Layout, folder: &WorkFolder) -> Result<u64, StoreE
 
 /// Makes folders writable, so that what is in them can be removed; gives the bytes of their files. Links
 /// are not followed.
-fn open_up(path: &Path) -> Result<u64, StoreError> {
+pub(crate) fn open_up(path: &Path) -> Result<u64, StoreError> {
     let mut bytes = 0;
     let mut open = vec![path.to_owned()];
     while let Some(path) = open.pop() {

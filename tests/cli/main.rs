@@ -17,6 +17,7 @@ mod publishing;
 mod report;
 mod runs;
 mod sandbox;
+mod scratch;
 mod stores;
 mod sweeps;
 mod usage;

@@ -11,10 +11,10 @@ use crate::failure::{Code, Failure};
 use crate::report::{json, words};
 use crate::session::World;
 
-/// Remove the kept folders of failed steps, and leftovers
+/// Remove the kept folders of failed steps, scratch folders, and leftovers
 ///
-/// The folders in which failed steps ran are kept, so that you can look at them. This removes them, and what killed
-/// processes left behind. No result goes.
+/// The folders in which failed steps ran are kept, so that you can look at them. This removes them, the scratch folders
+/// that no step has now, and what killed processes left behind. No result goes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example:

@@ -96,6 +96,10 @@ pub(crate) fn gc(world: &mut World, args: &GcArgs) -> Result<Code, Failure> {
     })?;
     written?;
     writeln!(out, "{}", summary(&report, args.dry_run))?;
+    if let (folders @ 1.., bytes) = store.scratch_size() {
+        let folders = words::count(usize::try_from(folders).unwrap_or(usize::MAX), "scratch folder");
+        world.tell(format_args!("{folders} of steps: {}; `cas clean` removes them", words::size(bytes)));
+    }
     done(out)
 }
 

@@ -42,6 +42,8 @@ struct Row {
     stored_bytes: u64,
     index_bytes: u64,
     quarantine_bytes: u64,
+    scratch: u64,
+    scratch_bytes: u64,
     free_bytes: u64,
     dedup_ratio: f64,
     compression_ratio: f64,
@@ -76,6 +78,8 @@ pub(crate) fn stats(world: &mut World, args: &StatsArgs) -> Result<Code, Failure
             stored_bytes: stats.stored_bytes,
             index_bytes: stats.index_bytes,
             quarantine_bytes: stats.quarantine_bytes,
+            scratch: stats.scratch,
+            scratch_bytes: stats.scratch_bytes,
             free_bytes: stats.free_bytes,
             dedup_ratio: stats.dedup_ratio(),
             compression_ratio: stats.compression_ratio(),
@@ -121,6 +125,14 @@ pub(crate) fn stats(world: &mut World, args: &StatsArgs) -> Result<Code, Failure
     writeln!(out, "index        {}", words::size(stats.index_bytes))?;
     if stats.quarantine_bytes > 0 {
         writeln!(out, "quarantine   {}", words::size(stats.quarantine_bytes))?;
+    }
+    if stats.scratch > 0 {
+        writeln!(
+            out,
+            "scratch      {} in {} of steps (`cas clean` removes them)",
+            words::size(stats.scratch_bytes),
+            words::count(usize::try_from(stats.scratch).unwrap_or(usize::MAX), "folder")
+        )?;
     }
     writeln!(out, "free         {}", words::size(stats.free_bytes))?;
     writeln!(

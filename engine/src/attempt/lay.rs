@@ -11,6 +11,7 @@ use cas_store::{Artifact, Link, StoreError};
 
 use super::{Bench, Stored, Task};
 use crate::error::EngineError;
+use crate::execute::scratch::Scratch;
 use crate::execute::{Cause, Content, Encoded, Failure, Given, GivenFile, GivenWhat, folder};
 use crate::graph::{OutputId, StepId, StepInput};
 use crate::memo;
@@ -24,6 +25,8 @@ pub(super) struct LaidOut {
     pub(super) given: Vec<Given>,
     /// The links among it, each with the output that it is of.
     links: Vec<(OutputId, Link)>,
+    /// Its scratch folders, if it has any and nobody else has them now. Given back when this is dropped.
+    pub(super) scratch: Option<Scratch>,
 }
 
 /// Why an attempt could not be laid out.

@@ -16,6 +16,7 @@ use super::line::{CommandLine, Facts, InputFact, InputForm, LINE_LIMIT_BYTES};
 use super::process::{self, End, Ended, NoProgram, Process, Sink, Spawner};
 use super::sandbox::advice::advice;
 use super::sandbox::{Rules, Sandbox};
+use super::scratch::Scratch;
 use super::{Attempt, Attempted, Cause, Content, Execute, Failure, GivenWhat, Produced, Stop, Undeclared};
 use super::{blot, folder, produced, repeat};
 use crate::file::quote;
@@ -62,6 +63,13 @@ impl CommandExecutor {
     pub fn prepare(&self, attempt: &Attempt<'_>) -> Result<(PathBuf, Vec<(String, String)>), Failure> {
         let facts = facts(attempt);
         folder::prepare(attempt, &facts.config_json()).map_err(|error| unprepared(&error))?;
+        for scratch in &attempt.solid.policy.scratch {
+            let at = folder::step(attempt.folder).join(scratch);
+            let empty = fs::create_dir_all(&at).and_then(|()| Ok(fs::read_dir(&at)?.next().is_none()));
+            if !empty.map_err(|error| unscratched(scratch, &error))? {
+                return Err(unscratched(scratch, &io::ErrorKind::DirectoryNotEmpty.into()));
+            }
+        }
         let env = facts.environment(attempt.folder, &self.path, attempt.path, attempt.env);
         Ok((folder::step(attempt.folder), env))
     }
@@ -75,6 +83,11 @@ impl CommandExecutor {
         }
         let line = facts(attempt).command_line().map_err(|what| not_started(what, None))?;
         let (step, env) = self.prepare(attempt)?;
+        if let Some(scratch) = attempt.scratch {
+            scratch
+                .bring(&attempt.solid.outputs)
+                .map_err(|error| unscratched(&attempt.solid.policy.scratch.join(", "), &error))?;
+        }
         let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
         let program = self.program(&line.program, path, &step)?;
         let arguments = arguments(attempt.folder, &line)?;
@@ -108,6 +121,7 @@ impl CommandExecutor {
             grace: self.grace,
             cancel: attempt.cancel,
             sandbox: sandbox.as_ref(),
+            inherits: attempt.scratch.map(Scratch::lock),
             meanwhile: attempt.meanwhile,
         });
         // Nobody writes to it any more, and nobody has read it.
@@ -346,6 +360,19 @@ fn signal_hint(signal: i32) -> Option<&'static str> {
         25 => Some("a limit of file size was reached (`ulimit -f`)"),
         _ => None,
     }
+}
+
+fn unscratched(folder: &str, error: &io::Error) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            Some(
+                "a file that is declared lies there: name a folder that only the command writes to"
+                    .to_owned(),
+            )
+        }
+        _ => None,
+    };
+    not_started(format!("its scratch folder `{folder}` cannot be laid in its folder: {error}"), hint)
 }
 
 fn not_started(message: String, hint: Option<String>) -> Failure {

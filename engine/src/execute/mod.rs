@@ -26,6 +26,7 @@ pub(crate) mod process;
 pub(crate) mod produced;
 mod repeat;
 pub mod sandbox;
+pub mod scratch;
 
 pub use blot::{HIDDEN, blotted};
 pub use cancel::{Cancel, Stop};
@@ -79,6 +80,8 @@ pub struct Attempt<'a> {
     pub cpus: u32,
     /// Set when the run is being stopped.
     pub cancel: &'a Arc<Cancel>,
+    /// Its scratch folders, as the last attempt left them; `None` where it has none, or is to begin with empty ones.
+    pub scratch: Option<&'a scratch::Scratch>,
     /// How it is confined to what it is given; `None` where it is not.
     pub sandbox: Option<&'a sandbox::Confinement<'a>>,
     /// What the thread may do while it waits for the attempt to end: it is short, and not about this one.

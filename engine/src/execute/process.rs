@@ -14,7 +14,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::ioctl_fionread;
+use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionread};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group,
     waitid,
@@ -74,6 +74,8 @@ pub(crate) struct Process<'a> {
     pub(crate) cancel: &'a Cancel,
     /// What it is confined to, if anything.
     pub(crate) sandbox: Option<&'a Sandbox>,
+    /// A descriptor that it, and all that it starts, holds too.
+    pub(crate) inherits: Option<BorrowedFd<'a>>,
     /// Done once it runs, before it is waited for.
     pub(crate) meanwhile: &'a (dyn Fn() + Sync),
 }
@@ -169,11 +171,22 @@ impl Spawner {
             .stderr(stderr)
             .process_group(0);
         let (mut child, watch) = loop {
-            let spawned = {
-                let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
-                match process.sandbox {
-                    None => command.spawn().map(|child| (child, None)),
-                    Some(sandbox) => sandbox.spawn(&mut command),
+            let start = |command: &mut Command| match process.sandbox {
+                None => command.spawn().map(|child| (child, None)),
+                Some(sandbox) => sandbox.spawn(command),
+            };
+            let spawned = match process.inherits {
+                None => {
+                    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+                    start(&mut command)
+                }
+                Some(fd) => {
+                    // Alone: what is started at the same time must not get it.
+                    let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+                    fcntl_setfd(fd, FdFlags::empty())?;
+                    let spawned = start(&mut command);
+                    fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+                    spawned
                 }
             };
             match spawned {
@@ -554,6 +567,7 @@ mod tests {
                 grace,
                 cancel,
                 sandbox: None,
+                inherits: None,
                 meanwhile: &|| {},
             })
             .unwrap();
@@ -594,6 +608,7 @@ mod tests {
                 grace: LONG,
                 cancel: &Cancel::default(),
                 sandbox: None,
+                inherits: None,
                 meanwhile: &|| {},
             })
             .unwrap();
@@ -657,6 +672,7 @@ mod tests {
                 grace: LONG,
                 cancel: &Cancel::default(),
                 sandbox: None,
+                inherits: None,
                 meanwhile: &|| {},
             };
             Spawner::new().run(process).unwrap()

@@ -402,6 +402,13 @@ pub static SOLID: Object = Object {
             "One step for each element of a list that a step yields: `{part: split.parts}`; the element is an input.",
         )
         .also(&["for_each", "scatter", "dynamic", "each"]),
+        key(
+            "scratch",
+            OneOrMore(&Text),
+            No("it is there to save time, and a step has to make the same without it"),
+            "Folders that are there again at its next attempt on this machine; never stored or shared.",
+        )
+        .also(&["cache", "caches", "persistent", "keep"]),
         PLATFORM,
         SANDBOX,
     ],
@@ -563,11 +570,8 @@ pub static RUN_RESOURCE: Object = Object {
 pub const IGNORED: &[&str] = &["execution", "loggers", "storage", "intermediate_storage"];
 
 /// Keys that mean something, but not in this version.
-pub(crate) const LATER: &[(&str, &str)] = &[
-    ("scratch", "scratch folders"),
-    ("include", "pipeline files that include others"),
-    ("root", "a project folder other than the file's"),
-];
+pub(crate) const LATER: &[(&str, &str)] =
+    &[("include", "pipeline files that include others"), ("root", "a project folder other than the file's")];
 
 impl Object {
     /// The key of this name.

@@ -4,6 +4,7 @@
 //! (`solid: emit_dog`) invokes that one's, with inputs and axes of its own where it gives them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::pipeline::{Axis, Input, Invocation};
@@ -303,6 +304,7 @@ fn solid(
     let schema =
         fields.get("config").map(|node| fields::schema(reader, node, Some(config))).unwrap_or_default();
     let description = fields.get("description").and_then(|node| reader.text(node, "description"));
+    let scratch = fields.get("scratch").map(|node| scratch(reader, node)).unwrap_or_default();
     let Some(command) = fields.entry("command") else {
         if fields.unknown {
             return None; // it is there under another name, most likely, which was told
@@ -332,6 +334,7 @@ fn solid(
             cpus: common.cpus.unwrap_or(1),
             memory: common.memory,
             limits: common.limits.unwrap_or_default(),
+            scratch,
         },
         place: Some(reader.place(entry.at)),
     }))
@@ -485,6 +488,33 @@ fn limits(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u32> {
         .into_iter()
         .filter_map(|entry| Some((entry.key.clone(), reader.count(&entry.value, &entry.key, 1)?)))
         .collect()
+}
+
+/// Folders of a step, as they stand in its folder.
+fn scratch(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
+    let mut folders: Vec<String> = Vec::new();
+    for (text, at) in reader.texts(node, "scratch") {
+        let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        let folder = parts.join("/");
+        let overlaps =
+            |other: &str| Path::new(other).starts_with(&folder) || Path::new(&folder).starts_with(other);
+        if text.starts_with('/') || parts.contains(&"..") || folder.is_empty() {
+            let hint = "a scratch folder is one of the step's folder: scratch: [target]";
+            reader.fault(at, format!("`{text}` is no folder in the step's folder"), hint);
+        } else if let Some(own) = ["inputs", "outputs", "config.json"].into_iter().find(|own| overlaps(own)) {
+            let hint = "name another folder: what is given and what is made is new in each attempt";
+            reader.fault(at, format!("`{text}` cannot be a scratch folder: `{own}` is cas's"), hint);
+        } else if let Some(other) = folders.iter().find(|other| overlaps(other)) {
+            reader.fault(
+                at,
+                format!("`{text}` and `{other}` are, or hold, the same folder"),
+                "name one of them",
+            );
+        } else {
+            folders.push(folder);
+        }
+    }
+    folders
 }
 
 pub(crate) fn sandbox(reader: &mut Reader<'_>, node: &Node) -> Option<Sandbox> {

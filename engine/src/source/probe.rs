@@ -132,6 +132,7 @@ fn ask(
             grace: GRACE,
             cancel,
             sandbox: None,
+            inherits: None,
             meanwhile: &|| {},
         })
         .map_err(broken)?;

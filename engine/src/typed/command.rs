@@ -184,6 +184,12 @@ impl<'p> CommandBuilder<'p> {
         self
     }
 
+    /// A folder, in the step's folder, that is there again at its next attempt on this machine: to save time only.
+    pub fn scratch(mut self, folder: &str) -> Self {
+        self.draft.policy.scratch.push(folder.to_owned());
+        self
+    }
+
     /// Whether what it was not given is told of, or refused.
     pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
         self.sandbox = sandbox;

@@ -142,6 +142,7 @@ const EDITS: &[(&str, &str, &str, &str, &str)] = &[
     ("a solid", "cpus", "cpus: 2", "cpus: 3", "target"),
     ("a solid", "memory", "memory: 1G", "memory: 2G", "target"),
     ("a solid", "limits", "limits: {gpu: 1}", "limits: {gpu: 2}", "target"),
+    ("a solid", "scratch", "    shell: sh", "    shell: sh\n    scratch: [target]", "target"),
     ("a solid", "matrix", "matrix: grid", "matrix: {lr: [0.5]}", "target"),
     ("a solid", "map", "map: {part: ups.parts}", "map: {piece: ups.parts}", "mapped"),
     ("a solid", "platform", "    shell: sh", "    shell: sh\n    platform: any", "maker"),

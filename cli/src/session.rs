@@ -186,7 +186,7 @@ impl World {
             pipeline.confine(sandbox);
         }
         let mut config = RunConfig::default();
-        let first = pipeline.run_config.iter().map(|path| pipeline.folder.join(path));
+        let first = pipeline.run_config.iter().map(|path| pipeline.home.join(path));
         for path in first.chain(which.config.iter().cloned()) {
             let text = read_text(&path).map_err(|error| {
                 Failure::usage(format!("cannot read the run config `{}`", path.display())).because(error)
@@ -220,7 +220,7 @@ impl World {
             (None, Some(dir)) => (Chooser::PipelineFile, dir.as_str()),
             (None, None) => (Chooser::Default, STORE),
         };
-        Ok(Choice { dir: tidy(&here.join(&pipeline.folder).join(dir)), by })
+        Ok(Choice { dir: tidy(&here.join(&pipeline.home).join(dir)), by })
     }
 
     fn choice_from_outside(&self, which: &Which, here: &Path) -> Option<Choice> {
@@ -280,7 +280,7 @@ impl World {
     ) -> Result<Option<Store>, Failure> {
         let store = self.open(choice, which, Create::Never)?;
         if store.is_none() {
-            self.tell_no_store(choice, definition.map(|definition| definition.pipeline.folder.as_path()));
+            self.tell_no_store(choice, definition.map(|definition| definition.pipeline.home.as_path()));
         }
         Ok(store)
     }
@@ -479,13 +479,18 @@ fn read_pipeline(path: &Path, texts: &mut Texts) -> Result<Pipeline, Failure> {
     let text = read_text(&path).map_err(|error| {
         Failure::usage(format!("cannot read the pipeline `{}`", path.display())).because(error)
     })?;
-    let mut read = |path: &Path| read_text(path);
-    let mut pipeline = file::pipeline(&path, &text, &mut read)?;
-    // Messages show the path as it was found; the folder is where everything is looked for, from wherever.
-    pipeline.folder = match std::env::current_dir() {
-        Ok(here) => tidy(&here.join(&pipeline.folder)),
-        Err(error) => return Err(Failure::usage("there is no current folder").because(error)),
+    // Those of included files too: what is wrong with them may be found later.
+    let mut read = |path: &Path| {
+        let text = read_text(path)?;
+        texts.0.push((path.to_string_lossy().into_owned(), text.clone()));
+        Ok(text)
     };
+    let mut pipeline = file::pipeline(&path, &text, &mut read)?;
+    // Messages show the path as it was found; the folders are where everything is looked for, from wherever.
+    let here = std::env::current_dir()
+        .map_err(|error| Failure::usage("there is no current folder").because(error))?;
+    pipeline.folder = tidy(&here.join(&pipeline.folder));
+    pipeline.home = tidy(&here.join(&pipeline.home));
     texts.0.push((path.to_string_lossy().into_owned(), text));
     Ok(pipeline)
 }

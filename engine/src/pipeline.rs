@@ -3,7 +3,7 @@
 mod check;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,10 @@ pub struct Pipeline {
     pub description: Option<String>,
     /// The file it was read from, if any.
     pub file: Option<PathBuf>,
+    /// The files that this one includes, in the order in which they were read.
+    pub includes: Vec<PathBuf>,
+    /// The folder that the file stands in: what is said about the store and run configs is relative to it.
+    pub home: PathBuf,
     /// The project folder, absolute: paths of inputs, code and published files are relative to it.
     pub folder: PathBuf,
     /// Run config files that are read before any other, as written.
@@ -40,6 +44,17 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// The files that are included, as they are found from the folder of the pipeline file.
+    pub fn included(&self) -> Vec<PathBuf> {
+        let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let from_home = |file: &PathBuf| match file.strip_prefix(folder) {
+            Ok(below) => self.home.join(below),
+            // It lies above: what the two have in common is shown in both.
+            Err(_) => crate::file::tidy(&self.home.join(relative(folder, file))),
+        };
+        self.includes.iter().map(from_home).collect()
+    }
+
     /// Has all commands watched, or refused files, or neither, whatever they say themselves.
     pub fn confine(&mut self, sandbox: Sandbox) {
         // Invocations of one solid go on sharing it.
@@ -52,6 +67,13 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// The way from a folder to a file, both absolute or both relative to the same place.
+fn relative(folder: &Path, file: &Path) -> PathBuf {
+    let common = folder.components().zip(file.components()).take_while(|(a, b)| a == b).count();
+    let up = folder.components().skip(common).map(|_| Path::new(".."));
+    up.chain(file.components().skip(common).map(|part| Path::new(part.as_os_str()))).collect()
 }
 
 /// A named choice of resources.

@@ -126,7 +126,11 @@ pub(crate) fn publish(
     }
     // Several pipelines may lie in one folder: each takes away only what it put there itself.
     let by = match pipeline.file.as_deref().and_then(Path::file_name) {
-        Some(file) => file.to_string_lossy().into_owned(),
+        // With the way to it, where that is not in the project folder itself.
+        Some(file) => {
+            let home = pipeline.home.strip_prefix(project).unwrap_or(Path::new(""));
+            home.join(file).to_string_lossy().into_owned()
+        }
         None => pipeline.name.clone(),
     };
     let mut notes = read(&path);

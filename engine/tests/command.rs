@@ -58,6 +58,7 @@ impl Kit {
         let parsed = file::pipeline(Path::new("pipeline.yaml"), yaml, &mut |_| unreachable!());
         let mut pipeline = parsed.unwrap_or_else(|wrong| panic!("{wrong:?}"));
         pipeline.folder = project.path().to_owned();
+        pipeline.home.clone_from(&pipeline.folder);
         let graph = Graph::new(Arc::new(pipeline), None, &RunConfig::default()).unwrap();
         let path = std::env::var("PATH").unwrap();
         let environment = Environment { vars: [("PATH".to_owned(), path)].into() };

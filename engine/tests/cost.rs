@@ -76,6 +76,7 @@ fn pipeline(steps: usize) -> String {
 fn plan(text: &str, folder: &Path) -> Plan {
     let mut pipeline = file::pipeline(Path::new("pipeline.yaml"), text, &mut |_| unreachable!()).unwrap();
     pipeline.folder = folder.to_owned();
+    pipeline.home.clone_from(&pipeline.folder);
     let graph = Graph::new(Arc::new(pipeline), None, &RunConfig::default()).unwrap();
     let steps: Vec<_> = graph.ids().collect();
     let environment = Environment::default();

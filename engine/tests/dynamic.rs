@@ -96,6 +96,7 @@ impl Kit {
         let parsed = file::pipeline(Path::new("pipeline.yaml"), &self.yaml, &mut |_| unreachable!());
         let mut pipeline = parsed.unwrap_or_else(|wrong| panic!("{wrong:?}"));
         pipeline.folder = self.project.path().to_owned();
+        pipeline.home.clone_from(&pipeline.folder);
         Graph::new(Arc::new(pipeline), None, &RunConfig::default())
             .unwrap_or_else(|wrong| panic!("{wrong:?}"))
     }

@@ -204,6 +204,7 @@ impl Kit {
         let parsed = file::pipeline(Path::new("pipeline.yaml"), &self.yaml, &mut |_| unreachable!());
         let mut pipeline = parsed.unwrap_or_else(|wrong| panic!("{wrong:?}"));
         pipeline.folder = self.project.path().to_owned();
+        pipeline.home.clone_from(&pipeline.folder);
         let mut config = RunConfig::default();
         for set in &self.set {
             file::set(&pipeline, set, &mut config).unwrap();

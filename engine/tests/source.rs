@@ -57,6 +57,7 @@ impl Project {
         let parsed = file::pipeline(Path::new("pipeline.yaml"), yaml, &mut |_| unreachable!());
         let mut pipeline = parsed.unwrap_or_else(|wrong| panic!("{wrong:?}"));
         pipeline.folder = self.folder.path().to_owned();
+        pipeline.home.clone_from(&pipeline.folder);
         Graph::new(Arc::new(pipeline), None, &RunConfig::default()).unwrap()
     }
 
@@ -312,7 +313,7 @@ fn what_is_missing_is_told_with_its_place_and_the_nearest_name() {
     check("[solids/tree.py, solid/tree.py]", "28: there is no `solid` / did you mean `solids`?");
     check(
         "[solids/tree.py/x]",
-        "12: there is no `solids/tree.py/x` / paths are relative to the folder of the pipeline file, `ROOT`"
+        "12: there is no `solids/tree.py/x` / paths are relative to the project folder, `ROOT`"
             .replace("ROOT", &project.folder.path().display().to_string())
             .as_str(),
     );

@@ -18,6 +18,7 @@ mod report;
 mod runs;
 mod sandbox;
 mod scratch;
+mod several_files;
 mod stores;
 mod sweeps;
 mod usage;

@@ -140,6 +140,20 @@ pub static PIPELINE: Object =
                 "Where the store is, relative to this file.",
             )
             .also(&["cache", "cache_dir", "storage", "workdir"]),
+            key(
+                INCLUDE,
+                OneOrMore(&Text),
+                No("what the files say is, as if it stood here"),
+                "Other files whose resources, modes, matrices, defaults, solids, … belong to the pipeline; from this file.",
+            )
+            .also(&["includes", "import", "imports", "subworkflow", "module", "extends"]),
+            key(
+                "root",
+                Text,
+                No("where paths begin, not what they lead to"),
+                "The project folder, in which all paths begin: `..` for the one above this file.",
+            )
+            .also(&["base", "basedir", "base_dir", "project", "repository", "wdir"]),
             SANDBOX,
             key(
                 "config",
@@ -569,9 +583,8 @@ pub static RUN_RESOURCE: Object = Object {
 /// What the ancestor's run config holds besides, accepted and ignored.
 pub const IGNORED: &[&str] = &["execution", "loggers", "storage", "intermediate_storage"];
 
-/// Keys that mean something, but not in this version.
-pub(crate) const LATER: &[(&str, &str)] =
-    &[("include", "pipeline files that include others"), ("root", "a project folder other than the file's")];
+/// The key that names other files of the pipeline.
+pub(crate) const INCLUDE: &str = "include";
 
 impl Object {
     /// The key of this name.
@@ -581,12 +594,6 @@ impl Object {
 
     /// The message and hint for a key that it does not take.
     pub(crate) fn unknown(&self, name: &str) -> (String, String) {
-        if let Some((_, what)) = LATER.iter().find(|(later, _)| *later == name) {
-            return (
-                format!("`{name}` is not supported by this version of cas"),
-                format!("{what}: planned, not built yet; remove the key"),
-            );
-        }
         let message = format!("{} has no key `{name}`", self.name);
         let names = || self.keys.iter().map(|key| key.name);
         let folded = name.to_lowercase().replace('-', "_");

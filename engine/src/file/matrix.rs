@@ -135,7 +135,8 @@ impl<'r, 'f> Matrices<'r, 'f> {
         let text = match (self.read)(path) {
             Ok(text) => text,
             Err(error) => {
-                let hint = "paths are relative to the folder of the pipeline file";
+                let hint =
+                    "paths are relative to the project folder: that of the pipeline file, or its `root`";
                 reader.fault(at, format!("cannot read `{name}`: {error}"), hint);
                 return None;
             }

@@ -62,7 +62,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    fn new(at: Mark, message: impl Into<String>, hint: Option<&str>) -> Self {
+    pub(crate) fn new(at: Mark, message: impl Into<String>, hint: Option<&str>) -> Self {
         Self { at, message: message.into(), hint: hint.map(str::to_owned) }
     }
 }

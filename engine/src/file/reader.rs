@@ -71,6 +71,11 @@ impl<'t> Reader<'t> {
         diagnostics
     }
 
+    /// Whether nothing was found wrong so far.
+    pub(crate) fn is_fine(&self) -> bool {
+        self.diagnostics.is_empty()
+    }
+
     pub(crate) fn place(&self, at: Mark) -> Place {
         Place { file: self.file.clone(), line: at.line, column: at.column }
     }
@@ -79,6 +84,13 @@ impl<'t> Reader<'t> {
         let hint: String = hint.into();
         let place = self.place(at);
         let diagnostic = Diagnostic::new(message).at(Some(&place));
+        self.diagnostics.push(Diagnostic { hint: (!hint.is_empty()).then_some(hint), ..diagnostic });
+    }
+
+    /// A fault at a place that may be in another file of the pipeline.
+    pub(crate) fn fault_at(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        let hint: String = hint.into();
+        let diagnostic = Diagnostic::new(message).at(Some(place));
         self.diagnostics.push(Diagnostic { hint: (!hint.is_empty()).then_some(hint), ..diagnostic });
     }
 

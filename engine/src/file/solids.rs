@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::error::Place;
 use crate::pipeline::{Axis, Input, Invocation};
 use crate::solid::{
     Body, Command, Declared, EnvVar, Line, Pattern, Platform, Policy, Sandbox, Shell, Solid, Template,
@@ -21,7 +22,7 @@ use super::shell::Dialect;
 use super::{fields, keys, outputs, scalar};
 
 /// What every solid gets.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Defaults {
     common: Common,
 }
@@ -48,6 +49,11 @@ impl Defaults {
     pub(crate) fn read(reader: &mut Reader<'_>, node: &Node) -> Self {
         let fields = reader.object(node, &keys::DEFAULTS);
         Self { common: fields.map(|fields| Common::read(reader, &fields)).unwrap_or_default() }
+    }
+
+    /// Lays these over others: lists are added to, the rest is replaced.
+    pub(crate) fn over(self, under: &Self) -> Self {
+        Self { common: self.common.over(&under.common) }
     }
 
     /// With what the pipeline says of all its solids, where the defaults do not.
@@ -116,32 +122,34 @@ impl EnvVar {
 }
 
 /// An entry of `solids:` before those that name others are resolved.
-struct Draft<'n> {
+pub(crate) struct Draft<'n> {
     entry: &'n Entry,
+    place: Place,
     solid: Option<Arc<Solid>>,
     /// The entry whose solid it invokes, and where that is written.
-    of: Option<(String, Mark)>,
+    of: Option<(String, Place)>,
     inputs: Option<Vec<Input>>,
     matrix: Option<Vec<Axis>>,
     map: Option<Input>,
 }
 
-/// Reads the invocations, in the order of the file.
-pub(crate) fn solids(
+/// Reads the entries of a file, in its order.
+pub(crate) fn drafts<'n>(
     reader: &mut Reader<'_>,
-    node: &Node,
+    node: &'n Node,
     config: &Schema,
     defaults: &Defaults,
     matrices: &mut Matrices<'_, '_>,
-) -> Vec<Invocation> {
+) -> Vec<Draft<'n>> {
     let mut drafts = Vec::new();
     for entry in reader.names(node, "solids", "solids: {hello: {command: echo hello, stdout: result}}") {
         let Some(fields) = reader.object(&entry.value, &keys::SOLID) else { continue };
         let inputs = fields.get("inputs").map(|node| inputs::inputs(reader, node));
         let matrix = fields.get("matrix").map(|node| matrices.matrix(reader, node));
         let map = fields.get("map").and_then(|node| inputs::map(reader, node));
-        let of =
-            fields.entry("solid").and_then(|of| Some((reader.some_text(&of.value, "solid")?, of.value.at)));
+        let of = fields
+            .entry("solid")
+            .and_then(|of| Some((reader.some_text(&of.value, "solid")?, reader.place(of.value.at))));
         let solid = match &of {
             None => solid(reader, entry, &fields, config, defaults),
             Some((name, _)) => {
@@ -167,13 +175,13 @@ pub(crate) fn solids(
                 None
             }
         };
-        drafts.push(Draft { entry, solid, of, inputs, matrix, map });
+        drafts.push(Draft { entry, place: reader.place(entry.at), solid, of, inputs, matrix, map });
     }
-    resolve(reader, drafts)
+    drafts
 }
 
-/// Gives each entry the solid that it invokes, and the inputs and axes that it does not give itself.
-fn resolve(reader: &mut Reader<'_>, drafts: Vec<Draft<'_>>) -> Vec<Invocation> {
+/// Gives each entry of all files the solid that it invokes, and the inputs and axes that it does not give itself.
+pub(crate) fn resolve(reader: &mut Reader<'_>, drafts: Vec<Draft<'_>>) -> Vec<Invocation> {
     let index: HashMap<&str, usize> =
         drafts.iter().enumerate().map(|(index, draft)| (draft.entry.key.as_str(), index)).collect();
     let mut invocations = Vec::with_capacity(drafts.len());
@@ -213,7 +221,7 @@ fn resolve(reader: &mut Reader<'_>, drafts: Vec<Draft<'_>>) -> Vec<Invocation> {
                             "the solid that `{}` invokes has no input `{}`",
                             draft.entry.key, element.name
                         );
-                        reader.fault(Mark { line: place.line, column: place.column }, message, hint);
+                        reader.fault_at(place, message, hint);
                     }
                 }
                 None => inputs.insert(0, element.clone()),
@@ -225,7 +233,7 @@ fn resolve(reader: &mut Reader<'_>, drafts: Vec<Draft<'_>>) -> Vec<Invocation> {
                 solid,
                 inputs,
                 matrix: matrix.unwrap_or_default(),
-                place: Some(reader.place(draft.entry.at)),
+                place: Some(draft.place.clone()),
             });
         }
     }
@@ -241,19 +249,23 @@ fn chain<'d, 'n>(
 ) -> Option<Vec<&'d Draft<'n>>> {
     let mut chain = vec![draft];
     let mut last = draft;
-    while let Some((name, at)) = &last.of {
+    while let Some((name, place)) = &last.of {
         let Some(next) = index.get(name.as_str()).map(|next| &drafts[*next]) else {
             // The entry that is wrong tells it, once, not those that name it.
             if std::ptr::eq(last, draft) {
                 let others: Vec<_> = index.keys().copied().filter(|key| *key != draft.entry.key).collect();
                 let hint = suggestion(name, others.iter().copied(), "define it with a `command`");
-                reader.fault(*at, format!("there is no solid `{name}`"), hint);
+                reader.fault_at(place, format!("there is no solid `{name}`"), hint);
             }
             return None;
         };
         if chain.len() > drafts.len() || std::ptr::eq(next, draft) {
             let hint = "one of them has to be defined, with a `command`";
-            reader.fault(*at, format!("`{}` is in the end an invocation of itself", draft.entry.key), hint);
+            reader.fault_at(
+                place,
+                format!("`{}` is in the end an invocation of itself", draft.entry.key),
+                hint,
+            );
             return None;
         }
         chain.push(next);
@@ -277,7 +289,7 @@ fn replaced(
         let known = base.iter().map(|input| input.name.as_str());
         let hint = suggestion(&input.name, known, "it takes no inputs");
         let message = format!("the solid that `{}` invokes has no input `{}`", link.entry.key, input.name);
-        reader.fault(Mark { line: place.line, column: place.column }, message, hint);
+        reader.fault_at(place, message, hint);
     }
     let replaced = base.iter().map(|known| {
         let Some(input) = own.iter().find(|input| input.name == known.name) else { return known.clone() };

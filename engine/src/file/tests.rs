@@ -59,6 +59,7 @@ fn check(text: &str, expected: &str) {
 }
 
 mod given;
+mod included;
 mod quoting;
 mod right;
 mod wrong;

@@ -90,10 +90,13 @@ pub fn check(plan: &Plan, store: Option<&Path>) -> Result<(), Vec<Diagnostic>> {
         }
     };
     if let Some(name) = pipeline.file.as_deref().and_then(Path::file_name) {
-        declared(&project.join(name), &|| "the pipeline file".to_owned());
+        declared(&pipeline.home.join(name), &|| "the pipeline file".to_owned());
+    }
+    for file in pipeline.included() {
+        declared(&file, &|| "a file that the pipeline includes".to_owned());
     }
     for file in &pipeline.run_config {
-        declared(&project.join(file), &|| "a run config of the pipeline".to_owned());
+        declared(&pipeline.home.join(file), &|| "a run config of the pipeline".to_owned());
     }
     let mut seen = Vec::new();
     let mut files = |files: &Arc<crate::source::FileSet>, what: &dyn Fn() -> String| {

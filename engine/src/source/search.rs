@@ -305,10 +305,7 @@ fn missing(root: &Path, pattern: &Pattern) -> Unfound {
         return match nearest(part, names) {
             Some(near) => missing.hint(&format!("did you mean `{shown}{near}`?")),
             None if !pattern.is_inside() => missing,
-            None => missing.hint(&format!(
-                "paths are relative to the folder of the pipeline file, `{}`",
-                root.display()
-            )),
+            None => missing.hint(&format!("paths are relative to the project folder, `{}`", root.display())),
         };
     }
     Unfound::new(format!("there is no `{shown}`"))

@@ -14,6 +14,8 @@ pipeline: p
 description: about it
 run_config: [params.yaml]
 store: place
+include: [more.yaml]
+root: .
 config: {seed: {type: int, default: 11}}
 resources:
   tool:
@@ -86,6 +88,8 @@ fn every_key() -> World {
     ]);
     world.tables.insert("rows.tsv".to_owned(), "id\tfile\none\t1.txt\n".to_owned());
     world.tables.insert("other.tsv".to_owned(), "id\tfile\ntwo\t2.txt\n".to_owned());
+    world.tables.insert("more.yaml".to_owned(), "resources: {spare: {version: \"1\"}}\n".to_owned());
+    world.tables.insert("other.yaml".to_owned(), "solids: {spare: {command: spare}}\n".to_owned());
     world.lists.insert("ups.parts".to_owned(), r#"["one"]"#.to_owned());
     world.env.insert("LANG".to_owned(), "C".to_owned());
     world
@@ -97,6 +101,8 @@ const EDITS: &[(&str, &str, &str, &str, &str)] = &[
     ("a pipeline file", "description", "about it", "about something else", "target"),
     ("a pipeline file", "run_config", "params.yaml", "others.yaml", "target"),
     ("a pipeline file", "store", "store: place", "store: elsewhere", "target"),
+    ("a pipeline file", "include", "[more.yaml]", "[other.yaml]", "target"),
+    ("a pipeline file", "root", "root: .", "root: ..", "target"),
     ("a pipeline file", "config", "default: 11", "default: 12", "target"),
     ("a pipeline file", "modes", "  first:", "  renamed:", "target"),
     ("a pipeline file", "matrices", "lr: [0.1, 0.2]", "lr: [0.3, 0.2]", "target"),

@@ -13,6 +13,7 @@ mod ledger;
 mod lists;
 mod maintenance;
 mod origins;
+mod orphans;
 mod publishing;
 mod report;
 mod runs;

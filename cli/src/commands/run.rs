@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use cas_engine::execute::Cancel;
+use cas_engine::execute::{Cancel, orphans};
 use cas_engine::graph::StepId;
 use cas_engine::memo::{Memo, Status, Wanted};
 use cas_engine::plan::Plan;
@@ -183,6 +183,8 @@ pub(super) fn run_planned(
         }
         session.create(world, &args.which)?;
     }
+    // Nothing else is started here. Where the system cannot, what leaves a step's group may stay.
+    let _ = orphans::adopt();
     let cancel = Arc::new(Cancel::default());
     let report = Report::start(look(world), world.detail())
         .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error))?;
@@ -207,6 +209,7 @@ pub(super) fn run_planned(
         home: world.home(),
     };
     let ran = run::run(&plan, &session.memo, &options, &mut |event| report.tell(event));
+    orphans::end_all();
     let stopped = watch.code();
     // The watch holds an end of the report's channel, and the report waits for all of them.
     drop(watch);

@@ -121,6 +121,7 @@ impl CommandExecutor {
             grace: self.grace,
             cancel: attempt.cancel,
             sandbox: sandbox.as_ref(),
+            attempt: Some(attempt.folder),
             inherits: attempt.scratch.map(Scratch::lock),
             meanwhile: attempt.meanwhile,
         });

@@ -22,6 +22,7 @@ pub mod folder;
 pub mod function;
 pub mod line;
 mod mounts;
+pub mod orphans;
 pub(crate) mod process;
 pub(crate) mod produced;
 mod repeat;

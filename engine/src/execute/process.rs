@@ -3,7 +3,7 @@
 //! A process is made the leader of a group of its own. It is waited for in the kernel (a pidfd, together with
 //! the descriptor of [`Cancel`]): no thread, no signal handler and no busy loop. The group is ended while its
 //! dead leader has not been reaped, because until then nobody else can be given that number. What has left
-//! its group (`setsid`) is not followed.
+//! its group (`setsid`) is ended after it, where orphans are given to this process: see `orphans.rs`.
 //!
 //! What it prints comes through a pipe, and is put into its log by the thread that waits for it: a step that
 //! prints nothing, as most do, makes no file.
@@ -32,6 +32,7 @@ use rustix::process::{
 };
 use rustix::time::Timespec;
 
+use super::orphans::{self, Started};
 use super::sandbox::{Sandbox, Seen, Watch};
 use super::{Cancel, Stop};
 
@@ -62,6 +63,8 @@ pub(crate) struct Process<'a> {
     pub(crate) env: &'a [(String, String)],
     /// Where it runs.
     pub(crate) folder: &'a Path,
+    /// The folder of its attempt, which tells what it started and what left its group; `None` where that may go on.
+    pub(crate) attempt: Option<&'a Path>,
     /// Its standard output, where that does not go the way of its standard error.
     pub(crate) stdout: Option<File>,
     /// Its standard error.
@@ -170,10 +173,14 @@ impl Spawner {
             })
             .stderr(stderr)
             .process_group(0);
-        let (mut child, watch) = loop {
+        let (started, mut child, watch) = loop {
             let start = |command: &mut Command| match process.sandbox {
                 None => command.spawn().map(|child| (child, None)),
                 Some(sandbox) => sandbox.spawn(command),
+            };
+            // Noted before the lock is given back: whoever looks for orphans holds it alone.
+            let start = |command: &mut Command| {
+                start(command).map(|(child, watch)| (Started::note(Pid::from_child(&child)), child, watch))
             };
             let spawned = match process.inherits {
                 None => {
@@ -207,20 +214,31 @@ impl Spawner {
             cancel: process.cancel,
             capture: &mut capture,
         };
-        match waiting.wait(&mut child, begun) {
+        let waited = waiting.wait(&mut child, begun);
+        if waited.is_err() {
+            // It cannot be watched, so it may not go on.
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+            let _ = child.wait();
+        }
+        // Reaped: another process may be given its number.
+        drop(started);
+        Self::end_orphans(process.attempt);
+        match waited {
             Ok((end, elapsed)) => Ok(Ended {
                 end,
                 elapsed,
                 captured: capture.map_or(Ok(()), Capture::end),
                 seen: watch.map(Watch::finish),
             }),
-            Err(error) => {
-                // It cannot be watched, so it may not go on.
-                let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
-                let _ = child.wait();
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
+    }
+
+    /// Ends what left the group of a step that has ended.
+    fn end_orphans(attempt: Option<&Path>) {
+        let Some(attempt) = attempt.filter(|_| orphans::may_be_left()) else { return };
+        let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+        orphans::end_those_of(attempt);
     }
 
     fn command(&self, program: &Path, name: &str, arguments: &[String]) -> Command {
@@ -568,6 +586,7 @@ mod tests {
                 cancel,
                 sandbox: None,
                 inherits: None,
+                attempt: None,
                 meanwhile: &|| {},
             })
             .unwrap();
@@ -609,6 +628,7 @@ mod tests {
                 cancel: &Cancel::default(),
                 sandbox: None,
                 inherits: None,
+                attempt: None,
                 meanwhile: &|| {},
             })
             .unwrap();
@@ -673,6 +693,7 @@ mod tests {
                 cancel: &Cancel::default(),
                 sandbox: None,
                 inherits: None,
+                attempt: None,
                 meanwhile: &|| {},
             };
             Spawner::new().run(process).unwrap()

@@ -133,6 +133,7 @@ fn ask(
             cancel,
             sandbox: None,
             inherits: None,
+            attempt: None,
             meanwhile: &|| {},
         })
         .map_err(broken)?;

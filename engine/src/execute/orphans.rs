@@ -1,0 +1,158 @@
+//! Processes that left the group of the step that started them (`setsid`, a daemon), ended with the step.
+//!
+//! Whoever leaves its group and loses its parent is given to the nearest process above that has asked for orphans
+//! (`PR_SET_CHILD_SUBREAPER`), else to the system's first. A program that runs steps and starts nothing else
+//! asks for them ([`adopt`]); it is the program that decides, because it concerns all of its process. Then such a process is a
+//! child of ours, of which one small file of the kernel tells, and which it belongs to is told by its TMPDIR or its
+//! folder: both are the attempt's own. One that shed both, while other steps run beside its own, is ended with the run
+//! (but not where this process had children of another's when it asked: their orphans come here too).
+//!
+//! Invariant: a child that was started here is never reaped or ended here; [`Started`] knows them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper, waitpid,
+};
+use rustix::time::Timespec;
+
+/// Whether this process is given orphans.
+static ADOPTS: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process had children before that: what theirs leave is given to us too, and is none of a step's.
+static HAS_OTHERS: AtomicBool = AtomicBool::new(false);
+
+/// The processes that were started here and have not been waited for, or were here before. A number may be given to
+/// the next one before it is taken out, so each is counted.
+static STARTED: Mutex<BTreeMap<i32, u32>> = Mutex::new(BTreeMap::new());
+
+/// How long killed processes may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Has this process given all orphans below it, so that what leaves the group of a step is ended with it too. For a
+/// program whose only children, while it runs steps, are these steps'. False where the system cannot.
+pub fn adopt() -> bool {
+    if ADOPTS.load(Ordering::Relaxed) {
+        return true;
+    }
+    let before = strangers();
+    HAS_OTHERS.store(!before.is_empty(), Ordering::Relaxed);
+    before.into_iter().for_each(|child| *started().entry(child).or_default() += 1);
+    let adopts = set_child_subreaper(Some(getpid())).is_ok();
+    ADOPTS.store(adopts, Ordering::Relaxed);
+    adopts
+}
+
+/// Ends what is left of all steps, when none runs any more; only for a program that has [`adopt`]ed.
+pub fn end_all() {
+    if ADOPTS.load(Ordering::Relaxed) && !HAS_OTHERS.load(Ordering::Relaxed) {
+        end(&|_| true);
+    }
+}
+
+/// A process that was started here, until it has been waited for.
+#[derive(Debug)]
+pub(super) struct Started(i32);
+
+impl Started {
+    /// Notes a child. Nobody may look for orphans between its start and this: see `process.rs`.
+    pub(super) fn note(child: Pid) -> Self {
+        let child = child.as_raw_nonzero().get();
+        *started().entry(child).or_default() += 1;
+        Self(child)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let mut started = started();
+        match started.get_mut(&self.0) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(started.remove(&self.0)),
+        }
+    }
+}
+
+fn started() -> MutexGuard<'static, BTreeMap<i32, u32>> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether there may be processes that left a step's group: one look, for each step that ends.
+pub(super) fn may_be_left() -> bool {
+    ADOPTS.load(Ordering::Relaxed) && !strangers().is_empty()
+}
+
+/// Ends what left the group of the step whose attempt has this folder. Nothing is being started.
+pub(super) fn end_those_of(attempt: &Path) {
+    // Of whom else should it be?
+    let alone = started().is_empty() && !HAS_OTHERS.load(Ordering::Relaxed);
+    end(&|pid| alone || belongs(pid, attempt));
+}
+
+/// Ends and reaps the children that were not started here and of which this holds, and theirs, until none is left.
+fn end(which: &dyn Fn(i32) -> bool) {
+    let until = Instant::now() + GONE_WITHIN;
+    loop {
+        let mut ended = false;
+        for stranger in strangers() {
+            let Some(pid) = Pid::from_raw(stranger) else { continue };
+            // One that is dead has no folder any more; it is nobody's, and is reaped for whoever it was.
+            if matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_))) {
+                ended = true;
+            } else if which(stranger) {
+                let _ = kill_process(pid, Signal::KILL);
+                ended |= gone(pid, until);
+            }
+        }
+        // What it had started is ours now.
+        if !ended || Instant::now() >= until {
+            return;
+        }
+    }
+}
+
+/// Waits until a killed child is gone, and reaps it.
+fn gone(pid: Pid, until: Instant) -> bool {
+    if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
+        let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], left.as_ref());
+    }
+    matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_)))
+}
+
+/// Our children that were not started here: orphans are given to the main thread.
+fn strangers() -> Vec<i32> {
+    let own = getpid().as_raw_nonzero();
+    let Ok(children) = fs::read_to_string(format!("/proc/self/task/{own}/children")) else {
+        return Vec::new();
+    };
+    let mut children: Vec<i32> =
+        children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    if !children.is_empty() {
+        let started = started();
+        children.retain(|child| !started.contains_key(child));
+    }
+    children
+}
+
+/// Whether a process has the TMPDIR of an attempt, or is in its folder.
+fn belongs(pid: i32, attempt: &Path) -> bool {
+    let in_folder =
+        || fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder.starts_with(attempt));
+    let marked = || {
+        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+        environment.split(|byte| *byte == 0).any(|variable| {
+            variable.strip_prefix(b"TMPDIR=").is_some_and(|tmp| {
+                tmp.strip_prefix(attempt.as_os_str().as_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
+            })
+        })
+    };
+    in_folder() || marked()
+}

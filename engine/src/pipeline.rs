@@ -47,11 +47,8 @@ impl Pipeline {
     /// The files that are included, as they are found from the folder of the pipeline file.
     pub fn included(&self) -> Vec<PathBuf> {
         let folder = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        let from_home = |file: &PathBuf| match file.strip_prefix(folder) {
-            Ok(below) => self.home.join(below),
-            // It lies above: what the two have in common is shown in both.
-            Err(_) => crate::file::tidy(&self.home.join(relative(folder, file))),
-        };
+        // The one that lies above it is found by what the two have in common.
+        let from_home = |file: &PathBuf| crate::file::tidy(&self.home.join(relative(folder, file)));
         self.includes.iter().map(from_home).collect()
     }
 

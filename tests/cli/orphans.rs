@@ -60,7 +60,9 @@ solids:
       cat up > {{ outputs.result }}
   looks:
     inputs: {pid: leaves}
-    command: test ! -e /proc/$(cat {{ inputs.pid }})/cwd && echo gone > {{ outputs.result }}
+    command: |
+      read pid < {{ inputs.pid }}
+      test ! -e /proc/$pid && echo gone > {{ outputs.result }}
   beside: {matrix: {n: [1, 2, 3, 4]}, command: \"echo {{ config.n }}\", stdout: result}
 ";
     let folder = Folder::with(&[("pipeline.yaml", yaml)]);
@@ -77,7 +79,7 @@ fn what_cas_did_not_start_is_left_alone() {
         with_fifo("solids: {a: {command: \"(setsid sleep 1000 &) & echo a\", stdout: result}}\n");
     // A child of the process that becomes cas.
     let line = format!(
-        "(exec 9> $ALIVE; echo up >&9; exec sleep 1000) & echo $!; exec {} run",
+        "(exec 9> $ALIVE; echo up >&9; exec sleep 1000 > /dev/null 2>&1) & echo $!; exec {} run",
         env!("CARGO_BIN_EXE_cas")
     );
     let mut command = folder.command("/bin/sh".as_ref());

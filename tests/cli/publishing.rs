@@ -124,3 +124,21 @@ fn a_file_where_a_folder_would_be_is_left_alone_and_the_run_ends_well() {
     assert!(ran.stderr.contains("`out/x.txt` was not written: one of the folders"), "{}", ran.stderr);
     assert_eq!((ran.counts(), folder.read("out").as_str()), ("0 reused, 1 ran", "a file"));
 }
+
+/// What is published where a glob of an input finds it changes that input. The first time there is nothing there to be
+/// found, and it is put there; it is refused by name from then on. It should be refused the first time, too.
+#[test]
+fn what_a_declared_glob_would_find_is_refused_from_the_second_time_on() {
+    let yaml = "pipeline: p\nsolids:\n  a: {inputs: {d: {path: \"data/*.csv\"}}, command: cat inputs/d/*, stdout: result}\n\
+                publish: {data/all.csv: a}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml), ("data/x.csv", "1\n")]);
+    assert_eq!(folder.cas("run").ok().steps(), ["a"]);
+    assert_eq!(folder.read("data/all.csv"), "1\n");
+    let refused = folder.cas("run").code(2);
+    assert!(
+        refused.stderr.contains("`data/all.csv` is a file of the input `data/*.csv`"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(folder.read("data/all.csv"), "1\n");
+}

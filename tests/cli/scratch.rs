@@ -96,9 +96,10 @@ solids:
     config: {n: {type: int, default: 0}}
     code: [a.txt, b.txt]
     scratch: [cache]
+    shell: bash
     command: |
       for each in a b; do
-        if [ $each.txt -nt cache/$each ]; then echo built $each; cp $each.txt cache/$each; fi
+        if [ ! -e cache/$each ] || [ $each.txt -nt cache/$each ]; then echo built $each; cp $each.txt cache/$each; fi
       done
       cat cache/a cache/b > {{ outputs.result }}
 ";

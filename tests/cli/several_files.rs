@@ -9,7 +9,10 @@ fn repository() -> Folder {
             "shared/pipeline-parts.yaml",
             "defaults: {code: [lib/words.sh], shell: bash}
 solids:
-  words: {command: sh lib/words.sh {{ inputs.text }}, inputs: {text: {path: data/text.txt}}, stdout: result}
+  words:
+    inputs: {text: {path: data/text.txt}}
+    command: sh lib/words.sh {{ inputs.text }}
+    stdout: result
 ",
         ),
         ("lib/words.sh", "tr ' ' '\\n' < $1 | sort | uniq -c | sed 's/^ *//'\n"),
@@ -39,7 +42,9 @@ root: ../..
 include: ../../shared/pipeline-parts.yaml
 store: ../../.cas
 solids:
-  all: {inputs: {words: words}, command: wc -l < {{ inputs.words }} > {{ outputs.result }}}
+  all:
+    inputs: {words: words}
+    command: wc -l < {{ inputs.words }} > {{ outputs.result }}
 ",
         ),
     ]);
@@ -59,7 +64,7 @@ fn pipelines_of_one_repository_share_steps_code_and_results() {
     assert_eq!(folder.read("results/top.txt"), "2 a\n");
     assert_eq!(folder.cas("cat all -f jobs/all/pipeline.yaml").ok().stdout, "2\n");
     // From anywhere, and nothing of it depends on where.
-    assert_eq!(folder.cas("run -f jobs/top/pipeline.yaml").ok().counts(), "nothing to run: 1 reused");
+    assert_eq!(folder.cas("run -f jobs/top/pipeline.yaml").ok().counts(), "nothing to run: 2 reused");
     assert_eq!(folder.names("jobs/top"), ["first.sh", "params.yaml", "pipeline.yaml"]);
 }
 
@@ -96,7 +101,7 @@ fn what_is_wrong_in_an_included_file_is_told_with_its_place() {
     );
     let wrong = folder.cas("status -f jobs/top/pipeline.yaml").code(2);
     assert!(
-        wrong.stderr.contains("shared/pipeline-parts.yaml:2:34: there is no `lib/none.sh`"),
+        wrong.stderr.contains("shared/pipeline-parts.yaml:2:33: there is no `lib/none.sh`"),
         "{}",
         wrong.stderr
     );
@@ -124,5 +129,5 @@ fn without_a_root_no_path_leaves_the_folder_of_the_file() {
     let text = folder.read("jobs/top/pipeline.yaml").replace("root: ../..\n", "");
     folder.write("jobs/top/pipeline.yaml", text.replace("[jobs/top/first.sh]", "[../../lib/words.sh]"));
     let wrong = folder.cas_in("jobs/top", "status").code(2);
-    assert!(wrong.stderr.contains("`../../lib/words.sh` leaves the project"), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("`../../lib/words.sh` leads out of the project"), "{}", wrong.stderr);
 }

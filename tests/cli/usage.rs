@@ -207,3 +207,43 @@ fn only_what_cannot_run_makes_no_store() {
     assert!(!folder.has(".cas"));
     assert_eq!(folder.cas("run --only emit_dog").ok().counts(), "0 reused, 1 ran");
 }
+
+#[test]
+fn a_name_that_would_break_the_line_it_is_shown_in_is_refused() {
+    for name in ["a\\e[31mb", "a\\nb"] {
+        let yaml = format!("pipeline: \"{name}\"\nsolids: {{a: {{command: echo a, stdout: result}}}}\n");
+        let folder = Folder::with(&[("pipeline.yaml", &yaml)]);
+        folder.cas("run").code(2).shows(
+            "$ cas run
+! error: the name of the pipeline holds a control character
+! hint: its name is shown in a line: leave out what breaks it
+[2]
+",
+        );
+    }
+}
+
+#[test]
+fn a_file_in_another_encoding_says_which() {
+    let text = "solids: {a: {command: echo a, stdout: result}}\n";
+    let folder = Folder::new();
+    let utf16 = |bom: [u8; 2], bytes: fn(u16) -> [u8; 2]| {
+        let mut all = bom.to_vec();
+        all.extend(text.encode_utf16().flat_map(bytes));
+        all
+    };
+    for bytes in [utf16([0xff, 0xfe], u16::to_le_bytes), utf16([0xfe, 0xff], u16::to_be_bytes)] {
+        folder.write("pipeline.yaml", &bytes);
+        folder.cas("status").code(2).shows(
+            "$ cas status
+! error: cannot read the pipeline `pipeline.yaml`
+!   because it is UTF-16, and should be saved as UTF-8
+[2]
+",
+        );
+    }
+    folder.write("pipeline.yaml", b"solids:\n  a: {command: echo \xe4}\n");
+    let wrong = folder.cas("status").code(2);
+    let what = "line 2 holds bytes that are no UTF-8 text (byte 29 of the file)";
+    assert!(wrong.stderr.contains(what), "{}", wrong.stderr);
+}

@@ -11,7 +11,7 @@ use crate::failure::{Code, Failure};
 use crate::report::{json, words};
 use crate::session::World;
 
-/// Remove the kept folders of failed steps, scratch folders, and leftovers
+/// Remove kept folders of failed steps, scratch folders, leftovers
 ///
 /// The folders in which failed steps ran are kept, so that you can look at them. This removes them, the scratch folders
 /// that no step has now, and what killed processes left behind. No result goes.

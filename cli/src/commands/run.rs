@@ -14,7 +14,7 @@ use cas_engine::solid::Declared;
 use cas_store::{Create, Digest};
 
 use super::{done, out, status, sweep, watch};
-use crate::args::{self, Which};
+use crate::args::{self, Program, Which};
 use crate::failure::{Code, Failure};
 use crate::report::{Look, Report};
 use crate::session::{Session, World};
@@ -183,8 +183,11 @@ pub(super) fn run_planned(
         }
         session.create(world, &args.which)?;
     }
-    // Nothing else is started here. Where the system cannot, what leaves a step's group may stay.
-    let _ = orphans::adopt();
+    // Steps are all that is started here; the functions and resources of a Rust pipeline may start more. Where the
+    // system cannot, what leaves a step's group may stay.
+    if world.program == Program::Files {
+        let _ = orphans::adopt();
+    }
     let cancel = Arc::new(Cancel::default());
     let report = Report::start(look(world), world.detail())
         .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error))?;

@@ -22,6 +22,9 @@ const SHORT: Duration = Duration::from_secs(1);
 /// How many folders of short attempts wait to be removed together; more than that are not left lying.
 const FOLDERS: usize = 4096;
 
+/// How much less may be free on the disk than when the first of them came, until they are removed.
+const WAITING_BYTES: u64 = 256 * 1024 * 1024;
+
 /// The folders of one run. Dropped, it has removed all that were done with.
 pub(crate) struct Folders<'a> {
     memo: &'a Memo,
@@ -104,18 +107,48 @@ impl Drop for Folders<'_> {
 /// for a free inode beside those that were just freed, removing while others are made slows each making down a
 /// hundredfold for a minute (measured on ext4 without a journal). Long ones may have left much.
 fn remove_all(to_remove: &Receiver<Rubbish>) {
-    let mut waiting = Vec::new();
+    let mut waiting = Waiting::default();
     for rubbish in to_remove {
+        // Asked of the file system: what a command left beside its outputs, only listing its folder would tell.
+        let free = room_left(&rubbish.folder);
+        waiting.take(rubbish, free);
+    }
+}
+
+/// Folders that wait to be removed together. Dropped, it has removed them.
+#[derive(Default)]
+struct Waiting {
+    folders: Vec<Rubbish>,
+    /// How much was free when the first of them came.
+    free: Option<u64>,
+}
+
+impl Waiting {
+    /// Takes a folder to be removed, now or later; `free` is how many bytes can still be written there.
+    fn take(&mut self, rubbish: Rubbish, free: Option<u64>) {
         if rubbish.took > SHORT {
             discard(&rubbish);
-            continue;
+            return;
         }
-        waiting.push(rubbish);
-        if waiting.len() == FOLDERS {
-            waiting.drain(..).for_each(|rubbish| discard(&rubbish));
+        self.folders.push(rubbish);
+        let before = *self.free.get_or_insert(free.unwrap_or(u64::MAX));
+        // Whoever filled the disk: what waits here is what can go.
+        let filled = free.is_none_or(|free| before.saturating_sub(free) > WAITING_BYTES);
+        if filled || self.folders.len() == FOLDERS {
+            self.remove();
         }
     }
-    waiting.iter().for_each(discard);
+
+    fn remove(&mut self) {
+        self.folders.drain(..).for_each(|rubbish| discard(&rubbish));
+        self.free = None;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.remove();
+    }
 }
 
 /// Removes the folder of an attempt. One that cannot be removed is left to `cas clean`.
@@ -156,5 +189,41 @@ pub(super) fn remove_all_but(folder: &Path, name: &str) {
         if fs::remove_dir_all(entry.path()).is_err() {
             let _ = fs::remove_file(entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_attempts_wait_until_they_are_many_or_the_disk_fills() {
+        let base = tempfile::tempdir().unwrap();
+        let rubbish = |name: &str, took: Duration| {
+            let folder = base.path().join(name);
+            fs::create_dir_all(folder.join("step/outputs")).unwrap();
+            fs::write(folder.join("step/left"), "left").unwrap();
+            Rubbish { folder, outputs: Vec::new(), took }
+        };
+        let left = || fs::read_dir(base.path()).unwrap().count();
+        let mut waiting = Waiting::default();
+        let gib = 1024 * 1024 * 1024;
+        waiting.take(rubbish("a", Duration::ZERO), Some(10 * gib));
+        waiting.take(rubbish("b", Duration::ZERO), Some(10 * gib - 1));
+        assert_eq!(left(), 2);
+        // A long one goes at once, and no other with it.
+        waiting.take(rubbish("c", SHORT * 2), Some(9 * gib));
+        assert_eq!(left(), 2);
+        waiting.take(rubbish("d", Duration::ZERO), Some(9 * gib));
+        assert_eq!(left(), 0);
+        // From there on it is counted anew.
+        waiting.take(rubbish("e", Duration::ZERO), Some(9 * gib));
+        assert_eq!(left(), 1);
+        // Where nothing is known of the disk, nothing waits.
+        waiting.take(rubbish("f", Duration::ZERO), None);
+        assert_eq!(left(), 0);
+        waiting.take(rubbish("g", Duration::ZERO), Some(gib));
+        drop(waiting);
+        assert_eq!(left(), 0);
     }
 }

@@ -18,7 +18,7 @@ use super::sandbox::advice::advice;
 use super::sandbox::{Rules, Sandbox};
 use super::scratch::Scratch;
 use super::{Attempt, Attempted, Cause, Content, Execute, Failure, GivenWhat, Produced, Stop, Undeclared};
-use super::{blot, folder, produced, repeat};
+use super::{blot, folder, mounts, produced, repeat};
 use crate::file::quote;
 use crate::solid::{Body, Command};
 use crate::source::Environment;
@@ -109,6 +109,7 @@ impl CommandExecutor {
         if let Some(sandbox) = &sandbox {
             startable(&program, &line.program, &step, sandbox)?;
         }
+        let mounts = mounts::changes();
         let ended = self.spawner.run(Process {
             program: &program,
             name: &line.program,
@@ -138,7 +139,7 @@ impl CommandExecutor {
             let what = format!("its captured output could not be freed of secrets: {error}");
             return Err(not_started(what, None));
         }
-        Ok(Started { ended, step })
+        Ok(Started { ended, step, mounts })
     }
 
     /// Finds a program, as `process.rs` does.
@@ -163,6 +164,8 @@ impl CommandExecutor {
 struct Started {
     ended: Ended,
     step: PathBuf,
+    /// See [`mounts::changes`]: before it was started.
+    mounts: Option<u64>,
 }
 
 impl Execute for CommandExecutor {
@@ -319,7 +322,7 @@ fn given_executables(attempt: &Attempt<'_>, step: &Path) -> bool {
 /// What came of a command that was started.
 fn outcome(attempt: &Attempt<'_>, started: &Started) -> Result<Vec<Produced>, Failure> {
     let (cause, message, hint) = match started.ended.end {
-        End::Exited(0) => return produced::collect(attempt, &started.step),
+        End::Exited(0) => return produced::collect(attempt, &started.step, started.mounts),
         End::Exited(status) => (Cause::Exit(status), format!("exit status {status}"), status_hint(status)),
         End::Signalled(signal) => (
             Cause::Signal(signal),

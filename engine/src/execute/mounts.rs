@@ -4,21 +4,45 @@
 //! removed, so it is taken away as its processes are, and the step fails.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::time::Timespec;
 
 use super::{Cause, Failure};
 
-/// Takes away what is mounted in a step's folder.
+/// The list of mounts, held open: the kernel tells of each change to it, once.
+static MOUNTS: Mutex<Option<(File, u64)>> = Mutex::new(None);
+
+/// How often the mounts have changed since this was asked first; `None` where that is not known. Reading the list is what
+/// costs, and grows with it; asking whether it changed is one call.
+pub(crate) fn changes() -> Option<u64> {
+    // Nobody else can mount in our name space, and most steps run as nobody special.
+    if !rustix::process::geteuid().is_root() {
+        return Some(0);
+    }
+    let mut mounts = MOUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if mounts.is_none() {
+        *mounts = Some((File::open("/proc/self/mountinfo").ok()?, 0));
+    }
+    let (list, changes) = mounts.as_mut()?;
+    let mut fds = [PollFd::new(list, PollFlags::PRI)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).ok()?;
+    let changed = fds[0].revents().intersects(PollFlags::PRI | PollFlags::ERR);
+    *changes += u64::from(changed);
+    Some(*changes)
+}
+
+/// Takes away what is mounted in a step's folder, which nothing can be if there was no change since `before`.
 ///
 /// # Errors
 /// Names what was.
-pub(crate) fn release(step: &Path) -> Result<(), Failure> {
-    // Nobody else can mount in our name space, and most steps run as nobody special.
-    if !rustix::process::geteuid().is_root() {
+pub(crate) fn release(step: &Path, before: Option<u64>) -> Result<(), Failure> {
+    if before.is_some() && changes() == before {
         return Ok(());
     }
     let Ok(text) = fs::read("/proc/self/mountinfo") else { return Ok(()) };

@@ -18,7 +18,11 @@ use crate::value::nearest;
 ///
 /// # Errors
 /// In what way they are not what was declared.
-pub(crate) fn collect(attempt: &Attempt<'_>, step: &Path) -> Result<Vec<Produced>, Failure> {
+pub(crate) fn collect(
+    attempt: &Attempt<'_>,
+    step: &Path,
+    mounts: Option<u64>,
+) -> Result<Vec<Produced>, Failure> {
     let outputs = &attempt.solid.outputs;
     if !step.is_dir() {
         return Err(Failure {
@@ -27,7 +31,7 @@ pub(crate) fn collect(attempt: &Attempt<'_>, step: &Path) -> Result<Vec<Produced
             hint: Some("a command may only change what is in its folder".to_owned()),
         });
     }
-    mounts::release(step)?;
+    mounts::release(step, mounts)?;
     for output in outputs {
         inside(step, output)?;
     }

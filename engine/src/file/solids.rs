@@ -253,7 +253,9 @@ fn chain<'d, 'n>(
         let Some(next) = index.get(name.as_str()).map(|next| &drafts[*next]) else {
             // The entry that is wrong tells it, once, not those that name it.
             if std::ptr::eq(last, draft) {
-                let others: Vec<_> = index.keys().copied().filter(|key| *key != draft.entry.key).collect();
+                let mut others: Vec<_> =
+                    index.keys().copied().filter(|key| *key != draft.entry.key).collect();
+                others.sort_unstable();
                 let hint = suggestion(name, others.iter().copied(), "define it with a `command`");
                 reader.fault_at(place, format!("there is no solid `{name}`"), hint);
             }

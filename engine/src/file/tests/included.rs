@@ -179,7 +179,7 @@ p.yaml:1:23: the file `gone.yaml` cannot be read: no such file
 1 | include: [sub/a.yaml, gone.yaml, 3]
   |                       ^
 hint: an included file is looked for from the folder of the file that includes it
-p.yaml:1:34: `include` must be a text, and this is a whole number
+p.yaml:1:34: `include` must be a text, and this is a number
 1 | include: [sub/a.yaml, gone.yaml, 3]
   |                                  ^
 hint: put it between quotes: include: \"3\"
@@ -189,26 +189,18 @@ p.yaml:2:38: a solid has no key `comand`
 hint: did you mean `command`?
 ",
     );
-    // What is found only when all is put together has its place too.
-    check(
-        &[
-            ("p.yaml", "include: a.yaml\nsolids: {top: {command: x}}\n"),
-            (
-                "a.yaml",
-                "solids:\n  a:\n    inputs: {x: tap}\n    command: cat {{ inputs.y }} > {{ outputs.result }}\n",
-            ),
-        ],
-        "\
-a.yaml:3:16: there is no step `tap`
-3 |     inputs: {x: tap}
-  |                ^
-hint: did you mean `top`?
-a.yaml:4:18: there is no input `y`
-4 |     command: cat {{ inputs.y }} > {{ outputs.result }}
-  |                  ^
-hint: there is `x`
-",
-    );
+    // What is found only when all is put together has its place, and shows its line, too.
+    let wrong = parse(&[
+        ("p.yaml", "include: a.yaml\nsolids: {top: {command: x}}\n"),
+        (
+            "a.yaml",
+            "solids:\n  a:\n    inputs: {x: tap}\n    command: cat {{ inputs.y }} > {{ outputs.result }}\n",
+        ),
+    ]);
+    let shown = rendered(&wrong.expect_err("two names are names of nothing"));
+    for part in ["a.yaml:3:", "`tap`", "a.yaml:4:", "4 |     command: cat {{ inputs.y }}"] {
+        assert!(shown.contains(part), "{part}:\n{shown}");
+    }
 }
 
 #[test]

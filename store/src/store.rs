@@ -155,7 +155,8 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens the store in a folder. The first process to do so serves the others, until it closes it; then
     /// another one does. Opened again in the same process, it is shared. A child of a fork has to open it
-    /// anew.
+    /// anew. A process that serves many others raises its soft limit of open files (up to nine for each of them), which
+    /// the programs that it starts later on inherit.
     ///
     /// # Errors
     ///

@@ -32,7 +32,7 @@ const STEPS: usize = 24;
 const PIPELINES: u64 = 8;
 /// So many processes are started for one value of what all steps take as config: then there is new work.
 const STARTS: usize = 24;
-/// A process that nobody stops and that has not ended after this time hangs.
+/// Where nobody is stopped and nobody has ended for so long, those that are left hang.
 const HUNG: Duration = Duration::from_secs(180);
 /// The longest time that a process is stopped for, in milliseconds: one of more than 30 s loses what it claims.
 const LONGEST_STOP: u64 = 700;
@@ -129,13 +129,7 @@ impl Torture {
             self.listen_until(Instant::now() + pause);
             self.strike();
         }
-        let until = Instant::now() + HUNG;
-        while !self.alive.is_empty() {
-            self.listen_until((Instant::now() + Duration::from_secs(1)).min(until));
-            if Instant::now() >= until {
-                self.fail_hung();
-            }
-        }
+        self.see_out();
         let known = self.known.clone();
         self.settle();
         let (faults, steps) = self.log.faults(&self.ran, &known, self.evicts);
@@ -301,13 +295,7 @@ impl Torture {
         let before = self.started;
         for round in 0..=rounds {
             self.start(&format!("run --all --set round={round} --format json -j 2"));
-            let until = Instant::now() + HUNG;
-            while !self.alive.is_empty() {
-                self.listen_until(until);
-                if Instant::now() >= until {
-                    self.fail_hung();
-                }
-            }
+            self.see_out();
             let names: Vec<String> = (0..self.universe.len()).map(|step| format!("s{step}")).collect();
             let line = format!("get --set round={round} {} got{round}/", names.join(" "));
             // Under eviction those of the next value push these out again.
@@ -323,6 +311,21 @@ impl Torture {
         assert!(!verified.stderr.contains("damage"), "seed {}: {}", self.seed, verified.transcript());
     }
 
+    /// Waits until all have ended: on a machine with much else to do each takes its time, but they do end.
+    fn see_out(&mut self) {
+        let mut until = Instant::now() + HUNG;
+        let mut left = self.alive.len();
+        while left > 0 {
+            self.listen_until((Instant::now() + Duration::from_secs(1)).min(until));
+            if self.alive.len() < left {
+                left = self.alive.len();
+                until = Instant::now() + HUNG;
+            } else if Instant::now() >= until {
+                self.fail_hung();
+            }
+        }
+    }
+
     fn fail_hung(&mut self) -> ! {
         let mut words = String::new();
         for (number, process) in &self.alive {
@@ -331,7 +334,10 @@ impl Torture {
             words += &format!("{number}: `cas {}` (pid {}, in {wchan})\n{err}\n", process.line, process.pid);
             signal(process, Signal::KILL);
         }
-        panic!("seed {}: hung:\n{words}", self.seed);
+        panic!(
+            "seed {}: after {} processes, {} killed ({} of them the host), {} stopped, these hang:\n{words}",
+            self.seed, self.started, self.killed, self.hosts, self.stopped
+        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! Many processes on one store: they share a host, the host goes, another takes over, nobody notices.
 
+mod between;
 mod child;
 mod fork;
 #[path = "../kit/mod.rs"]
@@ -36,29 +37,31 @@ fn processes_see_what_the_others_put() {
     assert_eq!(two.ask("run 6"), "2");
 }
 
-/// A plan of 10,000 steps is looked up in one message, whose way through a socket costs less than its answer.
+/// A plan of 10,000 steps is looked up in one message, and its answer in another. How long that takes is in
+/// `docs/performance.md`: it is the machine's, and here other tests use that too.
 #[test]
-fn a_lookup_costs_little_more_through_the_socket_than_in_the_host() {
+fn a_lookup_of_ten_thousand_versions_is_one_question_and_one_answer() {
+    const VERSIONS: u64 = 10_000;
     let kit = Kit::new();
     let mut host = Child::opened(&kit.dir());
+    let passed = between::stand(&kit.dir());
     let mut other = Child::opened(&kit.dir());
     assert_eq!([host.ask("host"), other.ask("host")], ["own", "other"]);
     assert_eq!(host.ask("fill 10000"), "filled");
-    let mut times = [Vec::new(), Vec::new()];
-    // In turn, so that what else the machine does meets both; the fastest of each is what it costs.
-    for _ in 0..15 {
-        for (child, times) in [&mut host, &mut other].into_iter().zip(&mut times) {
-            times.push(child.ask("time-lookup 10000").parse::<u64>().expect("microseconds"));
-        }
-    }
-    let [own, through] = times.map(|mut times| {
-        times.sort_unstable();
-        times[0]
-    });
-    println!("{through} µs through the socket, {own} µs in the host");
-    // On a machine with nothing else to do, and optimised, twice is the promise. Tests beside this one, each with a
-    // process of its own, disturb whoever needs two of them more; a message for each version would cost far more still.
-    assert!(through <= 5 * own, "{through} µs through the socket, {own} µs in the host");
+    // The first one opens a connection, which greets.
+    assert_ne!(other.ask("time-lookup 1"), "");
+    passed.take();
+    let through: u64 = other.ask("time-lookup 10000").parse().expect("microseconds");
+    let [asked, asked_bytes, answered_bytes] = passed.take();
+    let own: u64 = host.ask("time-lookup 10000").parse().expect("microseconds");
+    println!(
+        "{through} µs through two sockets, {own} µs in the host; {asked_bytes} bytes, {answered_bytes} bytes"
+    );
+    // Now and then the process says that it lives.
+    assert!((1..=3).contains(&asked), "{asked} messages");
+    assert!((32 * VERSIONS..34 * VERSIONS).contains(&asked_bytes), "{asked_bytes} bytes of a question");
+    // A record holds its trace, its output with a digest, and some numbers; never what was computed.
+    assert!(answered_bytes < 128 * VERSIONS, "{answered_bytes} bytes of an answer");
 }
 
 #[test]

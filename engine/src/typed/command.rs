@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::builder::{Builder, place};
 use super::input::{Input, template};
+use super::list::{Each, List};
 use super::output::{AsDirectory, AsFile, Described, Directory, FILE_CODEC, File, Form, Out};
 use super::resource::Res;
 use super::solid::{Axis, Draft, common, without_extension};
@@ -93,6 +94,15 @@ impl<'p> CommandBuilder<'p> {
     pub fn input(mut self, name: &str, input: impl Input) -> Self {
         let place = place(Location::caller());
         self.draft.add_input(name, input, &place);
+        self
+    }
+
+    /// One step per element of a list that another step yields: `{{ inputs.NAME }}` is a file with the element, a text as
+    /// it is, anything else as JSON.
+    #[track_caller]
+    pub fn map<T: Serialize + DeserializeOwned + 'static>(mut self, name: &str, list: &List<T>) -> Self {
+        let place = place(Location::caller());
+        self.draft.add_input(name, Each(list), &place);
         self
     }
 

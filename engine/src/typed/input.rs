@@ -41,7 +41,7 @@ pub(super) struct Promise {
 }
 
 impl<T> Out<T> {
-    fn reference(&self, pick: Pick) -> OutputRef {
+    pub(super) fn reference(&self, pick: Pick) -> OutputRef {
         OutputRef { step: self.step.to_string(), pick, output: Some(self.output.to_string()), place: None }
     }
 

@@ -145,6 +145,35 @@
 //! # let _ = first;
 //! ```
 //!
+//! What there is to do may be known only when a body has run: it yields a list, and other solids are mapped over it, one
+//! step an element. A changed element is worked on again and no other, wherever it stands:
+//!
+//! ```
+//! # let mut p = cas_engine::typed::Builder::new("x");
+//! let text = p.solid("text", "1").run(|| String::from("a pug\na poodle"));
+//! let lines = p
+//!     .solid("lines", "1")
+//!     .input("text", text)
+//!     .list()
+//!     .run(|text: String| text.lines().map(str::to_owned).collect::<Vec<String>>()); // List<String>
+//! let length = p.solid("length", "1").map("line", &lines).run(|line: String| line.len() as u64);
+//! let all = length.all(); // of every line, with its label, in the order of the list
+//! let total = p
+//!     .solid("total", "1")
+//!     .input("lengths", all)
+//!     .run(|lengths: Vec<(String, u64)>| lengths.iter().map(|(_, length)| length).sum::<u64>());
+//! # let _ = total;
+//! ```
+//!
+//! A body that is mapped takes what the list is of:
+//!
+//! ```compile_fail,E0277
+//! # let mut p = cas_engine::typed::Builder::new("x");
+//! let lines = p.solid("lines", "1").list().run(|| vec![String::from("a pug")]);
+//! let length = p.solid("length", "1").map("line", &lines).run(|line: u64| line);
+//! # let _ = length;
+//! ```
+//!
 //! **What [`Builder::build`] checks**: names, cycles, missing versions, types whose shape cannot be told, and
 //! that a command reads only outputs that have a form as a file.
 
@@ -154,6 +183,7 @@ mod codec;
 mod command;
 mod config;
 mod input;
+mod list;
 mod output;
 mod probe;
 mod resource;
@@ -173,6 +203,7 @@ pub use codec::{Bincode, Bytes, Codec, Json, Text};
 pub use command::{CommandBuilder, Step};
 pub use config::Secret;
 pub use input::{Bound, Input, Literal, PathInput, ProbeInput, default, external_path, path, probe, value};
+pub use list::{List, Listed};
 pub use output::{
     All, AsDirectory, AsFile, At, Declare, Described, Directory, Encoded, File, Form, Implicit, Made, Maybe,
     Out, Outputs, Slot,

@@ -299,12 +299,15 @@ pub struct Implicit<F>(PhantomData<fn() -> F>);
 #[diagnostic::on_unimplemented(
     message = "what the body returns does not fit the outputs that were declared",
     label = "returns `{R}`",
-    note = "by default a body returns one value that serde can write and read; with `.output::<Codec>(name)` a value for that codec (several: a tuple in that order); with `.optional_output` an `Option`; with `.file` a `File`; with `.directory` a `Directory`; with `.no_outputs()` nothing",
+    note = "by default a body returns one value that serde can write and read; with `.output::<Codec>(name)` a value for that codec (several: a tuple in that order); with `.optional_output` an `Option`; with `.file` a `File`; with `.directory` a `Directory`; with `.no_outputs()` nothing; with `.list()` something that can be iterated over",
     note = "a body that returns a `Result` is given to `.run_fallible(..)`"
 )]
 pub trait Outputs<R>: 'static {
     /// One handle, or a tuple of them.
     type Handles;
+
+    /// Whether it is one output that is a list.
+    const LIST: bool = false;
 
     /// How each is written, and whether it may be left out.
     ///
@@ -322,7 +325,7 @@ pub trait Outputs<R>: 'static {
     fn handles(each: &dyn Fn(usize) -> (Arc<str>, Arc<str>, Described)) -> Self::Handles;
 }
 
-fn handle<R, S: Slot<R>>((step, output, form): (Arc<str>, Arc<str>, Described)) -> Out<S::Value> {
+pub(super) fn handle<R, S: Slot<R>>((step, output, form): (Arc<str>, Arc<str>, Described)) -> Out<S::Value> {
     Out { step, output, form, read: S::read }
 }
 

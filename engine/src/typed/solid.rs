@@ -15,6 +15,7 @@ use super::argument::{
 };
 use super::builder::{Builder, Promised, place};
 use super::input::{Input, Promise};
+use super::list::{Each, List, Listed};
 use super::output::{AsDirectory, AsFile, Declare, Described, Encoded, Implicit, Made, Maybe, Outputs};
 use super::resource::Res;
 use super::version::CodeVersion;
@@ -288,6 +289,19 @@ impl<'p, A: Arguments, O> SolidBuilder<'p, A, O> {
         self.argument(argument)
     }
 
+    /// One step per element of a list that another step yields; its body is given the element. One list at a time:
+    /// for all pairs of two, let a step yield the pairs.
+    #[track_caller]
+    pub fn map<T>(mut self, name: &str, list: &List<T>) -> SolidBuilder<'p, A::Pushed, O>
+    where
+        T: Serialize + DeserializeOwned + 'static,
+        A: Push<InputArgument<T>>,
+    {
+        let place = place(Location::caller());
+        let argument = self.draft.add_input(name, Each(list), &place);
+        self.argument(argument)
+    }
+
     /// A resource that it needs; its body is given what was opened, in an `Arc`.
     pub fn resource<T>(mut self, resource: &Res<T>) -> SolidBuilder<'p, A::Pushed, O>
     where
@@ -440,7 +454,7 @@ impl<'p, A: Arguments, O> SolidBuilder<'p, A, O> {
                 name: without_extension(name).to_owned(),
                 at: format!("outputs/{name}"),
                 optional,
-                list: false,
+                list: O::LIST,
                 codec: form.codec.clone(),
                 shape: Some(form.shape.to_string()),
                 place: Some(self.draft.place.clone()),
@@ -505,6 +519,12 @@ impl<'p, A: Arguments, O> SolidBuilder<'p, A, O> {
 impl<'p, A: Arguments> SolidBuilder<'p, A, Implicit<Encoded<super::codec::Bincode>>> {
     /// The codec of its one output `result`.
     pub fn codec<C>(self) -> SolidBuilder<'p, A, Implicit<Encoded<C>>> {
+        self.declare()
+    }
+
+    /// Its one output is a list: the body returns something that can be iterated over, whose items serde can write and
+    /// read. Other solids are mapped over it ([`map`](Self::map)).
+    pub fn list(self) -> SolidBuilder<'p, A, Listed> {
         self.declare()
     }
 

@@ -257,7 +257,7 @@ function startGraph() {
   parts.svg = svg("svg", { class: "world", "aria-hidden": "true" }, [parts.world]);
   parts.map = html("canvas", { "aria-hidden": "true", hidden: true });
   canvas.append(parts.svg, parts.map);
-  if (data.invocations.length === 0) canvas.append(html("p", { class: "nothing", text: "Which step consumed which is not on record for this run." }));
+  if (data.invocations.length === 0) canvas.parentElement.before(html("p", { class: "note", text: "Which step consumed which is not on record for this run: its steps stand side by side." }));
 
   let held = null;
   const fingers = new Map();

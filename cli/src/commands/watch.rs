@@ -216,7 +216,6 @@ impl Eyes {
         let mut declared: BTreeSet<&str> =
             solids.chain(resources).map(|pattern| pattern.text.as_str()).collect();
         declared.extend(graph.paths.iter().map(|path| path.path.as_str()));
-        declared.extend(graph.pipeline.run_config.iter().map(String::as_str));
         for text in declared {
             // The folder above the first part that is a pattern, or that the file is in.
             let fixed: PathBuf = Path::new(text)
@@ -228,6 +227,14 @@ impl Eyes {
                 self.below(&path, usize::MAX)?;
             }
             if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
+                self.add(parent)?;
+            }
+        }
+        // These begin where the pipeline file is, which need not be in the project folder.
+        let home = &graph.pipeline.home;
+        let run_configs = graph.pipeline.run_config.iter().map(|path| home.join(path));
+        for file in run_configs.chain(graph.pipeline.included()) {
+            if let Some(parent) = file.parent().filter(|parent| parent.is_dir()) {
                 self.add(parent)?;
             }
         }

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// Told of an entry: its family, its key, and its value unless it is removed.
+pub(crate) type Each<'a> = dyn FnMut(u8, &[u8], Option<&[u8]>) + 'a;
+
 /// The keys of a family that were put or taken away.
 type Changed = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -54,7 +57,7 @@ impl Overlay {
     }
 
     /// Walks over all changes.
-    pub(crate) fn each(&self, each: &mut dyn FnMut(u8, &[u8], Option<&[u8]>)) {
+    pub(crate) fn each(&self, each: &mut Each<'_>) {
         for (family, changed) in &*self.families() {
             for (key, value) in changed {
                 each(*family, key, value.as_deref());

@@ -308,3 +308,138 @@ record!(
     Vec<Published>,
     "what was put into a project"
 );
+
+#[cfg(test)]
+mod tests {
+    use cas_store::{Artifact, Kind};
+
+    use super::*;
+    use crate::execute::Cause;
+    use crate::list::{Element, Within};
+    use crate::version::{Fact, FactValue};
+
+    const VERSION: Version = Version::from_bytes([9; 32]);
+
+    fn text(text: &str) -> String {
+        text.to_owned()
+    }
+
+    fn digest() -> Digest {
+        Digest::from_bytes([7; 32])
+    }
+
+    fn provenance() -> Provenance {
+        Provenance {
+            run: 1,
+            pipeline: text("p"),
+            step: text("s"),
+            solid: text("o"),
+            version: VERSION,
+            command: text("c"),
+            env: vec![(text("k"), text("v"))],
+            config: text("{}"),
+            inputs: vec![ProvenanceInput {
+                name: text("i"),
+                from: Some(text("f")),
+                trace: Some(Trace::from_bytes([8; 32])),
+                content: text("x"),
+            }],
+            host: text("h"),
+            platform: text("l"),
+            program: text("1"),
+            started_ms: 300,
+            elapsed_ms: 5,
+            attempt: 1,
+        }
+    }
+
+    /// These bytes are on disk, as `docs/format.md` says: whoever changes them changes what old stores mean, and takes
+    /// a new number or layout. In what is expected `D`, `T` and `V` stand for a digest, a trace and a version.
+    #[test]
+    fn the_bytes_of_records_are_these() {
+        let check = |kind: u8, layout: u8, bytes: Result<Vec<u8>, EncodeError>, expected: &str| {
+            let bytes = bytes.expect("it encodes");
+            assert_eq!(codec::kind_and_version(&bytes), Ok((kind, layout)));
+            let hash = |byte: &str| format!("20{}", byte.repeat(32));
+            let expected = expected.replace(' ', "").replace('D', &hash("07"));
+            let expected = expected.replace('T', &hash("08")).replace('V', &hash("09"));
+            let hex: String = bytes[codec::HEADER_BYTES..].iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, expected, "kind {kind:02x}");
+        };
+        let made = "01 0170 0173 016f V 0163 01 016b 0176 027b7d 01 0169 010166 01T 0178 0168 016c 0131 fb2c01 05 01";
+        check(0x81, 1, encode_provenance(&provenance()), made);
+        let element = |kind, within| {
+            let artifact = Artifact { kind, codec: text("c"), digest: digest(), len: 9 };
+            Element { label: text("l"), artifact, within }
+        };
+        let elements = vec![
+            element(Kind::File { executable: true }, Within::Entry(text("e"))),
+            element(Kind::Tree, Within::Item(2)),
+        ];
+        let lists = vec![(text("o"), List { digest: digest(), elements })];
+        let listed = Listed { provenance: provenance(), lists };
+        let expected = format!("{made} 01 016f D 02 016c 0001 0163 D 09 00 0165 016c 01 0163 D 09 01 02");
+        check(0x87, 1, encode_listed(&listed), &expected);
+        let failure = |cause, hint: Option<&str>| Failure { cause, message: text("m"), hint: hint.map(text) };
+        let attempt = AttemptRecord {
+            failure: Some(failure(Cause::Timeout, Some("h"))),
+            log: Some(digest()),
+            elapsed_ms: 5,
+            folder: Some(text("k")),
+        };
+        let step = StepRecord {
+            step: text("s"),
+            version: Some(VERSION),
+            trace: None,
+            outcome: Outcome::Ran,
+            why: Some(text("w")),
+            started_ms: 3,
+            elapsed_ms: 4,
+            attempts: vec![attempt],
+        };
+        let summary = Summary {
+            reused: 1,
+            unchanged: 2,
+            ran: 3,
+            joined: 4,
+            failed: 5,
+            skipped: 6,
+            cancelled: 7,
+            elapsed_ms: 8,
+            saved_ms: 9,
+            interrupted: true,
+        };
+        let run = RunRecord {
+            pipeline: text("p"),
+            file: Some(text("f")),
+            mode: None,
+            command_line: vec![text("c")],
+            config: digest(),
+            program: text("1"),
+            host: text("h"),
+            started_ms: 1,
+            ended_ms: Some(2),
+            summary,
+            steps: vec![step],
+            reused: Some(digest()),
+        };
+        let expected = "0170 010166 00 01 0163 D 0131 0168 01 0102 01020304050607 08 09 01 \
+                        01 0173 01V 00 02 010177 03 04 01 01 02 016d 010168 01D 05 01016b 01D";
+        check(0x82, 1, encode_run(&run), expected);
+        let fact = |value| Fact { label: text("a"), value };
+        let facts = vec![
+            fact(FactValue::Text(text("t"))),
+            fact(FactValue::Digest(text("d"))),
+            fact(FactValue::Node(VERSION)),
+            fact(FactValue::Output { step: VERSION, name: text("o") }),
+        ];
+        let node = FactNode { kind: text("step"), name: text("n"), facts };
+        let expected = "0473746570 016e 04 0161 00 0174 0161 01 0164 0161 02 V 0161 03 V 016f";
+        check(0x83, 1, encode_facts(&node), expected);
+        check(0x84, 1, encode_reused(&vec![Reused { step: text("s"), version: VERSION }]), "01 0173 V");
+        check(0x85, 1, encode_failure(&failure(Cause::Exit(3), None)), "00 06 016d 00");
+        let published =
+            Published { by: text("p"), target: text("t"), digest: digest(), folder: true, seen: digest() };
+        check(0x86, 2, encode_published(&vec![published]), "01 0170 0174 D 01 D");
+    }
+}

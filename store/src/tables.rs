@@ -472,6 +472,76 @@ mod tests {
         assert_eq!(key, expected);
     }
 
+    /// These bytes are on disk, as `docs/format.md` says: whoever changes them changes what old stores mean, and takes
+    /// a new kind or version. In what is expected `D`, `T` and `V` stand for a digest, a trace and a version.
+    #[test]
+    fn the_bytes_of_records_are_these() {
+        fn check<R>(kind: u8, record: &R, expected: &str)
+        where
+            R: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+        {
+            let bytes = codec::encode(kind, RECORD_VERSION, record).expect("it encodes");
+            let hash = |byte: &str| format!("20{}", byte.repeat(32));
+            let expected = expected.replace(' ', "").replace('D', &hash("07"));
+            let expected = expected.replace('T', &hash("08")).replace('V', &hash("09"));
+            let hex: String = bytes[codec::HEADER_BYTES..].iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, expected, "kind {kind}");
+            assert_eq!(codec::decode::<R>(kind, RECORD_VERSION, &bytes).as_ref(), Ok(record));
+        }
+        let text = |text: &str| text.to_owned();
+        let digest = Digest::from_bytes([7; 32]);
+        let trace = Trace::from_bytes([8; 32]);
+        let version = Version::from_bytes([9; 32]);
+        let artifact = crate::record::Artifact {
+            kind: crate::record::Kind::File { executable: false },
+            codec: text("c"),
+            digest,
+            len: 9,
+        };
+        let result = ResultRecord {
+            outputs: vec![
+                crate::record::Output { name: text("o"), artifact: Some(artifact) },
+                crate::record::Output { name: text("p"), artifact: None },
+            ],
+            log: Some(digest),
+            made_ms: 1,
+            cost_ms: 2,
+            evicted: Some(crate::record::Evicted { at_ms: 3, why: text("w") }),
+        };
+        check(kind::RESULT, &result, "02 016f 01 0000 0163 D 09 0170 00 01D 01 02 01 03 0177");
+        check(kind::PROVENANCE, &ProvenanceRow { provenance: vec![5] }, "0105");
+        check(kind::FACT, &OpaqueRow(vec![5]), "0105");
+        let (encoding, hash) = (Encoding::Zstd, HashKind::Tree);
+        check(kind::BLOB, &BlobRow { len: 1, stored_len: 2, encoding, hash, inline: true }, "01 02 01 01 01");
+        check(kind::TREE, &vec![digest], "01 D");
+        let pin = Pin { version, label: text("l"), reason: None, at_ms: 1, until_ms: Some(2) };
+        check(kind::PIN, &pin, "V 016c 00 01 0102");
+        let run = RunRow { at_ms: 1, record: vec![5], blobs: vec![digest], token: 251 };
+        check(kind::RUN, &run, "01 0105 01D fbfb00");
+        let digests = vec![Some(digest), None];
+        let replacement = Replacement { at_ms: 1, digests, made_ms: 2, differs: true, lost_race: false };
+        check(kind::REPLACEMENT, &replacement, "01 02 01D 00 02 01 00");
+        check(kind::COUNTERS, &Counters { reused: 1, made: 2 }, "01 02");
+        let judgement = crate::judge::Judgement {
+            id: 1,
+            said: crate::judge::Said::Accept,
+            saying: crate::judge::Saying { by: text("b"), at_ms: 2, reason: text("r") },
+            label: text("l"),
+            trace,
+            from: Some(trace),
+            reached: 3,
+            revoked: None,
+            token: 4,
+        };
+        check(kind::JUDGEMENT, &judgement, "01 01 0162 02 0172 016c T 01T 03 00 04");
+        let part = crate::import::PartRow { held: vec![digest], records: Vec::new() };
+        check(kind::IMPORT_PART, &part, "01D 00");
+        let archived =
+            crate::archive::Archived { results: 1, known: 2, forgotten: 3, differing: 4, blobs: 5, bytes: 6 };
+        let imported = crate::import::ImportedRow { import: text("i-1"), archived };
+        check(kind::IMPORTED, &imported, "03692d31 01 02 03 04 05 06");
+    }
+
     proptest! {
         #[test]
         fn a_label_comes_back_from_its_key(label in "(\\PC|\0){0,12}", rest in proptest::collection::vec(any::<u8>(), 0..8)) {

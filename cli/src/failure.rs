@@ -249,6 +249,9 @@ impl From<StoreError> for Failure {
                 (Code::Store, Some("wait for it to end, or use the same version of cas as it does"))
             }
             StoreError::NoHost { .. } => (Code::Store, None),
+            StoreError::Refused { .. } => {
+                (Code::Store, Some("`cas init --shared` lets a group use one; --store DIR names another"))
+            }
             StoreError::Network { .. } => (
                 Code::Store,
                 Some(

@@ -384,6 +384,7 @@ mod tests {
         let attempt = AttemptRecord {
             failure: Some(failure(Cause::Timeout, Some("h"))),
             log: Some(digest()),
+            started_ms: 6,
             elapsed_ms: 5,
             folder: Some(text("k")),
         };
@@ -393,8 +394,11 @@ mod tests {
             trace: None,
             outcome: Outcome::Ran,
             why: Some(text("w")),
+            ready_ms: 2,
             started_ms: 3,
+            ended_ms: 7,
             elapsed_ms: 4,
+            worker: Some(1),
             attempts: vec![attempt],
         };
         let summary = Summary {
@@ -422,10 +426,21 @@ mod tests {
             summary,
             steps: vec![step],
             reused: Some(digest()),
+            drawing: Some(digest()),
+            jobs: 2,
+            noted_ms: 3,
+            running: vec![Running { step: text("s"), attempt: 1, why: None, started_ms: 4, worker: 1 }],
         };
         let expected = "0170 010166 00 01 0163 D 0131 0168 01 0102 01020304050607 08 09 01 \
-                        01 0173 01V 00 02 010177 03 04 01 01 02 016d 010168 01D 05 01016b 01D";
-        check(0x82, 1, encode_run(&run), expected);
+                        01 0173 01V 00 02 010177 02 03 07 04 0101 01 01 02 016d 010168 01D 06 05 01016b \
+                        01D 01D 02 03 01 0173 01 00 04 01";
+        check(0x82, 2, encode_run(&run), expected);
+        let drawing = Drawing {
+            invocations: vec![DrawnInvocation { name: text("i"), outputs: vec![text("o")] }],
+            steps: vec![DrawnStep { name: text("s"), invocation: 0, inputs_end: 1 }],
+            inputs: vec![0],
+        };
+        check(DRAWING, 1, encode_drawing(&drawing), "01 0169 01 016f 01 0173 00 01 01 00");
         let fact = |value| Fact { label: text("a"), value };
         let facts = vec![
             fact(FactValue::Text(text("t"))),

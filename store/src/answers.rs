@@ -90,7 +90,7 @@ impl Core {
                 Response::Number(self.begin_run(at_ms, record.0, token)?)
             }
             Request::NoteRun { id, record, named, staged } => {
-                self.note_run(id, record.0, named, &staged)?;
+                self.note_run(connection, id, record.0, named, &staged)?;
                 Response::Done
             }
             Request::Runs { before, limit } => Response::Runs(self.runs(before, limit)?),
@@ -142,7 +142,7 @@ impl Core {
                 Response::Done
             }
             Request::Judge(ask) => Response::Judge(self.judge(ask)?),
-            Request::Archive(ask) => Response::Archive(self.archive(ask)?),
+            Request::Archive(ask) => Response::Archive(self.archive(connection, ask)?),
         })
     }
 

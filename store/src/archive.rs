@@ -466,7 +466,7 @@ pub(crate) fn unreadable(error: &io::Error) -> String {
 
 impl Core {
     /// Answers what is asked about archives.
-    pub(crate) fn archive(&self, ask: Ask) -> Result<Told, StoreError> {
+    pub(crate) fn archive(&self, connection: u64, ask: Ask) -> Result<Told, StoreError> {
         Ok(match ask {
             Ask::Gather(traces) => {
                 let (mut records, mut size, mut gathered) = (Vec::new(), 0, 0);
@@ -482,7 +482,7 @@ impl Core {
                 }
                 Told::Records { records, gathered }
             }
-            Ask::Import(ask) => Told::Imported(self.import(ask)?),
+            Ask::Import(ask) => Told::Imported(self.import(connection, ask)?),
         })
     }
 

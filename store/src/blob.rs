@@ -9,7 +9,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::Deref;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,6 +56,26 @@ pub(crate) enum Presence {
     Missing,
     /// Its file cannot be the right one.
     Damaged(String),
+}
+
+/// Whether this is a name that [`Files::new_name`] gives: one part of a path, and not `..`.
+fn is_staging_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Refuses what is no regular file of this user's at a path; what is not there is passed over.
+fn is_staged_by(path: &Path, owner: Option<u32>) -> Result<(), StoreError> {
+    let what = match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => "it is no file that was staged".to_owned(),
+        Ok(metadata) => match owner {
+            Some(owner) if metadata.uid() != owner => {
+                format!("it is not a file of {}, who staged it", crate::share::user(owner))
+            }
+            _ => return Ok(()),
+        },
+        Err(_) => return Ok(()),
+    };
+    Err(StoreError::Unstorable { path: path.to_owned(), what })
 }
 
 /// Raw bytes of a blob in memory: mapped where it is stored raw, else read. They were checked.
@@ -123,14 +143,21 @@ impl Files {
     // Names.
 
     /// Gives a staged blob's file its name, after which its record is true. Doing it again does nothing.
-    /// The host's.
+    /// `owner` is the user who has to have staged it, where several may. The host's.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] if its staging file is gone and it does not stand under its name either.
-    pub(crate) fn install(&self, staged: &StagedBlob) -> Result<(), StoreError> {
+    /// [`StoreError::Missing`] if its staging file is gone and it does not stand under its name either;
+    /// [`StoreError::Unstorable`] for what is no file in staging, or another user's.
+    pub(crate) fn install(&self, staged: &StagedBlob, owner: Option<u32>) -> Result<(), StoreError> {
         let Some(name) = &staged.file else { return Ok(()) };
+        // It came in a message: it may not lead anywhere else.
+        if !is_staging_name(name) {
+            let what = "this is no name of a file in staging".to_owned();
+            return Err(StoreError::Unstorable { path: PathBuf::from(name), what });
+        }
         let from = self.layout.staged(name);
+        is_staged_by(&from, owner)?;
         let to = self.path_of(&staged.digest, &staged.record);
         crash::point("install.before-rename");
         let mut renamed = disk::rename(&from, &to);
@@ -154,6 +181,13 @@ impl Files {
                 };
             }
             Err(error) => return Err(error).at("rename", &from),
+        }
+        if owner.is_some()
+            && let Err(error) = is_staged_by(&to, owner)
+        {
+            // It was exchanged between the look and the renaming.
+            disk::remove(&to).at("remove", &to)?;
+            return Err(error);
         }
         // It was hashed while it was written. Only raw files are ever used without being read again.
         if staged.record.encoding == Encoding::Raw
@@ -353,6 +387,10 @@ impl Files {
                 builder.create(&path).at("make", &path)?;
             }
             other => other.at("make", &path)?,
+        }
+        // What is made in it belongs to its user's group, as everywhere, and not to a shared store's.
+        if fs::symlink_metadata(&path).at("look at", &path)?.mode() & 0o2000 != 0 {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).at("protect", &path)?;
         }
         Ok(path)
     }

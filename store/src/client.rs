@@ -273,7 +273,7 @@ impl Client {
         let claims: Vec<(Trace, u64)> =
             state.claims.iter().map(|(ticket, trace)| (*trace, *ticket)).collect();
         let token = self.member.files.token();
-        let connection = hosted.core().enter(&self.owner, token, &claims, state.links > 0, false, notify);
+        let connection = hosted.core().enter(&self.owner, token, &claims, state.links > 0, None, notify);
         if state.closed {
             hosted.core().leave(connection);
             drop(state);

@@ -29,7 +29,7 @@ pub enum Sharing {
     /// Its owner.
     #[default]
     Private,
-    /// The users of its folder's group. This version refuses it by name.
+    /// The users of its folder's group.
     Group,
 }
 
@@ -38,7 +38,7 @@ pub enum Sharing {
 pub struct Config {
     /// `durability = "batch"` or `"strict"`.
     pub durability: Durability,
-    /// `sharing = "private"`.
+    /// `sharing = "private"` or `"group"`.
     pub sharing: Sharing,
     /// `network_file_system = true`: the store may lie on one, because a single machine uses it.
     pub network_file_system: bool,
@@ -84,15 +84,7 @@ impl Config {
     ///
     /// When the file is not understood as it is, or cannot be written.
     pub fn save_policy(path: &Path, policy: &Policy) -> Result<(), StoreError> {
-        Self::read(path)?;
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error).at("read", path),
-        };
-        let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-            StoreError::Config { path: path.to_owned(), line: 1, what: error.message().to_owned() }
-        })?;
+        let mut document = document(path)?;
         let table = document.entry("policy").or_insert(Item::Table(Table::new()));
         let Some(table) = table.as_table_like_mut() else {
             let what = "`policy` should be a table".to_owned();
@@ -108,10 +100,28 @@ impl Config {
         let keep_last = policy.keep_last.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
         set("keep_last", keep_last.map(value));
         set("max_record_age", policy.max_record_age.map(|age| value(age_text(age))));
-        // Whole or not at all: beside it first, then in its place.
-        let temporary = path.with_extension("toml.new");
-        fs::write(&temporary, document.to_string()).at("write", &temporary)?;
-        fs::rename(&temporary, path).at("rename", &temporary)
+        save(path, &document)
+    }
+
+    /// Replaces who may use the store in the file, and nothing else.
+    pub(crate) fn save_sharing(path: &Path, sharing: Sharing) -> Result<(), StoreError> {
+        let mut document = document(path)?;
+        let name = match sharing {
+            Sharing::Private => "private",
+            Sharing::Group => "group",
+        };
+        // (Set like this, a comment before it stays.)
+        document["sharing"] = value(name);
+        save(path, &document)
+    }
+
+    /// The line of a setting; 1 where it cannot be told.
+    pub(crate) fn line_of(path: &Path, key: &str) -> usize {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let item = Document::parse(text.as_str())
+            .ok()
+            .and_then(|document| document.get(key).map(|item| line_of(&text, item)));
+        item.unwrap_or(1)
     }
 
     /// Whether this text is understood.
@@ -140,11 +150,6 @@ impl Config {
                 "sharing" => {
                     let known = [("private", Sharing::Private), ("group", Sharing::Group)];
                     config.sharing = one_of(key, item, line, &known)?;
-                    if config.sharing == Sharing::Group {
-                        // Taken without a word, it would be a promise that nobody keeps.
-                        let what = "`sharing` can only be \"private\" in this version".to_owned();
-                        return Err(Wrong { line, what });
-                    }
                 }
                 "network_file_system" => {
                     config.network_file_system = item.as_bool().ok_or_else(|| Wrong {
@@ -239,6 +244,28 @@ pub fn age_text(age: Duration) -> String {
 }
 
 const DAY: u64 = 24 * 3600;
+
+/// The file as it can be changed: what is not touched stays as it is, comments included.
+fn document(path: &Path) -> Result<DocumentMut, StoreError> {
+    Config::read(path)?;
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).at("read", path),
+    };
+    text.parse().map_err(|error: toml_edit::TomlError| StoreError::Config {
+        path: path.to_owned(),
+        line: 1,
+        what: error.message().to_owned(),
+    })
+}
+
+/// Whole or not at all: beside it first, then in its place.
+fn save(path: &Path, document: &DocumentMut) -> Result<(), StoreError> {
+    let temporary = path.with_extension("toml.new");
+    fs::write(&temporary, document.to_string()).at("write", &temporary)?;
+    fs::rename(&temporary, path).at("rename", &temporary)
+}
 
 #[derive(Debug)]
 struct Wrong {

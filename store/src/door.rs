@@ -21,6 +21,7 @@ use crate::descriptors;
 use crate::frame as frames;
 use crate::host::Core;
 use crate::hosts::FULL;
+use crate::processes;
 use crate::socket;
 use crate::sys::Kept;
 use crate::wire::{Failure, GREETING_VERSION, Hello, Notice, PROTOCOL, Request, Response, Welcome, frame};
@@ -178,19 +179,19 @@ impl Shared {
         line.set_nonblocking(false)?;
         line.set_read_timeout(Some(GREETING_TIME))?;
         let hello: Hello = frames::receive(line, frame::GREETING, GREETING_VERSION)?;
-        let refusal = socket::check_peer(line, self.core.config.sharing).err().unwrap_or_default();
-        let welcome = self.welcome(refusal);
+        let peer = socket::check_peer(line, &self.core.layout, self.core.config.sharing);
+        let welcome = self.welcome(peer.clone().err().unwrap_or_default());
         frames::send(line, frame::GREETING, GREETING_VERSION, &welcome)?;
         let same = hello.protocol == welcome.protocol && hello.store == welcome.store;
-        if !same || !welcome.refusal.is_empty() {
-            return Ok(());
-        }
+        let Some(user) = peer.ok().filter(|_| same) else { return Ok(()) };
         match frames::receive(line, frame::REQUEST, PROTOCOL)? {
+            // What it is called is a file's name.
+            Request::Enter { token, .. } if !processes::is_token(&token) => Ok(()),
             Request::Enter { owner, token, claims, again } => {
                 line.set_read_timeout(None)?;
                 let (notices, say) = channel();
                 let notify = Box::new(move |notice| drop(notices.send(notice)));
-                let number = self.core.enter(&owner, &token, &claims, again, true, notify);
+                let number = self.core.enter(&owner, &token, &claims, again, Some(user), notify);
                 let _leaving = Leaving { core: &self.core, number };
                 frames::send(line, frame::RESPONSE, PROTOCOL, &Response::Number(number))?;
                 std::thread::scope(|scope| {
@@ -205,7 +206,7 @@ impl Shared {
             }
             Request::Attach { connection, token } => {
                 line.set_read_timeout(None)?;
-                let known = self.core.connections.is_of(connection, &token);
+                let known = self.core.connections.is_of(connection, &token, Some(user));
                 frames::send(line, frame::RESPONSE, PROTOCOL, &Response::Flag(known))?;
                 if known { self.serve(line, connection) } else { Ok(()) }
             }

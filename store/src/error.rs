@@ -66,6 +66,14 @@ pub enum StoreError {
         /// The folder.
         dir: PathBuf,
     },
+    /// The store is another user's or another group's.
+    #[error("the store at `{}` cannot be used: {why}", dir.display())]
+    Refused {
+        /// The folder.
+        dir: PathBuf,
+        /// Whose it is.
+        why: String,
+    },
     /// The folder is on a network file system.
     #[error(
         "the store at `{}` is on a network file system ({kind}), where locks and sockets of several machines \

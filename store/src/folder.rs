@@ -6,6 +6,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::crash;
@@ -14,6 +15,7 @@ use crate::index::{Family, Index};
 use crate::journal;
 use crate::layout::{CACHEDIR_TAG, FORMAT, GITIGNORE, Layout};
 use crate::place;
+use crate::share;
 use crate::store::Create;
 use crate::tables;
 
@@ -52,7 +54,7 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => match create {
                 Create::Never => return Err(StoreError::Absent { dir: dir.to_owned() }),
                 Create::IfAbsent => {
-                    DirBuilder::new().recursive(true).create(dir).at("make", dir)?;
+                    make_private(dir)?;
                     fs::canonicalize(dir).at("find", dir)?
                 }
             },
@@ -112,7 +114,11 @@ impl Folder {
                 let what = "it is not a folder".to_owned();
                 return Err(StoreError::NotAStore { dir: layout.root().to_owned(), what });
             }
-            Err(error) => return Err(error).at("read", &path),
+            Err(error) => {
+                let refused = share::refused(layout.root());
+                let refused = refused.filter(|_| error.kind() == io::ErrorKind::PermissionDenied);
+                return Err(error).at("read", &path).map_err(|error| refused.unwrap_or(error));
+            }
         };
         match parse_format(&text) {
             Some(Format { number: FORMAT, id }) => Ok(Some(Self { layout: layout.clone(), id })),
@@ -154,6 +160,18 @@ impl Folder {
         }
         File::open(layout.root()).and_then(|folder| folder.sync_all()).at("sync", layout.root())?;
         Self::find(layout)?.ok_or_else(|| StoreError::Absent { dir: layout.root().to_owned() })
+    }
+}
+
+/// Makes a folder that nobody else looks into, and those around it as usual.
+fn make_private(dir: &Path) -> Result<(), StoreError> {
+    if let Some(around) = dir.parent().filter(|around| !around.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).create(around).at("make", around)?;
+    }
+    match DirBuilder::new().mode(share::PRIVATE_MODE).create(dir) {
+        // Another process was first.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.at("make", dir),
     }
 }
 

@@ -49,14 +49,15 @@ impl Core {
         Ok(())
     }
 
-    /// Lets somebody in, with the claims that its process has; `owner` is what others are told about it.
+    /// Lets somebody in, with the claims that its process has; `owner` is what others are told about it, `user` whose
+    /// process it is, where it is another one.
     pub(crate) fn enter(
         &self,
         owner: &str,
         token: &str,
         claims: &[(Trace, u64)],
         again: bool,
-        remote: bool,
+        user: Option<u32>,
         notify: Notify,
     ) -> u64 {
         let listed = processes::read(&self.layout, token);
@@ -70,7 +71,7 @@ impl Core {
         // Its claims first: as soon as its process is no longer absent, another thread may begin to grant.
         let number = self.connections.number();
         self.claims.enter(number, token, owner, claims);
-        self.connections.enter(number, owner, token, (leases, blobs), remote, notify);
+        self.connections.enter(number, owner, token, (leases, blobs), user, notify);
         self.thaw_if_all_are_back();
         number
     }

@@ -31,6 +31,7 @@ use crate::lock::{self, HostLock};
 use crate::processes::{self, ProcessFile};
 use crate::rebuild::{self, RebuildReport};
 use crate::reserve;
+use crate::share;
 use crate::socket;
 use crate::store::Hosting;
 use crate::sys::{Birth, Kept, PerProcess};
@@ -124,6 +125,7 @@ pub(crate) fn join(folder: Folder, owner: &str) -> Result<Arc<Member>, StoreErro
         return Ok(member);
     }
     let config = Config::read(&folder.layout.config())?;
+    share::check(&folder.layout, &config)?;
     let files = Arc::new(Files::new(folder.layout.clone(), config.inline_limit_bytes));
     let file = ProcessFile::create(&folder.layout, files.token(), owner)?;
     let new = Member { folder, files, config, file, birth: Birth::now(), slot: Arc::clone(&slot) };
@@ -182,7 +184,7 @@ pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached,
 /// Opens another connection to the host that is there, on which nothing is said yet.
 pub(crate) fn dial(member: &Member) -> io::Result<Kept<UnixStream>> {
     let line = socket::connect(&member.folder.layout)?;
-    if socket::check_peer(&*line, member.config.sharing).is_err() {
+    if socket::check_peer(&*line, &member.folder.layout, member.config.sharing).is_err() {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(line)
@@ -208,6 +210,15 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 /// Makes the index of a store anew; nobody may have the store open.
 pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<RebuildReport, StoreError> {
+    alone(folder, wanted, &|layout, lock| rebuild_under(folder, layout, lock))
+}
+
+/// Does something to a store that nobody has open.
+pub(crate) fn alone<T>(
+    folder: &Folder,
+    wanted: &mut Wanted<'_>,
+    work: &dyn Fn(&Layout, HostLock) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let layout = &folder.layout;
     let slot = slot_of(layout);
     if slot.enter(layout, wanted.wait)?.is_some() {
@@ -223,6 +234,10 @@ pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<Rebuil
         patience.check("", wanted)?;
         patience.pause();
     };
+    work(layout, lock)
+}
+
+fn rebuild_under(folder: &Folder, layout: &Layout, lock: HostLock) -> Result<RebuildReport, StoreError> {
     let mut report = match rebuild::rebuild(layout, &folder.id) {
         Err(StoreError::Io { source, .. })
             if host::is_full(&source) && reserve::release(&layout.reserve()) =>
@@ -350,7 +365,7 @@ fn greet(
     wanted: &mut Wanted<'_>,
 ) -> Result<Option<Welcome>, StoreError> {
     let dir = || member.folder.layout.root().to_owned();
-    if let Err(who) = socket::check_peer(line, member.config.sharing) {
+    if let Err(who) = socket::check_peer(line, &member.folder.layout, member.config.sharing) {
         return Err(StoreError::InUse { dir: dir(), owner: who });
     }
     if frames::send(line, frame::GREETING, GREETING_VERSION, &hello(member)).is_err() {

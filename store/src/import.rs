@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply;
 use crate::archive::{Archived, Part, Parts, Record, Told, unreadable};
-use crate::change::{Change, NewImport, NewPart, Taking};
+use crate::change::{Change, NewBlobs, NewImport, NewPart, Taking};
 use crate::crash;
 use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
@@ -232,14 +232,23 @@ impl Index {
 
 impl Core {
     /// Answers what is asked about imports.
-    pub(crate) fn import(&self, ask: Ask) -> Result<Archived, StoreError> {
+    pub(crate) fn import(&self, connection: u64, ask: Ask) -> Result<Archived, StoreError> {
         self.durable.check(self.root())?;
         match ask {
             Ask::Part { import, number, records, staged } => {
-                self.import_part(import, number, records, &staged)?;
+                self.import_part(
+                    connection,
+                    NewPart {
+                        import,
+                        number,
+                        blobs: NewBlobs::default(),
+                        row: PartRow { held: Vec::new(), records },
+                    },
+                    &staged,
+                )?;
                 Ok(Archived::default())
             }
-            Ask::End { import, parts, at_ms } => self.import_end(import, parts, at_ms),
+            Ask::End { import, parts, at_ms } => self.import_end(connection, import, parts, at_ms),
             Ask::GiveUp { import } => {
                 self.drop_import(&import)?;
                 Ok(Archived::default())
@@ -249,20 +258,18 @@ impl Core {
 
     fn import_part(
         &self,
-        import: String,
-        number: u32,
-        records: Vec<Record>,
+        connection: u64,
+        mut part: NewPart,
         staged: &[StagedBlob],
     ) -> Result<(), StoreError> {
-        if meta::import_of(&meta::import_key(&import, number)).as_ref() != Some(&import) {
+        if meta::import_of(&meta::import_key(&part.import, part.number)).as_ref() != Some(&part.import) {
             return Err(self.index_error("an import has a name that is none"));
         }
         let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
-        let blobs = self.receive(staged, BTreeSet::new())?;
+        part.blobs = self.receive(connection, staged, BTreeSet::new())?;
         crash::point("import.blobs-installed");
-        let names = self.sync_large(&blobs)?;
-        let held = staged.iter().map(|blob| blob.digest).collect();
-        let part = NewPart { import, number, blobs, row: PartRow { held, records } };
+        let names = self.sync_large(&part.blobs)?;
+        part.row.held = staged.iter().map(|blob| blob.digest).collect();
         let mut journal = self.journal();
         self.write(&mut journal, &Change::ImportPart(Box::new(part)), names)?;
         let end = journal.end();
@@ -271,7 +278,13 @@ impl Core {
         self.acknowledge(end)
     }
 
-    fn import_end(&self, import: String, parts: u32, at_ms: u64) -> Result<Archived, StoreError> {
+    fn import_end(
+        &self,
+        connection: u64,
+        import: String,
+        parts: u32,
+        at_ms: u64,
+    ) -> Result<Archived, StoreError> {
         let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let rows = self.index.parts_of(&import)?;
         if rows.len() as u64 != u64::from(parts) {
@@ -287,7 +300,7 @@ impl Core {
         let records: Vec<Record> = rows.into_iter().flat_map(|(_, row)| row.records).collect();
         let whole = records.iter().filter(|record| record.record.evicted.is_none());
         // What this names and does not hold itself is looked for.
-        self.receive(&[], whole.flat_map(|record| apply::named_by(&record.record)).collect())?;
+        self.receive(connection, &[], whole.flat_map(|record| apply::named_by(&record.record)).collect())?;
         crash::point("import.before-end");
         let mut journal = self.journal();
         let mut archived = Archived::default();

@@ -624,6 +624,12 @@ fn has_beginning(root: &Path, dir: &Path) -> Result<(), StoreError> {
 }
 
 fn open_to_write(root: &Path, dir: &Path, expect: Expect) -> Result<DB, StoreError> {
+    // RocksDB would make both for its user alone, and then no other user of a shared store could open it.
+    std::fs::create_dir_all(dir).at("make", dir)?;
+    let lock = dir.join("LOCK");
+    if !lock.exists() {
+        std::fs::File::create(&lock).at("make", &lock)?;
+    }
     let options = options(expect).map_err(|error| failure(root, &error))?;
     let db = DB::open_cf_descriptors(&options, dir, families(For::Writing))
         .map_err(|error| not_opened(root, &error))?;

@@ -35,6 +35,8 @@ struct Table {
 struct Connection {
     owner: String,
     token: String,
+    /// Its user; `None` for the host's own process.
+    user: Option<u32>,
     /// Results that it was told are present, or committed.
     traces: HashSet<Trace>,
     /// Bytes of results that were replaced while it held on to them.
@@ -72,7 +74,7 @@ impl Connections {
         owner: &str,
         token: &str,
         (leases, mut blobs): (HashSet<Trace>, HashSet<Digest>),
-        remote: bool,
+        user: Option<u32>,
         notify: Notify,
     ) {
         let mut traces = leases;
@@ -84,9 +86,10 @@ impl Connections {
         let connection = Connection {
             owner: owner.to_owned(),
             token: token.to_owned(),
+            user,
             traces,
             blobs,
-            seen: remote.then(Instant::now),
+            seen: user.map(|_| Instant::now()),
             notify,
         };
         table.here.insert(number, connection);
@@ -102,9 +105,14 @@ impl Connections {
         self.table().here.get(&number).map(|here| here.owner.clone()).unwrap_or_default()
     }
 
-    /// Whether this is a connection of the process with this token.
-    pub(crate) fn is_of(&self, number: u64, token: &str) -> bool {
-        self.table().here.get(&number).is_some_and(|here| here.token == token)
+    /// Whether this is a connection of the process with this token, which is this user's.
+    pub(crate) fn is_of(&self, number: u64, token: &str, user: Option<u32>) -> bool {
+        self.table().here.get(&number).is_some_and(|here| here.token == token && here.user == user)
+    }
+
+    /// The user at the other end of a connection; `None` where that is the host's own process.
+    pub(crate) fn user(&self, number: u64) -> Option<u32> {
+        self.table().here.get(&number).and_then(|here| here.user)
     }
 
     /// Tells those who left tickets.

@@ -73,6 +73,7 @@ mod reserve;
 #[cfg(all(test, feature = "schedules"))]
 mod schedules;
 mod scratch;
+mod share;
 mod socket;
 mod stage;
 pub mod store;
@@ -107,6 +108,7 @@ pub use record::{
     ResultRecord,
 };
 pub use scratch::Scratch;
+pub use share::group as group_name;
 pub use stage::Staged;
 pub use store::{Create, Hosting, Link, Open, Provided, Run, Store, Take, WeakStore};
 pub use tree::{Entry, Node, Tree, TreeError};

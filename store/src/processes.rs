@@ -191,6 +191,11 @@ impl Drop for ProcessFile {
     }
 }
 
+/// Whether this can be what a process calls itself: a name for files, and nothing that leads elsewhere.
+pub(crate) fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.len() <= 64 && token.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 /// Whether a process with this token has the store open.
 pub(crate) fn is_live(layout: &Layout, token: &str) -> bool {
     match File::open(layout.processes().join(token)) {

@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use crate::apply;
 use crate::change::{Change, NewBlobs, NewResult, NewRows, NewRun};
 use crate::commit::Put;
+use crate::config::Sharing;
 use crate::crash;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
@@ -79,7 +80,7 @@ impl Core {
                     None => continue,
                 }
             }
-            let blobs = self.receive(&message.staged, apply::named_by(&record))?;
+            let blobs = self.receive(connection, &message.staged, apply::named_by(&record))?;
             crash::point("commit.blobs-installed");
             let names = self.sync_large(&blobs)?;
             let mut journal = self.journal();
@@ -182,6 +183,7 @@ impl Core {
     /// Gives staged blobs that the store lacks their names, and checks that all that is named is there.
     pub(crate) fn receive(
         &self,
+        connection: u64,
         staged: &[StagedBlob],
         named: BTreeSet<Digest>,
     ) -> Result<NewBlobs, StoreError> {
@@ -190,6 +192,13 @@ impl Core {
         digests.sort_unstable();
         digests.dedup();
         let present = self.presence(&digests)?;
+        let owner = match self.config.sharing {
+            Sharing::Private => None,
+            Sharing::Group => {
+                let own = || rustix::process::geteuid().as_raw();
+                Some(self.connections.user(connection).unwrap_or_else(own))
+            }
+        };
         let mut new = NewBlobs::default();
         let mut trees = Vec::new();
         for (digest, present) in digests.iter().zip(&present) {
@@ -207,7 +216,7 @@ impl Core {
                 return Err(StoreError::Index { dir: self.layout.root().to_owned(), what });
             }
             if blob.file.is_some() {
-                self.files.install(blob)?;
+                self.files.install(blob, owner)?;
             }
             if blob.record.hash == HashKind::Tree {
                 trees.push((*digest, Some(*blob)));
@@ -288,6 +297,7 @@ impl Core {
 
     pub(crate) fn note_run(
         &self,
+        connection: u64,
         id: u64,
         record: Vec<u8>,
         named: Vec<Digest>,
@@ -299,7 +309,7 @@ impl Core {
             let what = format!("there is no run {id}");
             return Err(StoreError::Index { dir: self.layout.root().to_owned(), what });
         };
-        let blobs = self.receive(staged, named.iter().copied().collect())?;
+        let blobs = self.receive(connection, staged, named.iter().copied().collect())?;
         let names = self.sync_large(&blobs)?;
         let named: BTreeSet<Digest> = old.blobs.iter().copied().chain(named).collect();
         let new = NewRun {

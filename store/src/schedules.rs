@@ -96,7 +96,7 @@ fn enter(core: &Core, name: u32, claims: &[(Trace, u64)]) -> (u64, Receiver<Noti
     let (say, hear) = channel();
     let notify = Box::new(move |notice| drop(say.send(notice)));
     let (owner, token) = (format!("user {name}"), format!("token-{name}"));
-    (core.enter(&owner, &token, claims, !claims.is_empty(), false, notify), hear)
+    (core.enter(&owner, &token, claims, !claims.is_empty(), None, notify), hear)
 }
 
 /// The file of a process that lives and has the store open.

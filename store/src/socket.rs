@@ -16,6 +16,7 @@ use rustix::net::{
 
 use crate::config::Sharing;
 use crate::layout::Layout;
+use crate::share;
 use crate::sys::{self, Kept};
 
 /// What an address of a socket holds, without the byte that ends it.
@@ -78,17 +79,35 @@ fn address(path: &Path) -> io::Result<(SocketAddrUnix, Option<File>)> {
     Ok((SocketAddrUnix::new(short.as_path())?, Some(folder)))
 }
 
-/// Whether whoever is at the other end may be talked to; else who that is.
-pub(crate) fn check_peer(stream: impl AsFd, sharing: Sharing) -> Result<(), String> {
-    let peer = sys::peer_uid(stream).map_err(|error| format!("a user that cannot be told ({error})"))?;
+/// Whether whoever is at the other end may be talked to, and which user that is; else who that is, in words.
+pub(crate) fn check_peer(stream: impl AsFd, layout: &Layout, sharing: Sharing) -> Result<u32, String> {
+    let unknown = |error: io::Error| format!("a user that cannot be told ({error})");
+    let (user, own_group) = sys::peer(&stream).map_err(unknown)?;
     let own = rustix::process::geteuid().as_raw();
-    if is_welcome(peer, own, sharing) { Ok(()) } else { Err(format!("another user (uid {peer})")) }
+    let of_group = |group: u32| -> io::Result<bool> {
+        Ok(own_group == group || sys::peer_groups(&stream)?.contains(&group))
+    };
+    let is_welcome = is_welcome(user, own, sharing, &|| of_group(share::group_of(layout)?));
+    if is_welcome.map_err(unknown)? {
+        return Ok(user);
+    }
+    Err(format!("{} (uid {user})", share::user(user)))
 }
 
-/// A private store is its user's, and root's, who may do everything anyway. Of a shared one, the file
-/// system has decided already who may connect.
-fn is_welcome(peer: u32, own: u32, sharing: Sharing) -> bool {
-    peer == own || peer == 0 || sharing == Sharing::Group
+/// A private store is its user's, and root's, who may do everything anyway; a shared one its group's too.
+fn is_welcome(
+    peer: u32,
+    own: u32,
+    sharing: Sharing,
+    is_member: &dyn Fn() -> io::Result<bool>,
+) -> io::Result<bool> {
+    if peer == own || peer == 0 {
+        return Ok(true);
+    }
+    match sharing {
+        Sharing::Private => Ok(false),
+        Sharing::Group => is_member(),
+    }
 }
 
 #[cfg(test)]
@@ -97,14 +116,17 @@ mod tests {
 
     #[test]
     fn a_private_store_is_not_served_to_others() {
-        for (peer, own, sharing, expected) in [
-            (1000, 1000, Sharing::Private, true),
-            (0, 1000, Sharing::Private, true),
-            (1001, 1000, Sharing::Private, false),
-            (1000, 0, Sharing::Private, false),
-            (1001, 1000, Sharing::Group, true),
+        for (peer, own, sharing, is_member, expected) in [
+            (1000, 1000, Sharing::Private, false, true),
+            (0, 1000, Sharing::Private, false, true),
+            (1001, 1000, Sharing::Private, true, false),
+            (1000, 0, Sharing::Private, true, false),
+            (1001, 1000, Sharing::Group, true, true),
+            (1001, 1000, Sharing::Group, false, false),
+            (1000, 1000, Sharing::Group, false, true),
         ] {
-            assert_eq!(is_welcome(peer, own, sharing), expected, "{peer} {own} {sharing:?}");
+            let is_welcome = is_welcome(peer, own, sharing, &|| Ok(is_member)).unwrap();
+            assert_eq!(is_welcome, expected, "{peer} {own} {sharing:?} {is_member}");
         }
     }
 
@@ -118,7 +140,9 @@ mod tests {
             assert_eq!(connect(&layout).unwrap_err().kind(), io::ErrorKind::NotFound);
             let listener = listen_at(&layout, Sharing::Private).unwrap();
             let client = connect(&layout).unwrap();
-            assert_eq!(check_peer(&*client, Sharing::Private), Ok(()));
+            let own = rustix::process::geteuid().as_raw();
+            assert_eq!(check_peer(&*client, &layout, Sharing::Private), Ok(own));
+            assert!(crate::sys::peer_groups(&*client).is_ok());
             drop(listener);
             assert_eq!(connect(&layout).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
             // Left behind, it is in nobody's way.

@@ -1,6 +1,6 @@
 //! What the operating system offers and no safe library gives: the only unsafe code of the store.
 //!
-//! Asking whether a file is held open for writing, starting write-back, mapping a file, and being told of a
+//! Asking whether a file is held open for writing, who is at the other end of a socket, starting write-back, mapping a file, and being told of a
 //! fork. What is left out is an answer on the safe side: a lease that cannot be had means "held open".
 //!
 //! **Forks.** A child gets a copy of every descriptor. A lock or a connection that lives on in a child
@@ -50,9 +50,9 @@ pub(crate) fn start_write_back(file: &File, offset: u64, bytes: u64) {
     }
 }
 
-/// The user at the other end of a socket. The number of its process is given with that, and is 0 where it is in another
-/// namespace (a container): the safe call takes that for a failure.
-pub(crate) fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
+/// The user and the group at the other end of a socket. The number of its process is given with that, and is 0
+/// where it is in another namespace (a container): the safe call takes that for a failure.
+pub(crate) fn peer(socket: impl AsFd) -> io::Result<(u32, u32)> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut bytes = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open, and the kernel writes at most `bytes` bytes to `peer`, whose size that is.
@@ -65,7 +65,36 @@ pub(crate) fn peer_uid(socket: impl AsFd) -> io::Result<u32> {
             &raw mut bytes,
         )
     };
-    if done == 0 { Ok(peer.uid) } else { Err(io::Error::last_os_error()) }
+    if done == 0 { Ok((peer.uid, peer.gid)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The groups, besides its own, of the process at the other end of a socket, as they were when it connected.
+pub(crate) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    /// The same on all of Linux but for three old machines; the libc crate has it for some.
+    const SO_PEERGROUPS: libc::c_int = 59;
+
+    let fd = socket.as_fd().as_raw_fd();
+    let mut groups: Vec<libc::gid_t> = vec![0; 64];
+    loop {
+        let room = groups.len() * size_of::<libc::gid_t>();
+        let mut bytes = libc::socklen_t::try_from(room).map_err(io::Error::other)?;
+        // SAFETY: `groups` has room for `bytes` bytes, which is all that the kernel writes; `fd` is open.
+        let done = unsafe {
+            let into = groups.as_mut_ptr().cast();
+            libc::getsockopt(fd, libc::SOL_SOCKET, SO_PEERGROUPS, into, &raw mut bytes)
+        };
+        let count = usize::try_from(bytes).map_err(io::Error::other)? / size_of::<libc::gid_t>();
+        if done == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // There are more than that, and it says how many.
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
 }
 
 /// Maps a whole file for reading.

@@ -327,6 +327,7 @@ impl Failure {
             | StoreError::InUse { .. }
             | StoreError::Skew { .. }
             | StoreError::NoHost { .. }
+            | StoreError::Refused { .. }
             | StoreError::Network { .. }
             | StoreError::Archive { .. }
             | StoreError::Exists { .. } => Self::Index(error.to_string()),

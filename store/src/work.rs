@@ -1,7 +1,7 @@
 //! The folders that were handed out for work, scratch folders among them: which there are, and their removal.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -23,7 +23,7 @@ pub struct WorkFolder {
     pub in_use: bool,
 }
 
-/// The work folders of a store, by name; `own` is in the names of those that this process handed out.
+/// The work folders of a store that are this user's, by name; `own` is in the names of those that this process handed out.
 pub(crate) fn list(layout: &Layout, own: &str) -> Result<Vec<WorkFolder>, StoreError> {
     let mut folders = Vec::new();
     let in_use = |name: &str| {
@@ -53,6 +53,7 @@ fn list_in(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         other => other.at("list", dir)?,
     };
+    let own_user = rustix::process::geteuid().as_raw();
     for entry in entries {
         let path = entry.at("list", dir)?.path();
         let metadata = match fs::symlink_metadata(&path) {
@@ -60,6 +61,10 @@ fn list_in(
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             other => other.at("look at", &path)?,
         };
+        // Another user's can be neither looked into nor removed.
+        if own_user != 0 && metadata.uid() != own_user {
+            continue;
+        }
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         folders.push(WorkFolder {

@@ -81,3 +81,27 @@ $ cas init
     assert_eq!(empty.cas("run").ok().counts(), "0 reused, 2 ran");
     assert_eq!(empty.cas("cat shout").ok().stdout, "HELLO WORLD\n");
 }
+
+/// What a step sees of modes is the same in a store that is shared: no access list and no group's bit reaches into its
+/// folder.
+#[test]
+fn a_shared_store_is_made_without_a_pipeline_and_used_like_any_other() {
+    let pipeline = "\
+pipeline: modes
+store: lab
+solids:
+  modes:
+    command: touch file && mkdir folder && stat -c %a file folder > {{ outputs.result }}
+";
+    let folder = Folder::with(&[("pipeline.yaml", pipeline)]);
+    let made = folder.cas("init --shared").ok();
+    assert!(made.stderr.starts_with("lab is shared among the group "), "{}", made.stderr);
+    assert_eq!(folder.read("lab/config.toml"), "sharing = \"group\"\n");
+    assert_eq!(folder.cas("run").ok().counts(), "0 reused, 1 ran");
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 1 reused");
+    assert_eq!(folder.cas("cat modes").ok().stdout, "644\n755\n");
+    // Again it changes nothing.
+    let _ = folder.cas("init --shared").ok();
+    assert_eq!(folder.cas("cat modes").ok().stdout, "644\n755\n");
+    assert_eq!(folder.cas("verify").ok().code, 0);
+}

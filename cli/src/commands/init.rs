@@ -15,13 +15,20 @@ use crate::session::{DONE, World};
 ///
 /// Each script becomes a solid, one after the other; what they read and write is for you to fill in. Nothing that
 /// exists is replaced. The store that the pipeline names is made, too.
+///
+/// With --shared only the store is made, or the one that is there is shared: all members of the group of its folder
+/// can use it from then on, each as an own user.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example:
   $ cas init
   $ $EDITOR pipeline.yaml
-  $ cas run")]
+  $ cas run
+  $ cas init --shared --store /srv/lab/cas")]
 pub(crate) struct InitArgs {
+    /// Make the store one of its folder's group, and no pipeline
+    #[arg(long)]
+    shared: bool,
     #[command(flatten)]
     which: Which,
 }
@@ -49,6 +56,9 @@ const FOLDERS: &[&str] = &["", "solids", "scripts", "src", "bin"];
 const MOST: usize = 12;
 
 pub(crate) fn init(world: &mut World, args: &InitArgs) -> Result<Code, Failure> {
+    if args.shared {
+        return share(world, &args.which);
+    }
     let file = args.which.file.clone().unwrap_or_else(|| "pipeline.yaml".into());
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -89,6 +99,15 @@ pub(crate) fn init(world: &mut World, args: &InitArgs) -> Result<Code, Failure> 
         }
     }
     world.tell("next: see to what each step reads and writes, then `cas run`");
+    DONE
+}
+
+/// Makes a store that a group uses.
+fn share(world: &mut World, which: &Which) -> Result<Code, Failure> {
+    let (choice, _) = world.store_choice(which)?;
+    let group = world.with_open(which, Create::IfAbsent, |open| Store::share(&choice.dir, open))?;
+    let store = crate::session::shown(&choice.dir);
+    world.tell(format_args!("{} is shared among {}", store.display(), cas_store::group_name(group)));
     DONE
 }
 

@@ -39,7 +39,7 @@ impl Space {
         let artifact = staged.artifact("file");
         for blob in staged.blobs() {
             if !self.records.contains_key(&blob.digest) {
-                self.files.install(blob).unwrap();
+                self.files.install(blob, None).unwrap();
                 self.records.insert(blob.digest, blob.record.clone());
             }
         }
@@ -174,13 +174,13 @@ fn what_a_killed_process_left_in_staging_is_swept() {
 fn installing_again_does_nothing_and_installing_what_is_gone_is_missing() {
     let mut space = Space::new();
     let staged = space.files.stage_bytes(&noise(100_000)).unwrap();
-    space.files.install(&staged.blobs()[0]).unwrap();
-    space.files.install(&staged.blobs()[0]).unwrap();
+    space.files.install(&staged.blobs()[0], None).unwrap();
+    space.files.install(&staged.blobs()[0], None).unwrap();
     let blob = staged.blobs()[0].clone();
     let artifact = space.commit(staged);
     assert_eq!(space.files.remove(&artifact.digest, &blob.record).unwrap(), 100_000);
     assert_eq!(space.files.remove(&artifact.digest, &blob.record).unwrap(), 0);
-    let error = space.files.install(&blob).unwrap_err();
+    let error = space.files.install(&blob, None).unwrap_err();
     assert!(matches!(error, StoreError::Missing { digest } if digest == artifact.digest), "{error}");
 }
 
@@ -748,4 +748,35 @@ fn work_folders_are_private_and_named_for_what_they_are_for() {
     assert_eq!(fs::metadata(&one).unwrap().mode() & 0o777, 0o700);
     fs::remove_dir_all(space.files.layout.work()).unwrap();
     space.files.work_folder("again").unwrap();
+}
+
+/// What a message names may be anything: a path that leads elsewhere, a link, a folder, another user's file.
+#[test]
+fn only_a_file_in_staging_that_its_user_made_gets_a_name() {
+    let space = Space::new();
+    let staged = space.files.stage_bytes(&[7; 9_000]).unwrap();
+    let blob = staged.blobs()[0].clone();
+    let name = blob.file.clone().unwrap();
+    let secret = space.outside.join("secret");
+    fs::write(&secret, [7; 9_000]).unwrap();
+    let elsewhere = [secret.to_str().unwrap(), "../outside/secret", "..", ".", "", "a/b", "a\0b"];
+    for file in elsewhere {
+        let blob = StagedBlob { file: Some(file.to_owned()), ..blob.clone() };
+        let error = space.files.install(&blob, None).unwrap_err();
+        assert!(matches!(error, StoreError::Unstorable { .. }), "{file}: {error}");
+    }
+    symlink(&secret, space.files.layout().staged("abc-1")).unwrap();
+    fs::create_dir(space.files.layout().staged("abc-2")).unwrap();
+    for file in ["abc-1", "abc-2"] {
+        let blob = StagedBlob { file: Some(file.to_owned()), ..blob.clone() };
+        let error = space.files.install(&blob, None).unwrap_err();
+        assert!(error.to_string().ends_with("it is no file that was staged"), "{error}");
+    }
+    let own = fs::metadata(&secret).unwrap().uid();
+    let error = space.files.install(&blob, Some(own + 1)).unwrap_err();
+    assert!(error.to_string().contains("it is not a file of"), "{error}");
+    assert!(space.files.layout().staged(&name).exists() && secret.exists());
+    space.files.install(&blob, Some(own)).unwrap();
+    // Again, because the answer was lost.
+    space.files.install(&blob, Some(own)).unwrap();
 }

@@ -14,6 +14,14 @@ use crate::kit::*;
 /// The store of a child.
 const FOLDER: &str = "CAS_TEST_SHARED_STORE";
 
+/// Who a process is.
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: &'static [u32],
+    pub(crate) umask: u32,
+}
+
 /// A process that does what it is told.
 pub(crate) struct Child {
     process: Process,
@@ -27,7 +35,12 @@ impl Child {
     }
 
     pub(crate) fn start_with(dir: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(std::env::current_exe().expect("its own path"))
+        Self::start_command(Command::new(std::env::current_exe().expect("its own path")), dir, variables)
+    }
+
+    fn start_command(mut command: Command, dir: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut process = command
+            .current_dir("/")
             .args(["--exact", "child_process", "--test-threads", "1"])
             .env(FOLDER, dir)
             .envs(variables.iter().copied())
@@ -38,6 +51,19 @@ impl Child {
         let to = process.stdin.take().expect("a pipe");
         let from = BufReader::new(process.stdout.take().expect("a pipe"));
         Self { process, to, from }
+    }
+
+    /// Starts a copy of this program, which that user can reach, as that user.
+    pub(crate) fn start_as(dir: &Path, program: &Path, user: &User) -> Self {
+        let list = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={}", user.uid)).arg(format!("--regid={}", user.gid));
+        match user.groups {
+            [] => command.arg("--clear-groups"),
+            groups => command.arg(format!("--groups={}", list(groups))),
+        };
+        command.args(["--", "sh", "-c", "umask $0; exec \"$@\"", &format!("{:o}", user.umask)]).arg(program);
+        Self::start_command(command, dir, &[])
     }
 
     /// Starts one and opens the store in it.
@@ -90,6 +116,17 @@ impl Drop for Child {
     }
 }
 
+/// An error and what was behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
 pub(crate) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "> {text}").and_then(|()| out.flush()).expect("somebody listens");
@@ -127,8 +164,18 @@ pub(crate) fn main() {
                         store = Some(opened);
                         say("opened");
                     }
-                    Err(error) => say(&format!("error: {error}")),
+                    Err(error) => say(&format!("error: {}", chain(&error))),
                 }
+                continue;
+            }
+            "share" | "rebuild" => {
+                let mut nothing = |_: &str| {};
+                let how = how(Duration::from_secs(600), &mut nothing);
+                let done = match words[0] {
+                    "share" => Store::share(dir, how).map(|group| format!("shared {group}")),
+                    _ => Store::rebuild(dir, how).map(|_| "rebuilt".to_owned()),
+                };
+                say(&done.unwrap_or_else(|error| format!("error: {}", chain(&error))));
                 continue;
             }
             "close" => {
@@ -171,6 +218,20 @@ pub(crate) fn main() {
                 let (_, report) = gc(store, &Policy::default(), Mode::Collect, 1 << 40);
                 say(&report.unnamed.to_string());
             }
+            "verify" => say(&format!("{} findings", verify(store).len())),
+            "compact" => {
+                store.compact().expect("it compacts");
+                say("compacted");
+            }
+            "quarantine" => {
+                store.quarantine(&Digest::of(&noise(number(), 5_000)), "a test says so").expect("it goes");
+                say("quarantined");
+            }
+            "work-folder" => {
+                let folder = store.work_folder("step").expect("it is made");
+                say(&folder.display().to_string());
+            }
+            "work-folders" => say(&store.work_folders().expect("it answers").len().to_string()),
             "host" => say(if store.host().1 { "own" } else { "other" }),
             "claim" => {
                 if let Some(granted) = claim(store, number()) {

@@ -132,6 +132,10 @@ fn users_of_one_group_share_a_store_whatever_their_umasks_and_take_it_over_from_
 
     // Whoever is left looks after what the other made: quarantine, collection, a snapshot, an index made anew.
     assert_eq!(two.ask("open"), "opened");
+    let file = file_of(&machine.store(), &cas_store::Digest::of(&noise(1, 5_000)));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("its mode");
+    fs::write(&file, "wrong").expect("write");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).expect("its mode");
     assert_eq!(two.ask("quarantine 1"), "quarantined");
     assert_eq!(two.ask("get 1"), "missing");
     assert_eq!(two.ask("compact"), "compacted");

@@ -150,17 +150,16 @@ impl Core {
 
     fn lookup(&self, connection: u64, versions: &[Version]) -> Result<Vec<Option<Found>>, StoreError> {
         let traces = in_parts(versions, |part| self.index.rows(part))?;
-        let mut wanted: Vec<Trace> = traces.iter().flatten().copied().collect();
-        wanted.sort_unstable();
-        wanted.dedup();
+        let (wanted, places) = distinct(traces.iter().flatten().copied());
         let mut found = self.find_leased(connection, &wanted)?;
-        let place = |trace: &Trace| wanted.binary_search(trace).ok();
         let mut left = vec![0u32; wanted.len()];
-        for at in traces.iter().flatten().filter_map(place) {
-            left[at] += 1;
+        for place in &places {
+            left[*place as usize] += 1;
         }
+        let mut places = places.into_iter();
         let answers = traces.iter().map(|trace| {
-            let at = place(trace.as_ref()?)?;
+            trace.as_ref()?;
+            let at = places.next()? as usize;
             // Most results are named by one row: the last one gets it without a copy.
             left[at] -= 1;
             if left[at] == 0 { found[at].take() } else { found[at].clone() }
@@ -205,25 +204,21 @@ impl Core {
     /// The present results of traces, those that count as absent too, with what is there of their bytes.
     pub(crate) fn find(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
         let records = in_parts(traces, |part| self.index.results(part))?;
-        let mut digests: Vec<Digest> = records.iter().flatten().flat_map(apply::digests).flatten().collect();
-        digests.sort_unstable();
-        digests.dedup();
+        let of_each: Vec<Vec<Option<Digest>>> =
+            records.iter().map(|record| record.as_ref().map(apply::digests).unwrap_or_default()).collect();
+        let (digests, places) = distinct(of_each.iter().flatten().flatten().copied());
         let present = self.presence(&digests)?;
-        Ok(traces
-            .iter()
-            .zip(records)
-            .map(|(trace, record)| {
-                let record = record?;
-                let present = apply::digests(&record)
-                    .into_iter()
-                    .map(|digest| match digest {
-                        None => true,
-                        Some(digest) => digests.binary_search(&digest).is_ok_and(|at| present[at]),
-                    })
-                    .collect();
-                Some(Found { trace: *trace, record, present })
-            })
-            .collect())
+        let mut places = places.into_iter();
+        // What was not given is as good as there.
+        let mut there = |digest: Option<Digest>| match digest.and_then(|_| places.next()) {
+            Some(place) => present[place as usize],
+            None => true,
+        };
+        let found = traces.iter().zip(records).zip(of_each).map(|((trace, record), digests)| {
+            let present = digests.into_iter().map(&mut there).collect();
+            Some(Found { trace: *trace, record: record?, present })
+        });
+        Ok(found.collect())
     }
 
     /// For each digest: whether its bytes are there.
@@ -375,6 +370,22 @@ impl Core {
     }
 }
 
+/// The items in their order, each once, and the place of each among these: one sort, where looking each up took a search
+/// through all of them.
+fn distinct<T: Ord + Copy>(items: impl Iterator<Item = T>) -> (Vec<T>, Vec<u32>) {
+    let mut all: Vec<(T, u32)> = items.zip(0..).collect();
+    all.sort_unstable();
+    let mut places = vec![0; all.len()];
+    let mut once: Vec<T> = Vec::with_capacity(all.len());
+    for (item, from) in all {
+        if once.last() != Some(&item) {
+            once.push(item);
+        }
+        places[from as usize] = u32::try_from(once.len() - 1).expect("a message is smaller than that");
+    }
+    (once, places)
+}
+
 /// Does something for many keys, by several threads where there are enough of them.
 fn in_parts<K: Sync, T: Send>(
     keys: &[K],
@@ -402,4 +413,23 @@ fn in_parts<K: Sync, T: Send>(
 /// A limit of a message as a length.
 pub(crate) fn count(limit: u64) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_item_stands_once_and_is_found_at_its_place() {
+        let check = |items: &[u8], once: &[u8]| {
+            let (found, places) = distinct(items.iter().copied());
+            assert_eq!(found, once);
+            let back: Vec<u8> = places.iter().map(|place| found[*place as usize]).collect();
+            assert_eq!(back, items);
+        };
+        check(&[], &[]);
+        check(&[7], &[7]);
+        check(&[3, 1, 2], &[1, 2, 3]);
+        check(&[5, 5, 1, 5, 0, 1], &[0, 1, 5]);
+    }
 }

@@ -319,6 +319,7 @@ impl<'a> Bench<'a> {
             let label = folder::safe_label(&task.name);
             let folder = match is_command {
                 true => self.folders.of_command(&label)?,
+                false if self.is_given_values(task) => self.folders.unmade(&label)?,
                 false => self.folders.of_function(&label)?,
             };
             let log = folder.join("log");
@@ -428,6 +429,8 @@ impl<'a> Bench<'a> {
                 Err(failure) => failure,
             };
             laid.scratch = None;
+            // What a function leaves when it fails is kept as that of a command, and looked for there.
+            let _ = folder::make_private(&folder);
             let no_room = folders::room_left(&folder).filter(|left| *left < NO_ROOM_BYTES);
             if let Some(left) = no_room {
                 // What it wrote may be all that fills the disk, and even its log needs room to be kept.
@@ -480,6 +483,10 @@ impl<'a> Bench<'a> {
 
     /// Has the folder of an attempt removed.
     fn discard(&self, folder: PathBuf, solid: &Solid, took: Duration) {
+        // A function that made no use of its folder has none.
+        if !matches!(solid.body, Body::Command(_)) && folder.symlink_metadata().is_err() {
+            return;
+        }
         let name = |output: &OutputDecl| output.at.strip_prefix("outputs/").map(str::to_owned);
         self.folders.discard(folder, solid.outputs.iter().filter_map(name).collect(), took);
     }

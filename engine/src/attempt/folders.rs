@@ -70,6 +70,11 @@ impl<'a> Folders<'a> {
         self.memo.work_folder(label)
     }
 
+    /// The path of a folder for an attempt of a function that may never need it; it is made when it is asked for.
+    pub(super) fn unmade(&self, label: &str) -> Result<PathBuf, EngineError> {
+        self.memo.work_path(label)
+    }
+
     /// Makes a folder for the next attempt of a command. Where that fails, it will be made, and fail, then.
     pub(super) fn prepare(&self) {
         let Ok(ready) = self.memo.work_folder("next") else { return };

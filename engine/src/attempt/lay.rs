@@ -129,6 +129,16 @@ impl Bench<'_> {
         Ok(laid)
     }
 
+    /// Whether everything that a function is given is in memory, so that nothing is laid in its folder.
+    pub(super) fn is_given_values(&self, task: &Task) -> bool {
+        let inputs = &self.plan.graph.steps[task.step.0 as usize].inputs;
+        let in_memory = |input: &StepInput| {
+            matches!(input, StepInput::Value(_) | StepInput::Probe(_) | StepInput::Output(_))
+        };
+        let is_tree = |stored: &Stored| stored.artifact.as_ref().is_some_and(memo::is_tree);
+        inputs.iter().all(in_memory) && !task.consumes.iter().any(is_tree)
+    }
+
     /// A `path:` input: a command's executor lays it out itself; for a function it is laid out here.
     fn project(&self, path: u32, file_name: &str, command: bool, at: &Path) -> Result<Content, Unready> {
         let external = self.plan.graph.paths[path as usize].external;

@@ -347,6 +347,13 @@ pub fn bad_output(output: &OutputDecl, error: &StoreError) -> Option<Failure> {
     })
 }
 
+/// Makes the folder of an attempt of a function, as the store makes those of others: nobody else looks into it.
+pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// Removes an attempt's folder. What a plain command leaves is named (`outputs`: its files in the folder of that
 /// name), because removing it by name takes a third of the calls that listing five folders does; whatever else
 /// there is, is then found.

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::BoxError;
 use super::output::Reader;
-use crate::execute::{Call, Cancel, Content, Stop};
+use crate::execute::{Call, Cancel, Content, Stop, folder};
 use crate::value::Config;
 
 /// Something that a body is given.
@@ -100,6 +100,8 @@ impl Argument for ContextArgument {
     type Value = Context;
 
     fn take(&self, call: &Call<'_>) -> Result<Context, BoxError> {
+        // Most functions have no use for their folder: it is made for those that can see it.
+        folder::make_private(call.folder)?;
         Ok(Context {
             folder: call.folder.to_owned(),
             cancel: Arc::clone(call.cancel),

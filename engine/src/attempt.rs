@@ -319,7 +319,9 @@ impl<'a> Bench<'a> {
             let label = folder::safe_label(&task.name);
             let folder = match is_command {
                 true => self.folders.of_command(&label)?,
-                false if solid.policy.scratch.is_empty() && self.is_given_values(task) => self.folders.unmade(&label)?,
+                false if solid.policy.scratch.is_empty() && self.is_given_values(task) => {
+                    self.folders.unmade(&label)?
+                }
                 false => self.folders.of_function(&label)?,
             };
             let log = folder.join("log");

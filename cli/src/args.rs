@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cas_engine::limits;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
@@ -316,6 +317,9 @@ pub(crate) fn limit(text: &str) -> Result<(String, u32), String> {
     if name.trim().is_empty() {
         return Err(wrong());
     }
+    if name.trim() == limits::CPUS || name.trim() == limits::MEMORY {
+        return Err(format!("how much there is of `{}` is `-j` or the store's config.toml", name.trim()));
+    }
     Ok((name.trim().to_owned(), amount.trim().parse().map_err(|_| wrong())?))
 }
 
@@ -383,6 +387,7 @@ mod tests {
         assert_eq!(fraction("1%"), Ok(0.01));
         assert!(fraction("0%").is_err() && fraction("101%").is_err() && fraction("x").is_err());
         assert_eq!(limit("gpu=2"), Ok(("gpu".to_owned(), 2)));
+        assert!(limit("cpus=3").is_err());
         assert!(limit("gpu").is_err() && limit("=2").is_err() && limit("gpu=-1").is_err());
     }
 }

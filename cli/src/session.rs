@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cas_engine::config::RunConfig;
 use cas_engine::error::EngineError;
+use cas_engine::execute::Cancel;
 use cas_engine::file;
 use cas_engine::graph::{Graph, StepId};
 use cas_engine::memo::{Memo, Resolved, Wanted};
@@ -23,7 +24,7 @@ use cas_store::{Create, Hosting, Open, Store, StoreError};
 use crate::args::{Common, Format, Program, Which};
 use crate::failure::{Code, Failure, HINT};
 use crate::report::lines::Detail;
-use crate::signals;
+use crate::signals::{self, Interrupts};
 
 /// The name of a pipeline file that is looked for.
 const PIPELINE_FILE: &str = "pipeline.yaml";
@@ -42,6 +43,8 @@ pub(crate) struct World {
     pub(crate) common: Common,
     pub(crate) command_line: Vec<String>,
     pub(crate) environment: Environment,
+    /// What Ctrl-C does while probes are asked.
+    pub(crate) interrupts: Interrupts,
     compiled: Option<Result<Pipeline, EngineError>>,
 }
 
@@ -135,7 +138,15 @@ impl World {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let command_line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        Ok(Self { program, name, common, command_line, environment: Environment { vars }, compiled })
+        Ok(Self {
+            program,
+            name,
+            common,
+            command_line,
+            environment: Environment { vars },
+            interrupts: Interrupts::default(),
+            compiled,
+        })
     }
 
     /// How much is told on stderr.
@@ -401,15 +412,20 @@ impl World {
 impl Session {
     /// Measures what these steps depend on, and gives everything its version.
     pub(crate) fn plan(&self, world: &World, steps: Vec<StepId>) -> Result<Plan, Failure> {
-        let measures = source::measure(&self.graph, &steps, &self.how(world))
-            .map_err(|error| self.texts.explain(error))?;
+        let measured = world
+            .interrupts
+            .while_asking(&|asking| source::measure(&self.graph, &steps, &self.how(world, asking)));
+        if let Some(code) = world.interrupts.code() {
+            return Err(Failure::new(code, "stopped while probes were asked"));
+        }
+        let measures = measured.map_err(|error| self.texts.explain(error))?;
         let plan = Plan::new(Arc::clone(&self.graph), Arc::new(measures), steps);
         publish::check(&plan, Some(&self.choice.dir))
             .map_err(|wrong| self.texts.explain(EngineError::Definition(wrong)))?;
         Ok(plan)
     }
 
-    fn how<'a>(&'a self, world: &'a World) -> Measure<'a> {
+    fn how<'a>(&'a self, world: &'a World, asking: &'a (dyn Fn() -> Arc<Cancel> + Sync)) -> Measure<'a> {
         Measure {
             environment: &world.environment,
             store: Some(self.choice.dir.clone()),
@@ -417,6 +433,7 @@ impl Session {
             memo: Some(&self.memo),
             at_ms: now_ms(),
             frozen: self.frozen,
+            asking: Some(asking),
         }
     }
 
@@ -427,7 +444,9 @@ impl Session {
         }
         let wanted = Wanted { at_ms: now_ms(), frozen: self.frozen, ..Wanted::default() };
         let graph = self.memo.graph_grown(Arc::clone(&self.graph), &wanted, &mut |graph, steps| {
-            source::measure(graph, steps, &self.how(world)).ok()
+            world
+                .interrupts
+                .while_asking(&|asking| source::measure(graph, steps, &self.how(world, asking)).ok())
         });
         self.graph = graph;
     }

@@ -1,8 +1,8 @@
 //! Ctrl-C and its kin while a run goes on: asked once, the run ends in order; asked again, at once.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use cas_engine::execute::{Cancel, Stop};
@@ -18,6 +18,7 @@ pub(crate) struct Watch {
     handle: Handle,
     first: Arc<AtomicI32>,
     thread: Option<JoinHandle<()>>,
+    others: Arc<Shared>,
 }
 
 impl Watch {
@@ -25,7 +26,9 @@ impl Watch {
     ///
     /// # Errors
     /// The operating system gives no signals, or no thread.
-    pub(crate) fn start(cancel: Arc<Cancel>, notes: Notes) -> io::Result<Self> {
+    pub(crate) fn start(cancel: Arc<Cancel>, notes: Notes, interrupts: &Interrupts) -> io::Result<Self> {
+        interrupts.shared.watched.store(true, Ordering::SeqCst);
+        let others = Arc::clone(&interrupts.shared);
         // A terminal that is closed ends a run as SIGTERM does: steps have process groups of their own, so that they
         // would not hear of it otherwise.
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
@@ -43,26 +46,94 @@ impl Watch {
                 }
             }
         })?;
-        Ok(Self { handle, first, thread: Some(thread) })
+        Ok(Self { handle, first, thread: Some(thread), others })
     }
 
     /// What the process ends with because of a signal, if one came.
     pub(crate) fn code(&self) -> Option<Code> {
-        match self.first.load(Ordering::Relaxed) {
-            0 => None,
-            SIGINT => Some(Code::Interrupted),
-            _ => Some(Code::Terminated),
-        }
+        code_of(self.first.load(Ordering::Relaxed))
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        self.others.watched.store(false, Ordering::SeqCst);
         self.handle.close();
         if let Some(thread) = self.thread.take() {
             // It only passes messages on; nothing in it panics.
             let _ = thread.join();
         }
+    }
+}
+
+/// What Ctrl-C and its kin do before a run has begun: probes that are being asked are ended first, because they have
+/// process groups of their own and would not hear of it; else they do what they always do.
+#[derive(Debug, Default)]
+pub(crate) struct Interrupts {
+    shared: Arc<Shared>,
+    started: OnceLock<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// What stops the probes that are being asked now.
+    asking: Mutex<Option<Arc<Cancel>>>,
+    /// Whether a run watches for signals itself.
+    watched: AtomicBool,
+    /// The first signal that came while probes were asked.
+    first: AtomicI32,
+}
+
+impl Shared {
+    fn asking(&self) -> MutexGuard<'_, Option<Arc<Cancel>>> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Interrupts {
+    /// Does something that may ask probes, and gives it what stops them.
+    pub(crate) fn while_asking<R>(&self, work: &dyn Fn(&(dyn Fn() -> Arc<Cancel> + Sync)) -> R) -> R {
+        let asking = || {
+            self.start();
+            Arc::clone(self.shared.asking().get_or_insert_default())
+        };
+        let done = work(&asking);
+        *self.shared.asking() = None;
+        done
+    }
+
+    /// What the process ends with because of a signal that came while probes were asked.
+    pub(crate) fn code(&self) -> Option<Code> {
+        code_of(self.shared.first.load(Ordering::Relaxed))
+    }
+
+    /// Listens from now on, until the process ends. Where that cannot be done signals do what they always do.
+    fn start(&self) {
+        self.started.get_or_init(|| {
+            let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return false };
+            let shared = Arc::clone(&self.shared);
+            let listen = move || {
+                for signal in signals.forever() {
+                    if let Some(cancel) = &*shared.asking() {
+                        let _ =
+                            shared.first.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
+                        let again = cancel.now() > Stop::No;
+                        cancel.request(if again { Stop::Now } else { Stop::Gently });
+                    } else if !shared.watched.load(Ordering::SeqCst) {
+                        let _ = signal_hook::low_level::emulate_default_handler(signal);
+                    }
+                }
+            };
+            std::thread::Builder::new().name("interrupts".to_owned()).spawn(listen).is_ok()
+        });
+    }
+}
+
+fn code_of(signal: i32) -> Option<Code> {
+    match signal {
+        0 => None,
+        SIGINT => Some(Code::Interrupted),
+        _ => Some(Code::Terminated),
     }
 }
 

@@ -11,6 +11,8 @@ mod facts;
 mod folders;
 mod lay;
 pub mod prepare;
+mod retry;
+mod share;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -25,7 +27,7 @@ use cas_store::{Artifact, Claim, Found, Put, Staged, StoreError, Take, Trace, Ve
 
 pub(crate) use self::folders::Folders;
 use self::lay::{LaidOut, Unready};
-use crate::cause::Failed;
+use self::share::Shared;
 use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
 use crate::execute::produced::bytes_in_words;
@@ -35,7 +37,9 @@ use crate::execute::{
     Attempt, Attempted, Cancel, Cause, Execute, Failure, GivenFile, Stop, Undeclared, folder,
 };
 use crate::graph::{OutputId, StepId};
+use crate::limits::Limits;
 use crate::memo::{Made, Memo, Names, NotKept};
+use crate::past::Failed;
 use crate::plan::Plan;
 use crate::record::{self, AttemptRecord};
 use crate::resolve::{self, Why};
@@ -55,12 +59,6 @@ pub(crate) const PRINTED_BYTES: usize = 1024 * 1024;
 
 /// A step that fails where less than this is left is told to have failed for want of room.
 const NO_ROOM_BYTES: u64 = 1024 * 1024;
-
-/// The wait before the second attempt; it doubles with each further one, up to [`BACK_OFF_MAX`].
-const BACK_OFF: Duration = Duration::from_millis(200);
-
-/// The longest wait between two attempts.
-const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
 /// How much of a step's name stands in that of its scratch folder; the rest of that is a hash.
 const SCRATCH_LABEL: usize = 60;
@@ -106,6 +104,8 @@ pub(crate) struct Stored {
 
 /// What a worker tells while it works on a step.
 pub(crate) enum Told {
+    /// It waits for something that other runs use.
+    Waits { step: String, limits: Vec<String>, by: String, at_ms: u64 },
     /// An attempt begins.
     Started { step: String, attempt: u32, worker: usize, why: Option<String>, at_ms: u64 },
     /// An attempt failed, and another follows.
@@ -155,6 +155,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) key: [u8; 32],
     pub(crate) host: &'a str,
     pub(crate) show_output: bool,
+    /// What there is for this run of what all share; `None` where nothing is shared.
+    pub(crate) limits: Option<&'a Limits>,
     /// By invocation: what is laid in the folder of each of its steps.
     files: Vec<OnceLock<Arc<Vec<GivenFile>>>>,
     /// Nodes of facts that stand in the store since some commit of this run.
@@ -174,6 +176,7 @@ impl<'a> Bench<'a> {
         run: u64,
         host: &'a str,
         show_output: bool,
+        limits: Option<&'a Limits>,
         folders: Arc<Folders<'a>>,
     ) -> Self {
         let files = plan.graph.pipeline.invocations.iter().map(|_| OnceLock::new()).collect();
@@ -188,6 +191,7 @@ impl<'a> Bench<'a> {
             key: memo.secret_key(),
             host,
             show_output,
+            limits,
             files,
             written,
             folders,
@@ -266,8 +270,13 @@ impl<'a> Bench<'a> {
                         message: "another run that was computing it failed".to_owned(),
                         hint: None,
                     });
-                    let report =
-                        FailureReport { failure, log_tail: String::new(), folder: None, attempts: 0 };
+                    let report = FailureReport {
+                        failure,
+                        log_tail: String::new(),
+                        folder: None,
+                        attempts: 0,
+                        allowed: false,
+                    };
                     return Ok(End::Failed(report));
                 }
                 Claim::Failed(_) => continue,
@@ -316,6 +325,10 @@ impl<'a> Bench<'a> {
             if self.cancel.now() > Stop::No {
                 return Ok(End::Cancelled);
             }
+            let share = match self.share(task, solid, tell)? {
+                Shared::Given(share) => share,
+                Shared::Stopped => return Ok(End::Cancelled),
+            };
             let label = folder::safe_label(&task.name);
             let folder = match is_command {
                 true => self.folders.of_command(&label)?,
@@ -342,6 +355,7 @@ impl<'a> Bench<'a> {
                             log_tail: String::new(),
                             folder: None,
                             attempts: attempt - 1,
+                            allowed: false,
                         })),
                         Unready::Broken(error) => Err(error),
                     };
@@ -357,6 +371,8 @@ impl<'a> Bench<'a> {
             let _ = tell.send(Told::Started { step, attempt, worker, why, at_ms });
             let Attempted { outcome, elapsed, undeclared } =
                 self.attempt(task, solid, &laid, &folder, &log)?;
+            // What it made is kept without.
+            drop(share);
             let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
             if self.show_output
                 && let Some(text) = end_of(&log, PRINTED_BYTES as u64)
@@ -459,13 +475,14 @@ impl<'a> Bench<'a> {
                 done.attempts.push(ended);
                 return Ok(End::Cancelled);
             }
-            // A changed file makes the plan itself wrong: another attempt would be of something else.
-            let again = attempt <= solid.policy.retries && failure.cause != Cause::SourceChanged;
+            let again = retry::again(&solid.policy.retries, attempt, &failure);
             if again && self.cancel.now() == Stop::No {
                 self.discard(folder, solid, elapsed);
                 done.attempts.push(ended);
                 let _ = tell.send(Told::Retried { step: task.name.clone(), attempt, failure });
-                self.cancel.wait(Stop::No, back_off(attempt));
+                let seed = format!("{} {}", self.run, task.name);
+                let wait = retry::pause(&solid.policy.retries, attempt, seed.as_bytes());
+                self.executor.pause(self.cancel, wait);
                 continue;
             }
             let log_tail = tail(&log);
@@ -478,7 +495,13 @@ impl<'a> Bench<'a> {
             };
             ended.folder = kept.as_ref().map(|folder| folder.to_string_lossy().into_owned());
             done.attempts.push(ended);
-            return Ok(End::Failed(FailureReport { failure, log_tail, folder: kept, attempts: attempt }));
+            return Ok(End::Failed(FailureReport {
+                failure,
+                log_tail,
+                folder: kept,
+                attempts: attempt,
+                allowed: false,
+            }));
         }
         Ok(End::Cancelled)
     }
@@ -563,6 +586,7 @@ impl<'a> Bench<'a> {
             path: &path,
             log,
             timeout: solid.policy.timeout,
+            grace: solid.policy.grace,
             cpus: solid.policy.cpus,
             cancel: self.cancel,
             scratch: laid.scratch.as_ref(),
@@ -638,10 +662,6 @@ impl<'a> Bench<'a> {
 
 /// Nodes of facts under their versions.
 pub(crate) type Facted = Vec<(Version, FactNode)>;
-
-fn back_off(attempt: u32) -> Duration {
-    BACK_OFF.saturating_mul(1_u32.checked_shl(attempt - 1).unwrap_or(u32::MAX)).min(BACK_OFF_MAX)
-}
 
 /// The end of a file as text, at most so many bytes; `None` where there is nothing.
 fn end_of(path: &Path, limit: u64) -> Option<String> {

@@ -10,10 +10,10 @@ use cas_store::{Digest, Evicted, Found, Judgement, Moment, Replacement, Trace, V
 
 use crate::attempt::Task;
 use crate::error::EngineError;
-use crate::event::Outcome;
 use crate::explain::{self, Difference};
 use crate::graph::{OutputId, StepId, StepInput};
 use crate::memo::{self, Memo};
+use crate::past::{Failed, Past};
 use crate::plan::Plan;
 use crate::record::{Provenance, ProvenanceInput};
 use crate::resolve::{self, Resolved, StepState, Why};
@@ -22,9 +22,6 @@ use crate::version::FactNode;
 
 /// How many earlier versions of a step are compared.
 const MOMENTS: usize = 8;
-
-/// How many of the last runs are asked whether a step failed in them.
-const RUNS: usize = 16;
 
 /// Why a step would run, or what its result was made by.
 #[derive(Debug, Clone)]
@@ -77,26 +74,6 @@ pub struct Cause {
     pub may_be_unchanged: bool,
 }
 
-/// Which steps failed when they were run last.
-#[derive(Debug, Clone, Default)]
-pub struct Failures(HashMap<String, (u64, Option<Version>)>);
-
-impl Failures {
-    /// In which run a step failed; `None` for one that has had a result since.
-    pub(crate) fn of(&self, step: &str, version: Option<Version>) -> Option<Failed> {
-        let (run, of) = self.0.get(step)?;
-        Some(Failed { run: *run, same: of.is_some() && version == *of })
-    }
-}
-
-/// How a step failed last.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Failed {
-    run: u64,
-    /// Whether it had the very version that it has now.
-    same: bool,
-}
-
 /// What an earlier version of a step tells.
 enum Compared {
     /// There is none: it never had a result.
@@ -115,26 +92,6 @@ enum Compared {
 }
 
 impl Memo {
-    /// Which steps of a pipeline failed when they were run last, as far as the last runs tell.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn failures(&self, pipeline: &str) -> Result<Failures, EngineError> {
-        let mut last: HashMap<String, Option<(u64, Option<Version>)>> = HashMap::new();
-        for (run, record) in self.runs(None, RUNS)? {
-            for step in record.steps.into_iter().filter(|_| record.pipeline == pipeline) {
-                let failed = match step.outcome {
-                    Outcome::Failed => Some((run, step.version)),
-                    Outcome::Ran | Outcome::Joined | Outcome::Unchanged | Outcome::Reused => None,
-                    // It was not its turn.
-                    Outcome::Skipped | Outcome::Cancelled => continue,
-                };
-                last.entry(step.step).or_insert(failed);
-            }
-        }
-        Ok(Failures(last.into_iter().filter_map(|(step, failed)| Some((step, failed?))).collect()))
-    }
-
     /// The first cause why a step would run; `None` for one that would not.
     ///
     /// # Errors
@@ -143,14 +100,14 @@ impl Memo {
         &self,
         plan: &Plan,
         resolved: &Resolved,
-        failures: &Failures,
+        past: &Past,
         step: StepId,
     ) -> Result<Option<Cause>, EngineError> {
         let state = &resolved.states[step.0 as usize];
         if !state.to_run {
             return Ok(None);
         }
-        let chain = self.chain(plan, resolved, failures, step)?;
+        let chain = self.chain(plan, resolved, past, step)?;
         let may_be_unchanged = state.may_be_unchanged && chain.first().is_some_and(|link| link.ran_before);
         Ok(chain.into_iter().next_back().map(|last| {
             let words = if last.step == plan.graph.step_name(step) {
@@ -170,7 +127,7 @@ impl Memo {
         &self,
         plan: &Plan,
         resolved: &Resolved,
-        failures: &Failures,
+        past: &Past,
         step: StepId,
     ) -> Result<Explanation, EngineError> {
         let state = &resolved.states[step.0 as usize];
@@ -179,7 +136,7 @@ impl Memo {
             Some(found) => self.provenance(&found.trace)?,
             None => None,
         };
-        let chain = if state.to_run { self.chain(plan, resolved, failures, step)? } else { Vec::new() };
+        let chain = if state.to_run { self.chain(plan, resolved, past, step)? } else { Vec::new() };
         let trace = made.as_ref().map(|found| found.trace).or(state.trace);
         let judged = self.judged(trace.as_slice())?.pop();
         let said = judged.map(|judged| judged.marks.into_iter().map(|(_, judgement)| judgement).collect());
@@ -206,13 +163,13 @@ impl Memo {
         &self,
         plan: &Plan,
         resolved: &Resolved,
-        failures: &Failures,
+        past: &Past,
         step: StepId,
     ) -> Result<Vec<Because>, EngineError> {
         let mut chain = Vec::new();
         let mut next = Some(step);
         while let Some(step) = next {
-            let because = self.because(plan, &resolved.states, failures, step)?;
+            let because = self.because(plan, &resolved.states, past, step)?;
             next = match because.why {
                 Why::Inputs => above(plan, &resolved.states, step, &because.differences),
                 Why::Forced | Why::Volatile | Why::Expired | Why::New | Why::Bytes => None,
@@ -226,7 +183,7 @@ impl Memo {
         &self,
         plan: &Plan,
         states: &[StepState],
-        failures: &Failures,
+        past: &Past,
         step: StepId,
     ) -> Result<Because, EngineError> {
         let state = &states[step.0 as usize];
@@ -238,7 +195,7 @@ impl Memo {
             Why::Forced | Why::Volatile | Why::Expired | Why::Bytes => Compared::Unknown,
         };
         let evicted = state.found.as_ref().and_then(|found| found.record.evicted.clone());
-        let failed = failures.of(&name, state.version);
+        let failed = past.failed(&name, state.version);
         let forgotten = match why {
             Why::New => self.forgotten_in_words(state.trace)?,
             Why::Forced | Why::Volatile | Why::Expired | Why::Inputs | Why::Bytes => None,

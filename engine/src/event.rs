@@ -36,6 +36,17 @@ pub enum Event {
         /// How many of them are still to be run, those that run now among them.
         to_run: usize,
     },
+    /// A step waits for something that other runs on the store use.
+    StepWaits {
+        /// The step's name with its element.
+        step: String,
+        /// The limits that lack.
+        limits: Vec<String>,
+        /// Who uses them, in words.
+        by: String,
+        /// When.
+        at_ms: u64,
+    },
     /// An attempt of a step began.
     StepStarted {
         /// The step's name with its element.
@@ -121,6 +132,8 @@ pub enum Event {
     RunFinished {
         /// How.
         summary: Summary,
+        /// How many of the failed steps may fail.
+        allowed: usize,
         /// When.
         at_ms: u64,
     },
@@ -156,6 +169,8 @@ pub struct FailureReport {
     pub folder: Option<std::path::PathBuf>,
     /// How many attempts were made.
     pub attempts: u32,
+    /// Whether the step may fail: then the run is as good as without it.
+    pub allowed: bool,
 }
 
 /// How a run ended: how many steps had which outcome, and how long it took.
@@ -237,6 +252,10 @@ impl Event {
             Self::PlanGrew { steps, to_run } => json!({
                 "cas": CONTRACT, "event": "plan-grew", "steps": steps, "to_run": to_run,
             }),
+            Self::StepWaits { step, limits, by, at_ms } => json!({
+                "cas": CONTRACT, "event": "step-waits", "step": step, "limits": limits, "by": by,
+                "at_ms": at_ms,
+            }),
             Self::StepStarted { step, attempt, worker, why, at_ms } => json!({
                 "cas": CONTRACT, "event": "step-started", "step": step, "attempt": attempt,
                 "worker": worker, "why": why, "at_ms": at_ms,
@@ -268,10 +287,11 @@ impl Event {
                 json!({"cas": CONTRACT, "event": "unpublished", "target": target})
             }
             Self::Warning { text } => json!({"cas": CONTRACT, "event": "warning", "text": text}),
-            Self::RunFinished { summary, at_ms } => json!({
+            Self::RunFinished { summary, allowed, at_ms } => json!({
                 "cas": CONTRACT, "event": "run-finished", "reused": summary.reused,
                 "unchanged": summary.unchanged, "ran": summary.ran, "joined": summary.joined,
-                "failed": summary.failed, "skipped": summary.skipped, "cancelled": summary.cancelled,
+                "failed": summary.failed, "allowed": allowed, "skipped": summary.skipped,
+                "cancelled": summary.cancelled,
                 "elapsed_ms": summary.elapsed_ms, "saved_ms": summary.saved_ms,
                 "interrupted": summary.interrupted, "at_ms": at_ms,
             }),
@@ -327,7 +347,7 @@ fn report_json(report: &FailureReport) -> Value {
     json!({
         "failure": failure_json(&report.failure), "log_tail": report.log_tail,
         "folder": report.folder.as_ref().map(|folder| folder.to_string_lossy()),
-        "attempts": report.attempts,
+        "attempts": report.attempts, "allowed": report.allowed,
     })
 }
 
@@ -356,6 +376,12 @@ mod tests {
                 at_ms: 1_700_000_000_000,
             },
             Event::PlanGrew { steps: 12, to_run: 10 },
+            Event::StepWaits {
+                step: "train".into(),
+                limits: vec!["gpu".into()],
+                by: "`cas run` (pid 4711)".into(),
+                at_ms: 1_700_000_000_090,
+            },
             Event::StepStarted {
                 step: "emit_tree".into(),
                 attempt: 1,
@@ -382,6 +408,7 @@ mod tests {
                     log_tail: "no such column: age\n".into(),
                     folder: Some(".cas/work/failed/12-train".into()),
                     attempts: 1,
+                    allowed: false,
                 }),
                 at_ms: 1_700_000_001_131,
             },
@@ -410,6 +437,7 @@ mod tests {
             Event::Warning { text: "`results/a.csv` was not written by cas and was left alone".into() },
             Event::RunFinished {
                 summary: Summary { reused: 1, ran: 2, elapsed_ms: 80, saved_ms: 31, ..Summary::default() },
+                allowed: 0,
                 at_ms: 1_700_000_000_180,
             },
         ]

@@ -8,6 +8,7 @@ use std::fmt;
 
 use cas_store::Version;
 
+use crate::value::is_unprintable;
 use crate::version::{FactNode, FactValue};
 
 /// One difference between two versions.
@@ -29,7 +30,7 @@ const LONGEST_SHOWN: usize = 80;
 impl fmt::Display for Difference {
     /// One line: `config.tree_species: douglas_fir → red_maple`, `code solids/tree.py changed`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |text: &&String| text.chars().count() <= LONGEST_SHOWN && !text.contains('\n');
+        let fits = |text: &&String| text.chars().count() <= LONGEST_SHOWN && !text.contains(is_unprintable);
         let shown = |text: &Option<String>| text.as_ref().filter(|text| !self.opaque && fits(text)).cloned();
         let label = &self.label;
         match (&self.before, &self.after) {

@@ -8,12 +8,13 @@
 mod answers;
 mod compared;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use cas_store::{
-    Artifact, Bytes, Claim, Commit, Committed, Digest, Found, Kind, Link, Moment, Output, Put, Relink,
-    ResultRecord, Run, Staged, Store, StoreError, Take, Trace, Tree, Version,
+    Artifact, Bytes, Claim, Commit, Committed, Digest, Found, Kind, Link, Moment, Output, Portion, Put,
+    Relink, ResultRecord, Run, Share, Staged, Store, StoreError, Take, Trace, Tree, Version,
 };
 
 pub(crate) use answers::Answer;
@@ -22,6 +23,7 @@ use crate::error::EngineError;
 use crate::execute::{Cause, Failure, Produced, folder};
 use crate::graph::StepId;
 use crate::likely::Gone;
+use crate::limits::{Limits, Own};
 use crate::list::List;
 use crate::plan::Plan;
 use crate::record;
@@ -240,6 +242,22 @@ impl Memo {
     /// Asks to be the one that computes a trace; `None` where `go_on` ends the waiting for somebody else.
     pub(crate) fn claim(&self, trace: Trace, go_on: &dyn Fn() -> bool) -> Result<Option<Claim>, EngineError> {
         Ok(self.open()?.claim_while(trace, go_on)?)
+    }
+
+    /// Takes so much of what all runs on the store share; `None` where `go_on` ends the waiting for it.
+    pub(crate) fn share(
+        &self,
+        portions: &[Portion],
+        waits: &mut dyn FnMut(&[String], &str),
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Share>, EngineError> {
+        Ok(self.open()?.share_while(portions, waits, go_on)?)
+    }
+
+    /// What there is for a run that says this of itself, by the store's settings.
+    pub fn limits(&self, own: Own) -> Limits {
+        let none = BTreeMap::new();
+        Limits::new(own, self.store.as_ref().map_or(&none, |store| &store.config().limits))
     }
 
     /// A new, empty folder for an attempt.

@@ -28,14 +28,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use cas_store::{Digest, Output};
 
 use crate::attempt::{Bench, Folders};
-use crate::cause::Failures;
 use crate::error::EngineError;
 use crate::event::{Event, Outcome, Summary};
 use crate::execute::command::CommandExecutor;
 use crate::execute::function::FunctionExecutor;
 use crate::execute::{Attempt, Attempted, Cancel, Execute, blot, sandbox};
 use crate::graph::{Graph, OutputId, StepId};
+use crate::limits::{Limits, Own};
 use crate::memo::Memo;
+use crate::past::Past;
 use crate::plan::Plan;
 use crate::publish;
 use crate::record::RunRecord;
@@ -62,6 +63,9 @@ pub struct RunOptions {
     pub memory: Option<u64>,
     /// How much there is of each named limit.
     pub limits: BTreeMap<String, u32>,
+    /// Whether cores, memory and limits are shared with all other runs on the store. A run that a step started
+    /// does not: it lives on what that step was given.
+    pub shared: bool,
     /// Whether what does not depend on a failure still runs.
     pub keep_going: bool,
     /// Whether what each step printed is told (`StepPrinted`).
@@ -82,6 +86,18 @@ pub struct RunOptions {
     pub home: Option<PathBuf>,
 }
 
+impl RunOptions {
+    /// What there is for the run.
+    pub fn limits(&self, memo: &Memo) -> Limits {
+        memo.limits(Own { jobs: self.jobs, cores: cores(), memory: self.memory, limits: self.limits.clone() })
+    }
+}
+
+/// The cores that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// What a run left.
 #[derive(Debug, Clone)]
 pub struct RunReport {
@@ -91,6 +107,8 @@ pub struct RunReport {
     pub graph: Arc<Graph>,
     /// How it ended.
     pub summary: Summary,
+    /// How many of the failed steps may fail.
+    pub allowed: usize,
     /// The outcome of every step of the plan that was looked at, by step id.
     pub outcomes: BTreeMap<StepId, Outcome>,
     /// The steps that gave other content than on record for the same inputs, in this run or before.
@@ -173,9 +191,9 @@ pub fn run_with(
         running: Vec::new(),
     };
     // Read before this run is noted: it is about those before.
-    let failures = match resolved.states.iter().any(|state| state.to_run) {
-        true => memo.failures(&record.pipeline)?,
-        false => Failures::default(),
+    let past = match resolved.states.iter().any(|state| state.to_run) {
+        true => memo.past(&record.pipeline)?,
+        false => Past::default(),
     };
     let run = memo.begin_run(started_ms, &record)?;
     tell(&Event::RunStarted {
@@ -195,6 +213,7 @@ pub fn run_with(
     }
     let plans: Chain<Plan> = Chain::new();
     let folders = Arc::new(Folders::new(memo));
+    let limits = options.limits(memo);
     let benches: Chain<Bench<'_>> = Chain::new();
     let new_bench = |plan| {
         benches.add(Bench::new(
@@ -206,6 +225,7 @@ pub fn run_with(
             run,
             &host,
             options.show_output,
+            options.shared.then_some(&limits),
             Arc::clone(&folders),
         ))
     };
@@ -218,6 +238,7 @@ pub fn run_with(
         plan,
         memo,
         options,
+        limits: &limits,
         targets: resolve::targets(plan, &wanted),
         named: wanted.only.then(|| wanted.steps.iter().copied().collect()),
         wanted,
@@ -226,7 +247,7 @@ pub fn run_with(
         finished: 0,
         failed: false,
         broken: None,
-        failures,
+        past,
         ran: HashMap::new(),
         differing: BTreeSet::new(),
         undeclared: BTreeSet::new(),
@@ -257,6 +278,9 @@ pub fn run_with(
     let graph = Arc::clone(&coordinator.plan.graph);
     let drawing = noted::drawing(coordinator.plan);
     let (outcomes, outputs) = coordinator.report();
+    let may_fail = |step: &StepId| graph.solid(*step).policy.allow_failure;
+    let failed = outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Failed);
+    let allowed = failed.filter(|(step, _)| may_fail(step)).count();
     drop(benches);
     // The folders of all attempts are gone when it is.
     drop(folders);
@@ -280,8 +304,8 @@ pub fn run_with(
         let text = format!("not deterministic: {} (the same inputs, other content)", names.join(", "));
         tell(&Event::Warning { text });
     }
-    tell(&Event::RunFinished { summary, at_ms: now_ms() });
-    Ok(RunReport { run, graph, summary, outcomes, differing, outputs })
+    tell(&Event::RunFinished { summary, allowed, at_ms: now_ms() });
+    Ok(RunReport { run, graph, summary, allowed, outcomes, differing, outputs })
 }
 
 /// What a run says once, where steps are to be watched or refused files and this machine cannot.

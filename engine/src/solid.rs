@@ -216,10 +216,14 @@ impl Sandbox {
 /// How a solid is run. None of it is hashed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// How many times it is tried again after a failure.
-    pub retries: u32,
+    /// Whether, when and how often it is tried again after a failure.
+    pub retries: Retries,
     /// After how long an attempt is ended.
     pub timeout: Option<Duration>,
+    /// How long an attempt that is asked to end may take, before it is killed; `None`: ten seconds.
+    pub grace: Option<Duration>,
+    /// Whether the run is as good as if it had not been there when it fails; what is below it is skipped all the same.
+    pub allow_failure: bool,
     /// How many cores one step of it uses.
     pub cpus: u32,
     /// How much memory one step of it uses, in bytes.
@@ -233,12 +237,52 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            retries: 0,
+            retries: Retries::default(),
             timeout: None,
+            grace: None,
+            allow_failure: false,
             cpus: 1,
             memory: None,
             limits: BTreeMap::new(),
             scratch: Vec::new(),
         }
     }
+}
+
+/// How a step is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retries {
+    /// How many times.
+    pub times: u32,
+    /// After which failures; empty: after any.
+    pub on: Vec<RetryOn>,
+    /// The wait before the second attempt; it doubles with each further one.
+    pub back_off: Duration,
+    /// The longest wait.
+    pub max: Duration,
+    /// By how many percent a wait is longer or shorter.
+    pub jitter: u32,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            times: 0,
+            on: Vec::new(),
+            back_off: Duration::from_millis(200),
+            max: Duration::from_secs(30),
+            jitter: 20,
+        }
+    }
+}
+
+/// A failure after which a step is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryOn {
+    /// It ended with this status.
+    Exit(i32),
+    /// A signal ended it.
+    Signal,
+    /// It took too long.
+    Timeout,
 }

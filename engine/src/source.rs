@@ -31,7 +31,7 @@ pub use asked::path_before;
 pub use hash::Counters;
 
 use crate::error::{Diagnostic, EngineError, Place};
-use crate::execute::sandbox;
+use crate::execute::{Cancel, sandbox};
 use crate::graph::{Graph, StepId, StepInput};
 use crate::memo::{Answer, Memo};
 use crate::solid::{Body, EnvVar, Sandbox};
@@ -163,6 +163,8 @@ pub struct Measure<'a> {
     pub at_ms: u64,
     /// Inputs have the answers that their probes gave last, however old they are (`--frozen`).
     pub frozen: bool,
+    /// Gives what stops probes; called where some are to be asked. `None`: nothing does.
+    pub asking: Option<&'a (dyn Fn() -> Arc<Cancel> + Sync)>,
 }
 
 impl Measures {
@@ -233,8 +235,12 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
     let mut counters = Counters { probes: open.len() as u64, ..Counters::default() };
     // A probe mostly waits, a hash never does.
     let (asked_now, hashed) = std::thread::scope(|scope| {
-        let asking = (!open.is_empty())
-            .then(|| scope.spawn(|| probe::ask_all(&open, &graph.pipeline.folder, probe::TIMEOUT)));
+        let asking = (!open.is_empty()).then(|| {
+            scope.spawn(|| {
+                let cancel = how.asking.map_or_else(Arc::default, |asking| asking());
+                probe::ask_all(&open, &graph.pipeline.folder, probe::TIMEOUT, &cancel)
+            })
+        });
         let hashed = hash::hash_all(&search.files, &mut cache, &mut counters);
         let answers = match asking.map(|asking| asking.join()) {
             None => Vec::new(),

@@ -251,6 +251,13 @@ fn quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_char('"')
 }
 
+/// Whether a character does something to a line instead of standing in it: control characters, separators of lines and
+/// paragraphs, and those that turn the direction of what follows.
+pub fn is_unprintable(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 impl Type {
     /// How a schema names it.
     pub const fn name(self) -> &'static str {

@@ -70,6 +70,7 @@ impl Kit {
             memo: None,
             at_ms: 0,
             frozen: false,
+            asking: None,
         };
         let measures = measure(&graph, &steps, &how).unwrap_or_else(|error| panic!("{error}"));
         Self {
@@ -184,6 +185,7 @@ impl Kit {
             path: &path_before(&self.graph, &needed),
             log: &folder.join("log"),
             timeout: self.timeout.or(solid.policy.timeout),
+            grace: None,
             cpus: solid.policy.cpus,
             cancel: &self.cancel,
             sandbox: None,
@@ -848,6 +850,7 @@ fn a_run_that_is_stopped_asks_first_and_insists_when_asked_again() {
             path: &[],
             log: &at.join("log"),
             timeout: None,
+            grace: None,
             cpus: 1,
             cancel: &cancel,
             sandbox: None,
@@ -1028,6 +1031,7 @@ fn programs_that_were_just_written_can_be_executed_while_others_are_started() {
                         path: &[],
                         log: &at.join("log"),
                         timeout: None,
+                        grace: None,
                         cpus: 1,
                         cancel: &kit.cancel,
                         sandbox: None,

@@ -131,6 +131,7 @@ impl Kit {
             memo: None,
             at_ms: 0,
             frozen: false,
+            asking: None,
         };
         let measures = measure(&graph, &selected.plan, &how).unwrap();
         (Plan::new(Arc::new(graph), Arc::new(measures), selected.plan), memo, wanted)
@@ -143,6 +144,7 @@ impl Kit {
             jobs: self.jobs,
             memory: None,
             limits: BTreeMap::new(),
+            shared: true,
             keep_going: self.keep_going,
             show_output: false,
             overwrite: false,

@@ -237,6 +237,7 @@ impl Kit {
             memo: None,
             at_ms: 0,
             frozen: false,
+            asking: None,
         };
         let measures = measure(&graph, &steps, &how).unwrap();
         (Plan::new(Arc::new(graph), Arc::new(measures), steps), Memo::new(store), wanted)
@@ -266,6 +267,7 @@ impl Kit {
             jobs: self.jobs,
             memory: None,
             limits: BTreeMap::new(),
+            shared: true,
             keep_going: self.keep_going,
             show_output: false,
             reproduce: false,
@@ -947,11 +949,11 @@ solids:
     kit.set = vec!["solids.tree.config.species=red_maple"];
     let (plan, memo, wanted) = kit.plan();
     let resolved = memo.resolve(&plan, &wanted).unwrap();
-    let failures = memo.failures("p").unwrap();
-    let why = |step| memo.why(&plan, &resolved, &failures, StepId(step)).unwrap().map(|cause| cause.words);
+    let past = memo.past("p").unwrap();
+    let why = |step| memo.why(&plan, &resolved, &past, StepId(step)).unwrap().map(|cause| cause.words);
     assert_eq!(why(0).as_deref(), Some("config.species: douglas_fir → red_maple"));
     assert_eq!(why(1).as_deref(), Some("`tree`: config.species: douglas_fir → red_maple"));
-    let explanation = memo.explain(&plan, &resolved, &failures, StepId(1)).unwrap();
+    let explanation = memo.explain(&plan, &resolved, &past, StepId(1)).unwrap();
     let chain: Vec<&str> = explanation.chain.iter().map(|because| because.step.as_str()).collect();
     assert_eq!(chain, ["leaf", "tree"]);
     kit.run();
@@ -966,8 +968,8 @@ solids:
     assert_eq!(told[0].as_deref(), Some("config.species: douglas_fir → red_maple"));
     let (plan, memo, wanted) = kit.plan();
     let resolved = memo.resolve(&plan, &wanted).unwrap();
-    assert_eq!(memo.why(&plan, &resolved, &failures, StepId(0)).unwrap(), None);
-    let made = memo.explain(&plan, &resolved, &failures, StepId(1)).unwrap();
+    assert_eq!(memo.why(&plan, &resolved, &past, StepId(0)).unwrap(), None);
+    let made = memo.explain(&plan, &resolved, &past, StepId(1)).unwrap();
     assert_eq!(made.provenance.unwrap().run, 2);
     let trace = made.made.unwrap().trace;
     let inputs = memo.made_from(&trace).unwrap();
@@ -1120,8 +1122,8 @@ fn a_step_that_fails_takes_no_facts_from_its_siblings() {
     kit.replace("one", "two");
     let (plan, memo, wanted) = kit.plan();
     let resolved = memo.resolve(&plan, &wanted).unwrap();
-    let failures = memo.failures("p").unwrap();
-    let why = memo.why(&plan, &resolved, &failures, StepId(1)).unwrap().map(|cause| cause.words);
+    let past = memo.past("p").unwrap();
+    let why = memo.why(&plan, &resolved, &past, StepId(1)).unwrap().map(|cause| cause.words);
     assert_eq!(why.as_deref(), Some("version: one → two"));
 }
 

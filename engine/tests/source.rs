@@ -71,6 +71,7 @@ impl Project {
             memo: None,
             at_ms: 0,
             frozen: false,
+            asking: None,
         };
         measure(&graph, &steps, &how)
     }
@@ -418,6 +419,7 @@ solids:
         memo: None,
         at_ms: 0,
         frozen: false,
+        asking: None,
     };
     let measures = measure(&graph, &graph.select("a").unwrap(), &how).unwrap();
     assert_eq!(measures.counters, Counters { read: 1, cached: 0, probes: 0 });

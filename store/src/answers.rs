@@ -108,6 +108,11 @@ impl Core {
                 self.release(connection, &trace, ticket, failure);
                 Response::Done
             }
+            Request::Take { ticket, portions } => self.take_share(connection, ticket, portions)?,
+            Request::GiveBack { ticket } => {
+                self.give_share_back(connection, ticket);
+                Response::Done
+            }
             Request::Stats => Response::Stats(self.stats()?),
             Request::CollectBegin { policy, now_ms, mode } => match self.begin_collection(connection) {
                 Some(by) => Response::Held { by },

@@ -20,6 +20,7 @@ use crate::error::StoreError;
 use crate::frame as frames;
 use crate::hosts::{self, Hosted, Member, Reached, Wanted};
 use crate::remote::{Lost, Remote};
+use crate::shares::Portion;
 use crate::store::Hosting;
 use crate::sys::Kept;
 use crate::tickets::Tickets;
@@ -51,12 +52,15 @@ pub(crate) struct Client {
     this: Weak<Client>,
 }
 
+#[derive(Default)]
 struct State {
     link: Option<Link>,
     /// Counts the links: what was said on an earlier one may not hold any longer.
     links: u64,
     /// The claims that this user has.
     claims: HashMap<u64, Trace>,
+    /// The shares that this user has.
+    shares: HashMap<u64, Vec<Portion>>,
     closed: bool,
 }
 
@@ -83,7 +87,7 @@ impl Client {
             to_read: wanted.to_read,
             teller: Mutex::new(None),
             tickets: Tickets::new(),
-            state: Mutex::new(State { link: None, links: 0, claims: HashMap::new(), closed: false }),
+            state: Mutex::new(State::default()),
             search: Mutex::new(()),
             this: Weak::clone(this),
         });
@@ -273,7 +277,9 @@ impl Client {
         let claims: Vec<(Trace, u64)> =
             state.claims.iter().map(|(ticket, trace)| (*trace, *ticket)).collect();
         let token = self.member.files.token();
-        let connection = hosted.core().enter(&self.owner, token, &claims, state.links > 0, None, notify);
+        let shares = state.shares();
+        let again = state.links > 0;
+        let connection = hosted.core().enter(&self.owner, token, &claims, &shares, again, None, notify);
         if state.closed {
             hosted.core().leave(connection);
             drop(state);
@@ -290,7 +296,8 @@ impl Client {
         }
         let claims = state.claims.iter().map(|(ticket, trace)| (*trace, *ticket)).collect();
         let token = self.member.files.token().to_owned();
-        let enter = Request::Enter { owner: self.owner.clone(), token, claims, again: state.links > 0 };
+        let (owner_name, shares, again) = (self.owner.clone(), state.shares(), state.links > 0);
+        let enter = Request::Enter { owner: owner_name, token, claims, shares, again };
         let number = line
             .set_read_timeout(Some(LETTING_GO.get()))
             .and_then(|()| frames::send(&*line, frame::REQUEST, PROTOCOL, &enter))
@@ -386,8 +393,31 @@ impl Client {
         }
     }
 
+    // Shares.
+
+    /// Notes a share that was given on this link; false if that is not the present one any longer.
+    pub(crate) fn keep_share(&self, ticket: u64, portions: &[Portion], link: u64) -> bool {
+        let mut state = self.state();
+        if state.links != link {
+            return false;
+        }
+        state.shares.insert(ticket, portions.to_vec());
+        true
+    }
+
+    /// Notes that a share was given back.
+    pub(crate) fn end_share(&self, ticket: u64) {
+        self.state().shares.remove(&ticket);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn shares(&self) -> Vec<(u64, Vec<Portion>)> {
+        self.shares.iter().map(|(ticket, portions)| (*ticket, portions.clone())).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything is optional; an unknown key is an error, because a misspelt limit would be none. What is
 //! written ([`Config::save_policy`]) leaves the rest of the file, comments included, as it is.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -44,6 +45,9 @@ pub struct Config {
     pub network_file_system: bool,
     /// `inline_limit = "4K"`: values up to this size live in the index.
     pub inline_limit_bytes: u64,
+    /// The table `[limits]`: how much there is of each named limit that the processes which use the store share.
+    /// `memory` is in bytes.
+    pub limits: BTreeMap<String, u64>,
     /// The table `[policy]`: what garbage collection keeps.
     pub policy: Policy,
 }
@@ -55,6 +59,7 @@ impl Default for Config {
             sharing: Sharing::default(),
             network_file_system: false,
             inline_limit_bytes: INLINE_LIMIT_BYTES,
+            limits: BTreeMap::new(),
             policy: Policy::default(),
         }
     }
@@ -166,12 +171,13 @@ impl Config {
                     }
                     config.inline_limit_bytes = bytes;
                 }
+                "limits" => config.limits = parse_limits(text, item, line)?,
                 "policy" => config.policy = parse_policy(text, item, line)?,
                 other => {
                     return Err(unknown(
                         other,
                         line,
-                        "durability, sharing, network_file_system, inline_limit, policy",
+                        "durability, sharing, network_file_system, inline_limit, limits, policy",
                     ));
                 }
             }
@@ -300,6 +306,25 @@ fn parse_policy(text: &str, item: &Item, line: usize) -> Result<Policy, Wrong> {
     Ok(policy)
 }
 
+fn parse_limits(text: &str, item: &Item, line: usize) -> Result<BTreeMap<String, u64>, Wrong> {
+    let Some(table) = item.as_table_like() else {
+        return Err(Wrong { line, what: "`limits` should be a table: `[limits]`".to_owned() });
+    };
+    let mut limits = BTreeMap::new();
+    for (key, item) in table.iter() {
+        let line = line_of(text, item);
+        let amount = match key {
+            "memory" => size_of(key, item, line)?,
+            _ => item.as_integer().and_then(|count| u64::try_from(count).ok()).unwrap_or(0),
+        };
+        if amount == 0 {
+            return Err(Wrong { line, what: format!("the limit `{key}` should be a number from 1 on") });
+        }
+        limits.insert(key.to_owned(), amount);
+    }
+    Ok(limits)
+}
+
 fn one_of<T: Copy>(key: &str, item: &Item, line: usize, known: &[(&str, T)]) -> Result<T, Wrong> {
     let found = item.as_str().and_then(|text| known.iter().find(|(name, _)| *name == text));
     found.map(|(_, meaning)| *meaning).ok_or_else(|| {
@@ -418,6 +443,17 @@ mod tests {
         assert_eq!(config.policy.max_size_bytes, Some(10 << 30));
         assert_eq!(config.policy.keep_last, Some(3));
         assert_eq!(config.policy.max_age, None);
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let config =
+            Config::parse("[limits]\ngpu = 2\ncpus = 8\nmemory = \"4K\"\n").expect("it is understood");
+        let limits: Vec<(&str, u64)> = config.limits.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+        assert_eq!(limits, [("cpus", 8), ("gpu", 2), ("memory", 4096)]);
+        wrong("limits = 3", 1, "`limits` should be a table: `[limits]`");
+        wrong("[limits]\ngpu = 0", 2, "the limit `gpu` should be a number from 1 on");
+        wrong("[limits]\ngpu = \"two\"", 2, "the limit `gpu` should be a number from 1 on");
     }
 
     #[test]

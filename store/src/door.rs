@@ -85,8 +85,9 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // First: those who are sent away keep what they claim.
+        // First: those who are sent away keep what they claim and use.
         self.shared.core.claims.close();
+        self.shared.core.shares.close();
         self.shared.closing.store(true, Ordering::SeqCst);
         // Nobody finds the socket any more; a new host makes its own.
         let _ = socket::remove(&self.shared.core.layout);
@@ -187,11 +188,11 @@ impl Shared {
         match frames::receive(line, frame::REQUEST, PROTOCOL)? {
             // What it is called is a file's name.
             Request::Enter { token, .. } if !processes::is_token(&token) => Ok(()),
-            Request::Enter { owner, token, claims, again } => {
+            Request::Enter { owner, token, claims, shares, again } => {
                 line.set_read_timeout(None)?;
                 let (notices, say) = channel();
                 let notify = Box::new(move |notice| drop(notices.send(notice)));
-                let number = self.core.enter(&owner, &token, &claims, again, Some(user), notify);
+                let number = self.core.enter(&owner, &token, &claims, &shares, again, Some(user), notify);
                 let _leaving = Leaving { core: &self.core, number };
                 frames::send(line, frame::RESPONSE, PROTOCOL, &Response::Number(number))?;
                 std::thread::scope(|scope| {

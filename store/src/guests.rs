@@ -15,6 +15,7 @@ use crate::index::Family;
 use crate::leases::Notify;
 use crate::processes;
 use crate::record::{Found, ResultRecord};
+use crate::shares::{Portion, Taken};
 use crate::sync::Mutex;
 use crate::times::{LOOK, SILENCE, STOPPED};
 use crate::wire::{Opaque, Response};
@@ -44,18 +45,20 @@ impl Core {
         }
         if self.connections.awaits(PATIENCE) {
             self.claims.freeze();
+            self.shares.freeze();
             self.set_frozen(true);
         }
         Ok(())
     }
 
-    /// Lets somebody in, with the claims that its process has; `owner` is what others are told about it, `user` whose
+    /// Lets somebody in, with the claims and shares that its process has; `owner` is what others are told about it, `user` whose
     /// process it is, where it is another one.
     pub(crate) fn enter(
         &self,
         owner: &str,
         token: &str,
         claims: &[(Trace, u64)],
+        shares: &[(u64, Vec<Portion>)],
         again: bool,
         user: Option<u32>,
         notify: Notify,
@@ -71,6 +74,7 @@ impl Core {
         // Its claims first: as soon as its process is no longer absent, another thread may begin to grant.
         let number = self.connections.number();
         self.claims.enter(number, token, owner, claims);
+        self.shares.enter(number, owner, shares);
         self.connections.enter(number, owner, token, (leases, blobs), user, notify);
         self.thaw_if_all_are_back();
         number
@@ -79,8 +83,10 @@ impl Core {
     /// Gives up everything that a connection held.
     pub(crate) fn leave(&self, number: u64) {
         let ended = self.claims.leave(number);
+        let unshared = self.shares.leave(number);
         self.connections.leave(number);
         self.connections.tell(ended);
+        self.connections.tell(unshared);
         self.abandon_collection(number);
     }
 
@@ -104,6 +110,7 @@ impl Core {
         let silent = self.connections.silent();
         if !silent.is_empty() {
             self.connections.tell(self.claims.hand_on(&silent));
+            self.connections.tell(self.shares.hand_on(&silent));
         }
         if self.is_frozen() { LOOK_OUT } else { LOOK.get() }
     }
@@ -126,6 +133,7 @@ impl Core {
         if self.is_frozen() && !self.connections.awaits(PATIENCE) {
             self.set_frozen(false);
             self.connections.tell(self.claims.thaw());
+            self.connections.tell(self.shares.thaw());
         }
     }
 
@@ -158,16 +166,41 @@ impl Core {
                 }
             }
             Attempt::Held(by) => Ok(Response::Held { by }),
-            Attempt::Gone => {
-                let what = "whoever asks has left".to_owned();
-                Err(StoreError::Index { dir: self.root().to_owned(), what })
-            }
+            Attempt::Gone => Err(self.left()),
         }
     }
 
     pub(crate) fn release(&self, connection: u64, trace: &Trace, ticket: u64, failure: Option<Opaque>) {
         let ended = self.claims.release(connection, trace, ticket, failure.map(|failure| failure.0));
         self.connections.tell(ended);
+    }
+
+    // Shares.
+
+    pub(crate) fn take_share(
+        &self,
+        connection: u64,
+        ticket: u64,
+        portions: Vec<Portion>,
+    ) -> Result<Response, StoreError> {
+        let owner = self.connections.owner(connection);
+        let (taken, ended) = self.shares.take(connection, &owner, ticket, portions);
+        self.connections.tell(ended);
+        match taken {
+            Taken::Given => Ok(Response::Done),
+            Taken::Lacks(names, by) => Ok(Response::Lacks { names, by }),
+            Taken::Gone => Err(self.left()),
+        }
+    }
+
+    pub(crate) fn give_share_back(&self, connection: u64, ticket: u64) {
+        let ended = self.shares.give_back(connection, ticket);
+        self.connections.tell(ended);
+    }
+
+    fn left(&self) -> StoreError {
+        let what = "whoever asks has left".to_owned();
+        StoreError::Index { dir: self.root().to_owned(), what }
     }
 
     // Leases.

@@ -1,6 +1,6 @@
 //! The process that owns the index: it answers every request, its own too.
 //!
-//! Owns the lock, the index, the journal, claims and leases, and alone renames into or removes from the
+//! Owns the lock, the index, the journal, claims, shares and leases, and alone renames into or removes from the
 //! blob folders. One writer at a time decides, appends to the journal and applies to the index. Commits run
 //! beside each other up to that point and share the `gate`; whoever removes blobs takes it alone, in short
 //! steps, so that what a commit found present is still there when it is named.
@@ -35,6 +35,7 @@ use crate::leases::Connections;
 use crate::lock::HostLock;
 use crate::processes;
 use crate::reserve;
+use crate::shares::Shares;
 use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::tables;
 use crate::tidy::Tidy;
@@ -61,6 +62,7 @@ pub(crate) struct Core {
     pub(crate) gate: RwLock<()>,
     pub(crate) connections: Connections,
     pub(crate) claims: Claims,
+    pub(crate) shares: Shares,
     /// Whether somebody whom the former host served is waited for.
     frozen: AtomicBool,
     /// The connection that collects.
@@ -280,6 +282,7 @@ impl Core {
         warnings: Vec<String>,
     ) -> Result<Self, StoreError> {
         let marks = Marks::load(&index)?;
+        let shares = Shares::new(config.limits.clone());
         Ok(Self {
             layout: layout.clone(),
             files,
@@ -291,6 +294,7 @@ impl Core {
             gate: RwLock::new(()),
             connections: Connections::new(),
             claims: Claims::default(),
+            shares,
             frozen: AtomicBool::new(false),
             collecting: Mutex::new(None),
             marks,

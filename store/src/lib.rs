@@ -64,6 +64,7 @@ mod network;
 mod overlay;
 mod pipe;
 mod place;
+mod portions;
 mod processes;
 mod rebuild;
 mod receive;
@@ -74,6 +75,7 @@ mod reserve;
 mod schedules;
 mod scratch;
 mod share;
+mod shares;
 mod socket;
 mod stage;
 pub mod store;
@@ -102,6 +104,7 @@ pub use error::StoreError;
 pub use hosts::HandedOver;
 pub use judge::{Accept, Judged, Judgement, Mark, Said, Saying};
 pub use layout::MTIME_S;
+pub use portions::Share;
 pub use rebuild::RebuildReport;
 pub use record::{
     Artifact, BlobRecord, Encoding, Evicted, Found, HashKind, Kind, Moment, Output, Pin, Place, Replacement,
@@ -109,6 +112,7 @@ pub use record::{
 };
 pub use scratch::Scratch;
 pub use share::group as group_name;
+pub use shares::Portion;
 pub use stage::Staged;
 pub use store::{Create, Hosting, Link, Open, Provided, Run, Store, Take, WeakStore};
 pub use tree::{Entry, Node, Tree, TreeError};

@@ -17,12 +17,13 @@ use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::judge;
 use crate::record::{BlobRecord, Found, Moment, Output, Pin, Replacement, ResultRecord};
+use crate::shares::Portion;
 use crate::stage::StagedBlob;
 use crate::store::Run;
 
 /// The number of this protocol: whatever changes a message raises it. Two processes that differ in it do not
 /// talk, because there is always one of them that can be waited for.
-pub(crate) const PROTOCOL: u8 = 1;
+pub(crate) const PROTOCOL: u8 = 2;
 
 /// The kinds of frames.
 pub(crate) mod frame {
@@ -133,12 +134,13 @@ pub(crate) enum Request {
         digest: Digest,
         why: String,
     },
-    /// The first of a process's connections: with the claims that it has. It lives as long as the process
+    /// The first of a process's connections: with the claims and shares that it has. It lives as long as the process
     /// uses the store, and carries [`Request::Renew`] and [`Notice`]s.
     Enter {
         owner: String,
         token: String,
         claims: Vec<(Trace, u64)>,
+        shares: Vec<(u64, Vec<Portion>)>,
         /// It was at a former host: what its file says it was told is present is its own.
         again: bool,
     },
@@ -158,6 +160,14 @@ pub(crate) enum Request {
         trace: Trace,
         ticket: u64,
         failure: Option<Opaque>,
+    },
+    /// A share of named limits, or a place in the queue for it.
+    Take {
+        ticket: u64,
+        portions: Vec<Portion>,
+    },
+    GiveBack {
+        ticket: u64,
     },
     Stats,
     CollectBegin {
@@ -222,6 +232,11 @@ pub(crate) enum Response {
     },
     Stored(Found),
     Held {
+        by: String,
+    },
+    /// These limits lack, and this one uses them.
+    Lacks {
+        names: Vec<String>,
         by: String,
     },
     Stats(Stats),

@@ -61,6 +61,7 @@ $ cas run -n
 emit_dog       it has not run yet
 emit_tree      it has not run yet
 emit_sentence  `emit_dog`: it has not run yet
+how long it takes is not known: nothing of it ran before
 ! there is no store at `.cas` yet (chosen by the default, beside the pipeline): nothing is stored
 ",
     );

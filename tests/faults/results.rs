@@ -134,3 +134,39 @@ solids:
     assert_eq!(folder.cas("run").ok().steps(), ["a", "b", "c"]);
     assert_eq!(folder.cas("cat c").ok().stdout.trim(), "3");
 }
+
+/// Fault 10 for steps that are mapped over a list.
+#[test]
+fn fault_10_deleted_elements_are_made_only_for_who_needs_them_and_there_is_early_cutoff() {
+    let pipeline = |comment: &str, last: &str| {
+        format!(
+            "
+pipeline: mapped
+solids:
+  split: {{command: 'mkdir outputs/parts && for n in 1 2 3; do echo $n > outputs/parts/$n; done # {comment}', outputs: [{{parts: {{list: true}}}}]}}
+  each: {{map: {{part: split.parts}}, command: 'sed s/^/n/ {{{{ inputs.part }}}}', stdout: result}}
+  all: {{inputs: {{x: 'each[*]'}}, command: '{last} {{{{ inputs.x }}}}/*', stdout: result}}
+"
+        )
+    };
+    let folder = Folder::with(&[("pipeline.yaml", &pipeline("first", "cat"))]);
+    let first = folder.cas("run -j 1").ok();
+    assert_eq!(first.steps(), ["split", "each[part=1]", "each[part=2]", "each[part=3]", "all"]);
+    assert_eq!(folder.cas("cat all").ok().stdout, "n1\nn2\nn3\n");
+
+    // The code of the step that yields the list changed, the list did not: no element runs, and nothing below.
+    folder.write("pipeline.yaml", pipeline("second", "cat"));
+    assert_eq!(folder.cas("run").ok().steps(), ["split"]);
+
+    // Only the end is kept: the list and its elements are gone, and nobody asks for them.
+    let _ = folder.cas("pin all").ok();
+    let _ = folder.cas("gc --max-size 0").ok();
+    assert_eq!(folder.cas("run").ok().steps(), [""; 0]);
+    assert_eq!(folder.cas("cat all").ok().stdout, "n1\nn2\nn3\n");
+
+    // Somebody asks for them: now all is made again, each once, with its list.
+    folder.write("pipeline.yaml", pipeline("second", "wc -l"));
+    let again = folder.cas("run -j 1").ok();
+    assert_eq!(again.steps(), ["split", "each[part=1]", "each[part=2]", "each[part=3]", "all"]);
+    assert_eq!(folder.cas("run").ok().steps(), [""; 0]);
+}

@@ -77,9 +77,9 @@ pub(crate) fn explain(world: &mut World, args: &ExplainArgs) -> Result<Code, Fai
     let mut rows = Vec::new();
     let mut out = out();
     let several = steps.len() > 1;
-    let failures = session.memo.failures(&plan.graph.pipeline.name)?;
+    let past = session.memo.past(&plan.graph.pipeline.name)?;
     for (index, step) in steps.into_iter().enumerate() {
-        let explanation = session.memo.explain(&plan, &resolved, &failures, step)?;
+        let explanation = session.memo.explain(&plan, &resolved, &past, step)?;
         let status = resolved.step_status(step);
         if world.json() {
             rows.push(row(explanation, status));

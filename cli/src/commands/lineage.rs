@@ -214,7 +214,7 @@ fn write(to: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
         let indent = "  ".repeat(row.depth);
         let input = row.input.as_ref().map(|input| format!("{input}: ")).unwrap_or_default();
         if let Some(content) = &row.content {
-            writeln!(to, "{indent}{input}{content}")?;
+            writeln!(to, "{indent}{}", words::on_a_line(&format!("{input}{content}")))?;
             continue;
         }
         let name = match (&row.pipeline, &row.step) {
@@ -223,7 +223,7 @@ fn write(to: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
         };
         let run = row.run.map(|run| format!("  run {run}")).unwrap_or_default();
         let again = if row.again { "  (see above)" } else { "" };
-        writeln!(to, "{indent}{input}{name}{run}{again}")?;
+        writeln!(to, "{indent}{}{run}{again}", words::on_a_line(&format!("{input}{name}")))?;
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use cas_engine::execute::{Cancel, orphans};
+use cas_engine::forecast::forecast;
 use cas_engine::graph::StepId;
+use cas_engine::limits::Own;
 use cas_engine::memo::{Memo, Status, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{self, RunOptions};
@@ -37,7 +39,7 @@ Example:
   $ cas run                                  all that the pipeline is for
   $ cas run -c maryland.yaml 'train[*]'      all elements of one step
   $ cas run --set train.lr=0.01 report       with another value
-  $ cas run -n                               what would run, and why")]
+  $ cas run -n                               what would run, why and how long")]
 pub(crate) struct RunArgs {
     /// Run these steps, and what they need
     #[arg(value_name = "STEP")]
@@ -72,7 +74,10 @@ pub(crate) struct RunArgs {
     /// After a failure, go on with all that does not depend on it
     #[arg(short, long, help_heading = "Execution")]
     pub(crate) keep_going: bool,
-    /// Run nothing: print what would run and why
+    /// Run nothing: print what would run, why, and how long it would take
+    ///
+    /// The time is that of the last runs, laid out as a run with this `-j` would do it; it is said of how many steps
+    /// nothing is known.
     #[arg(short = 'n', long, help_heading = "Execution")]
     dry_run: bool,
     /// Run so many steps at once [default: the cores there are]
@@ -170,8 +175,13 @@ pub(super) fn run_planned(
         let resolved = session.memo.resolve(&plan, &wanted)?;
         status::warn_of_secrets(world, &plan, &resolved);
         let mut out = out();
-        let rows = status::to_run(&session.memo, &plan, &resolved)?;
-        status::write(world, &mut out, "run", &status::counts(&plan, &resolved), &rows)?;
+        let past = session.memo.past(&plan.graph.pipeline.name)?;
+        let rows = status::to_run(&session.memo, &plan, &resolved, &past)?;
+        let own = Own { jobs: jobs(args), cores: cores(), memory: memory(), limits: limits(args) };
+        let limits = session.memo.limits(own);
+        let forecast = forecast(&plan, &resolved.states, &past, &limits.capacity);
+        let counts = status::counts(&plan, &resolved);
+        status::write(world, &mut out, "run", &counts, &rows, Some(&forecast))?;
         return done(out);
     }
     if session.store().is_none() {
@@ -191,16 +201,18 @@ pub(super) fn run_planned(
     let cancel = Arc::new(Cancel::default());
     let report = Report::start(look(world), world.detail())
         .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error))?;
-    let watch = Watch::start(Arc::clone(&cancel), report.notes()).map_err(|error| {
+    let watch = Watch::start(Arc::clone(&cancel), report.notes(), &world.interrupts).map_err(|error| {
         Failure::new(Code::Store, "cannot watch for signals")
             .because(error)
             .hint("a process may open few files here: `ulimit -n 256` allows more")
     })?;
     let options = RunOptions {
         wanted,
-        jobs: args.jobs.map_or_else(cores, |jobs| jobs as usize),
+        jobs: jobs(args),
         memory: memory(),
-        limits: args.limit.iter().cloned().collect::<BTreeMap<_, _>>(),
+        limits: limits(args),
+        // What a step started has its part already, in what the step was given.
+        shared: !world.environment.vars.contains_key("CAS_STEP"),
         keep_going: args.keep_going,
         show_output: args.show_output || args.replay_logs,
         replay_logs: args.replay_logs,
@@ -217,20 +229,20 @@ pub(super) fn run_planned(
     // The watch holds an end of the report's channel, and the report waits for all of them.
     drop(watch);
     let told = report.finish();
-    let (summary, differing) = match ran {
+    let (summary, allowed, differing) = match ran {
         Ok(report) => {
             if let Some(path) = &args.trace {
                 let (run, record) = super::runs::run(&session.memo, report.run)?;
                 super::report::write(path, &crate::trace::trace(&session.memo.chronicle(run, record)?))?;
             }
-            (report.summary, !report.differing.is_empty())
+            (report.summary, report.allowed, !report.differing.is_empty())
         }
         Err(cas_engine::error::EngineError::Interrupted) => {
             return Ok(stopped.unwrap_or(Code::Interrupted));
         }
         Err(error) => return Err(error.into()),
     };
-    let code = match (summary.interrupted, summary.failed) {
+    let code = match (summary.interrupted, summary.failed - allowed) {
         (true, _) => stopped.unwrap_or(Code::Interrupted),
         (false, 0) if args.reproduce && differing => Code::Failed,
         // What was wanted and not got to is not done, whatever kept the run from it.
@@ -277,6 +289,16 @@ fn reproduced(args: &RunArgs, memo: &Memo, plan: &Plan, wanted: &Wanted) -> Resu
     let mut sample: Vec<StepId> = drawn.into_iter().take(count).map(|(_, step)| step).collect();
     sample.sort_unstable();
     Ok(sample)
+}
+
+/// How many attempts run at once at most.
+fn jobs(args: &RunArgs) -> usize {
+    args.jobs.map_or_else(cores, |jobs| jobs as usize)
+}
+
+/// Of which limits the command line says how much there is.
+fn limits(args: &RunArgs) -> BTreeMap<String, u32> {
+    args.limit.iter().cloned().collect()
 }
 
 /// How many attempts run at once where nothing is said: the cores that this process may use.

@@ -163,7 +163,7 @@ fn one(to: &mut dyn Write, run: u64, record: &RunRecord) -> std::io::Result<()> 
 /// What came of a run, in words.
 fn outcome(record: &RunRecord) -> String {
     match record.ended_ms {
-        Some(_) => lines::last_line(&record.summary),
+        Some(_) => lines::last_line(&record.summary, 0),
         None => "has not ended, or was killed".to_owned(),
     }
 }

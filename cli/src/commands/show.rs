@@ -199,10 +199,10 @@ fn write(to: &mut dyn Write, shown: &Shown, made_ms: u64) -> io::Result<()> {
     }
     for input in &made.inputs {
         let from = input.from.as_ref().map(|from| format!("from {from}, ")).unwrap_or_default();
-        line("input", &format!("{}  {from}{}", input.name, input.content))?;
+        line("input", &words::on_a_line(&format!("{}  {from}{}", input.name, input.content)))?;
     }
     for (name, value) in &made.env {
-        line("env", &format!("{name}={value}"))?;
+        line("env", &words::on_a_line(&format!("{name}={value}")))?;
     }
     if !made.command.is_empty() {
         line("command", &made.command)?;

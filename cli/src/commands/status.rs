@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use cas_engine::Past;
+use cas_engine::forecast::{Durations, Forecast, Known};
 use cas_engine::memo::{Memo, Resolved, Status};
 use cas_engine::plan::Plan;
 use cas_engine::secrets;
@@ -41,6 +43,9 @@ pub(crate) struct ToRun {
     status: &'static str,
     why: Option<String>,
     may_be_unchanged: bool,
+    /// How long it will take, as far as that is known, and from what it is.
+    expected_ms: Option<u64>,
+    expected_from: &'static str,
 }
 
 /// How many steps are in which state, in this order.
@@ -52,7 +57,8 @@ pub(crate) fn status(world: &mut World, args: &StatusArgs) -> Result<Code, Failu
     warn_of_secrets(world, &plan, &resolved);
     let mut out = out();
     let counts = counts(&plan, &resolved);
-    write(world, &mut out, "status", &counts, &to_run(&session.memo, &plan, &resolved)?)?;
+    let past = session.memo.past(&plan.graph.pipeline.name)?;
+    write(world, &mut out, "status", &counts, &to_run(&session.memo, &plan, &resolved, &past)?, None)?;
     done(out)?;
     for note in judgement::notes(&session.memo, &plan, &resolved)? {
         world.tell(note);
@@ -72,16 +78,23 @@ pub(crate) fn warn_of_secrets(world: &World, plan: &Plan, resolved: &Resolved) {
 }
 
 /// The steps that would run, with their first causes.
-pub(crate) fn to_run(memo: &Memo, plan: &Plan, resolved: &Resolved) -> Result<Vec<ToRun>, Failure> {
-    let failures = memo.failures(&plan.graph.pipeline.name)?;
+pub(crate) fn to_run(
+    memo: &Memo,
+    plan: &Plan,
+    resolved: &Resolved,
+    past: &Past,
+) -> Result<Vec<ToRun>, Failure> {
+    let durations = Durations::of(plan, &resolved.states, past);
     let mut steps = Vec::new();
     for &step in plan.steps.iter().filter(|step| resolved.states[step.0 as usize].to_run) {
-        let cause = memo.why(plan, resolved, &failures, step)?;
+        let cause = memo.why(plan, resolved, past, step)?;
         steps.push(ToRun {
             step: plan.graph.step_name(step),
             status: Status::ToBeRecomputed.word(),
             may_be_unchanged: cause.as_ref().is_some_and(|cause| cause.may_be_unchanged),
             why: cause.map(|cause| cause.words),
+            expected_ms: durations.get(step).map(|(took, _)| took),
+            expected_from: durations.get(step).map_or(Known::Not, |(_, known)| known).word(),
         });
     }
     Ok(steps)
@@ -133,11 +146,14 @@ pub(crate) fn write(
     command: &str,
     counts: &Counts,
     steps: &[ToRun],
+    forecast: Option<&Forecast>,
 ) -> Result<(), Failure> {
     if world.json() {
         let by_word: serde_json::Map<String, serde_json::Value> =
             counts.iter().map(|(status, count)| (status.word().to_owned(), (*count).into())).collect();
-        json::document_with(out, command, steps, &[("counts", by_word.into())])?;
+        let mut more = vec![("counts", by_word.into())];
+        more.extend(forecast.map(|forecast| ("forecast", forecast_json(forecast))));
+        json::document_with(out, command, steps, &more)?;
         return Ok(());
     }
     let all: usize = counts.iter().map(|(_, count)| count).sum();
@@ -159,5 +175,39 @@ pub(crate) fn write(
         let line = format!("{step:width$}  {why}{may}");
         writeln!(out, "{}", words::wrapped(&line, width + 2, words::columns()))?;
     }
+    if let Some(forecast) = forecast.filter(|forecast| forecast.steps > 0) {
+        writeln!(out, "{}", words::wrapped(&forecast_line(forecast), 2, words::columns()))?;
+    }
     Ok(())
+}
+
+/// How long it will take, and how sure that is: `about 2 min with -j 4; of 1 of 3 it is not known`.
+fn forecast_line(forecast: &Forecast) -> String {
+    let Forecast { steps, jobs, alike, unknown, may_be_unchanged, .. } = forecast;
+    let (Some(elapsed), Some(least)) = (forecast.elapsed_ms, forecast.at_least_ms) else {
+        return "how long it takes is not known: nothing of it ran before".to_owned();
+    };
+    let mut line = format!("about {} with -j {jobs}", words::duration_ms(elapsed));
+    if *may_be_unchanged > 0 && least < elapsed {
+        let which = words::count(*may_be_unchanged, "step");
+        line += &format!(", or {} if {which} may and do turn out unchanged", words::duration_ms(least));
+    }
+    if *alike > 0 {
+        line += &format!("; {} taken from other elements", words::count(*alike, "step"));
+    }
+    if *unknown > 0 {
+        line += &format!(
+            "; {} of {steps} never ran, and counts as the middle of the rest",
+            words::thousands(*unknown)
+        );
+    }
+    line
+}
+
+fn forecast_json(forecast: &Forecast) -> serde_json::Value {
+    serde_json::json!({
+        "steps": forecast.steps, "jobs": forecast.jobs, "elapsed_ms": forecast.elapsed_ms,
+        "at_least_ms": forecast.at_least_ms, "work_ms": forecast.work_ms, "known": forecast.known,
+        "alike": forecast.alike, "unknown": forecast.unknown, "may_be_unchanged": forecast.may_be_unchanged,
+    })
 }

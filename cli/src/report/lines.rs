@@ -42,8 +42,14 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
             }
         }
         Event::PlanGrew { .. } | Event::StepStarted { .. } => {}
+        Event::StepWaits { step, limits, by, .. } => {
+            if detail == Detail::Verbose {
+                let limits = limits.join(" and ");
+                lines.err.push(said(FAINT, "waits", &format!("{step}  for {limits}, which {by} uses")));
+            }
+        }
         Event::StepRetried { step, attempt, failure } => {
-            lines.err.push(format!("retrying  {step}: attempt {attempt}: {failure}"));
+            lines.err.push(said(FAINT, "retrying", &format!("{step}: attempt {attempt}: {failure}")));
         }
         Event::StepFinished { step, outcome, elapsed_ms, saved_ms, failure, .. } => match outcome {
             // The many come first, and cost nothing unless they are asked for.
@@ -59,6 +65,10 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
             Outcome::Ran => {
                 if detail > Detail::Quiet {
                     let (attempt, why) = progress.why(step);
+                    // What elements of one step run for is told once they are all there.
+                    if detail < Detail::Verbose && progress.has_told_enough(step, why) {
+                        return lines;
+                    }
                     let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
                     let why = why.map(|why| format!("  {why}")).unwrap_or_default();
                     let time = words::duration_ms(*elapsed_ms);
@@ -93,8 +103,8 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
         },
         Event::StepPrinted { step, text } => {
             if !text.is_empty() {
-                lines.err.push(format!("printed   {step}:"));
-                lines.err.extend(text.lines().map(|line| format!("  | {line}")));
+                lines.err.push(said(FAINT, "printed", &format!("{step}:")));
+                lines.err.extend(text.lines().map(|line| format!("  | {}", words::printed(line))));
             }
         }
         Event::Undeclared { step, refused, used, lines: declare } => {
@@ -124,8 +134,14 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                 lines.err.push(said(GOOD, "removed", &format!("{target}  it is not made any longer")));
             }
         }
-        Event::Warning { text } => lines.err.push(format!("{HINT}warning:{HINT:#} {text}")),
-        Event::RunFinished { summary, .. } => {
+        Event::Warning { text } => {
+            let text: Vec<_> = text.split('\n').map(words::on_a_line).collect();
+            lines.err.push(format!("{HINT}warning:{HINT:#} {}", text.join("\n")));
+        }
+        Event::RunFinished { summary, allowed, .. } => {
+            if detail > Detail::Quiet {
+                lines.err.extend(progress.groups().map(|group| said(FAINT, "why", &group)));
+            }
             if progress.failed.len() > 1 {
                 lines.err.push(said(ERROR, "failed", &several(&progress.failed)));
             }
@@ -135,7 +151,7 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                     .push(format!("what was reused took {} to make", words::duration_ms(summary.saved_ms)));
             }
             if detail > Detail::Quiet {
-                lines.out.push(last_line(summary));
+                lines.out.push(last_line(summary, *allowed));
             }
         }
     }
@@ -146,7 +162,7 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
 ///
 /// In the order reused, unchanged, ran, joined, failed, skipped, cancelled, time. Zeros are left out, but for reused
 /// and ran; where nothing at all had to be done it says so.
-pub(crate) fn last_line(summary: &Summary) -> String {
+pub(crate) fn last_line(summary: &Summary, allowed: usize) -> String {
     let nothing =
         summary.counts().into_iter().all(|(outcome, count)| outcome == Outcome::Reused || count == 0);
     let mut text = match (summary.interrupted, nothing) {
@@ -157,7 +173,12 @@ pub(crate) fn last_line(summary: &Summary) -> String {
     for (outcome, number) in summary.counts() {
         let always = outcome == Outcome::Reused || (outcome == Outcome::Ran && !nothing);
         if number > 0 || always {
-            text.push_str(&format!("{} {}, ", words::thousands(number), outcome.word()));
+            let allowed = match outcome {
+                Outcome::Failed if allowed > 0 && allowed == number => " (allowed)".to_owned(),
+                Outcome::Failed if allowed > 0 => format!(" ({} of them allowed)", words::thousands(allowed)),
+                _ => String::new(),
+            };
+            text.push_str(&format!("{} {}{allowed}, ", words::thousands(number), outcome.word()));
         }
     }
     text.push_str(&words::duration_ms(summary.elapsed_ms));
@@ -166,7 +187,7 @@ pub(crate) fn last_line(summary: &Summary) -> String {
 
 /// A line that begins with an outcome.
 fn said(style: anstyle::Style, word: &str, rest: &str) -> String {
-    format!("{style}{word:9}{style:#} {rest}")
+    format!("{style}{word:9}{style:#} {}", words::on_a_line(rest))
 }
 
 fn failed(lines: &mut Vec<String>, step: &str, elapsed_ms: u64, report: Option<&FailureReport>) {
@@ -177,8 +198,9 @@ fn failed(lines: &mut Vec<String>, step: &str, elapsed_ms: u64, report: Option<&
     };
     let attempts =
         if report.attempts > 1 { format!(" ({} attempts)", report.attempts) } else { String::new() };
-    lines.push(said(ERROR, "failed", &format!("{step}{time}: {}{attempts}", report.failure)));
-    lines.extend(report.log_tail.lines().map(|line| format!("  | {line}")));
+    let allowed = if report.allowed { ", which is allowed" } else { "" };
+    lines.push(said(ERROR, "failed", &format!("{step}{time}: {}{attempts}{allowed}", report.failure)));
+    lines.extend(report.log_tail.lines().map(|line| format!("  | {}", words::printed(line))));
     if let Some(hint) = &report.failure.hint {
         lines.push(format!("  {HINT}hint:{HINT:#} {hint}"));
     }
@@ -222,6 +244,7 @@ mod tests {
             log_tail: "one\ntwo".to_owned(),
             folder: Some("/s/failed/x".into()),
             attempts: 2,
+            allowed: false,
         });
         Event::StepFinished {
             step: "train".to_owned(),
@@ -235,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_last_line_counts_what_happened_in_order() {
-        let check = |summary: Summary, expected: &str| assert_eq!(last_line(&summary), expected);
+        let check = |summary: Summary, expected: &str| assert_eq!(last_line(&summary, 0), expected);
         let some = Summary { reused: 12, ran: 3, elapsed_ms: 840, ..Summary::default() };
         check(some, "12 reused, 3 ran, 0.8 s");
         check(Summary { reused: 0, ..some }, "0 reused, 3 ran, 0.8 s");

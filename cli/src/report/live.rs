@@ -4,10 +4,10 @@
 use std::io::Write;
 use std::time::Instant;
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use super::progress::Progress;
-use super::words;
+use super::words::{self, cut};
 
 /// The area as it was drawn last.
 #[derive(Debug, Default)]
@@ -72,12 +72,22 @@ pub(crate) fn frame(progress: &Progress, now: Instant, columns: usize, rows: usi
     let mut lines = Vec::new();
     for (step, since) in progress.running.iter().take(shown) {
         let time = words::ticking(now.saturating_duration_since(*since));
-        let name = cut(step, columns.saturating_sub(time.width() + 4));
+        let name = words::on_a_line(step);
+        let name = cut(&name, columns.saturating_sub(time.width() + 4));
         let gap = columns.min(79).saturating_sub(2 + name.width() + time.width()).max(2);
-        lines.push(cut(&format!("  {name}{}{time}", " ".repeat(gap)), columns));
+        lines.push(fitting(format!("  {name}{}{time}", " ".repeat(gap)), columns));
     }
     if progress.running.len() > shown {
-        lines.push(cut(&format!("  … and {} more", progress.running.len() - shown), columns));
+        let more = words::thousands(progress.running.len() - shown);
+        lines.push(fitting(format!("  … and {more} more"), columns));
+    }
+    if let Some((step, what)) = progress.waiting.first().filter(|_| lines.len() < shown) {
+        let others = match progress.waiting.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        let line = format!("  {}{others}  waits for {what}", words::on_a_line(step));
+        lines.push(fitting(line, columns));
     }
     let mut parts = vec![format!("{} reused", words::thousands(progress.reused))];
     parts.push(format!("{} ran", words::thousands(progress.ran)));
@@ -94,29 +104,16 @@ pub(crate) fn frame(progress: &Progress, now: Instant, columns: usize, rows: usi
     if let Some(time) = progress.time_left(now) {
         parts.push(format!("about {} to go", words::ticking(time)));
     }
-    lines.push(cut(&parts.join(", "), columns));
+    // Where not all fits, the last things go first, whole.
+    while parts.len() > 2 && parts.join(", ").width() > columns {
+        parts.pop();
+    }
+    lines.push(fitting(parts.join(", "), columns));
     lines
 }
 
-/// A text that fits: its end gives way to `…`.
-fn cut(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut cut = String::new();
-    let mut used = 0;
-    for c in text.chars() {
-        let wide = c.width().unwrap_or(0);
-        if used + wide + 1 > width {
-            break;
-        }
-        used += wide;
-        cut.push(c);
-    }
-    if width > 0 {
-        cut.push('…');
-    }
-    cut
+fn fitting(line: String, columns: usize) -> String {
+    cut(&line, columns).into_owned()
 }
 
 #[cfg(test)]
@@ -190,14 +187,5 @@ mod tests {
         assert_eq!(live.erase(80), "\r\x1b[2A\x1b[J");
         assert_eq!(live.erase(40), "\r\x1b[4A\x1b[J");
         assert_eq!(Live::default().erase(40), "");
-    }
-
-    #[test]
-    fn what_does_not_fit_ends_in_an_ellipsis() {
-        assert_eq!(cut("train", 5), "train");
-        assert_eq!(cut("train", 4), "tra…");
-        assert_eq!(cut("日本語", 5), "日本…");
-        assert_eq!(cut("日本語", 4), "日…");
-        assert_eq!(cut("x", 0), "");
     }
 }

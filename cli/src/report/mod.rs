@@ -133,10 +133,10 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
     let mut live = Live::default();
     let mut drawn = Instant::now();
     let mut answered = Ok(());
+    // What is to go above the area with the next frame.
+    let mut new = String::new();
     loop {
-        let message = receiver.recv_timeout(FRAME.saturating_sub(drawn.elapsed()));
-        let mut new = String::new();
-        match message {
+        match receiver.recv_timeout(FRAME.saturating_sub(drawn.elapsed())) {
             Ok(message) => {
                 let mut lines = absorb(&mut progress, message, detail);
                 // What came together is told together: the area is drawn once for many.
@@ -149,23 +149,25 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
                 }
                 if !lines.out.is_empty() || detail == Detail::Quiet {
                     live.clear();
+                    write_shown(&std::mem::take(&mut new));
                     answered = answered.and(lines.print());
                 } else {
-                    new = shown(&lines.err);
+                    new.push_str(&shown(&lines.err));
                 }
-                if new.is_empty() && drawn.elapsed() < FRAME {
+                if drawn.elapsed() < FRAME {
                     continue;
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 live.clear();
+                write_shown(&new);
                 return answered;
             }
         }
         drawn = Instant::now();
         if detail > Detail::Quiet {
-            live.draw(&new, &progress, drawn);
+            live.draw(&std::mem::take(&mut new), &progress, drawn);
         }
     }
 }
@@ -249,12 +251,16 @@ fn shown(lines: &[String]) -> String {
     }
 }
 
-fn write_err(lines: &[String]) {
-    if lines.is_empty() {
+fn write_shown(text: &str) {
+    if text.is_empty() {
         return;
     }
     // One write, so that the lines of two processes on one terminal do not mix.
     let mut to = io::stderr().lock();
-    let _ = to.write_all(shown(lines).as_bytes());
+    let _ = to.write_all(text.as_bytes());
     let _ = to.flush();
+}
+
+fn write_err(lines: &[String]) {
+    write_shown(&shown(lines));
 }

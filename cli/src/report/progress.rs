@@ -1,11 +1,14 @@
 //! What is known of a run at a moment, from its events. Pure: the clock is handed in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use cas_engine::event::{Event, Outcome};
 
 use super::words;
+
+/// So many elements of a step that run for one cause are told one by one; a run of ten thousand is no flood.
+const TOLD: usize = 10;
 
 /// The state of a run as far as its events have told it.
 #[derive(Debug)]
@@ -13,8 +16,14 @@ pub(crate) struct Progress {
     started: Instant,
     /// The steps that run now, in the order in which they began, each with when that was.
     pub(crate) running: Vec<(String, Instant)>,
+    /// The steps that wait for what other runs use, each with what that is.
+    pub(crate) waiting: Vec<(String, String)>,
     /// Why each of the steps that run now does.
     why: HashMap<String, (u32, Option<String>)>,
+    /// Elements of one step that ran for one cause, by both: how many.
+    ran_for: BTreeMap<(String, Option<String>), usize>,
+    /// How many elements of each step have an outcome.
+    elements: HashMap<String, usize>,
     pub(crate) reused: usize,
     pub(crate) ran: usize,
     pub(crate) failed: Vec<String>,
@@ -34,7 +43,10 @@ impl Progress {
         Self {
             started: now,
             running: Vec::new(),
+            waiting: Vec::new(),
             why: HashMap::new(),
+            ran_for: BTreeMap::new(),
+            elements: HashMap::new(),
             reused: 0,
             ran: 0,
             failed: Vec::new(),
@@ -56,7 +68,11 @@ impl Progress {
                 self.to_run = self.settled + to_run;
                 self.grew = true;
             }
+            Event::StepWaits { step, limits, by, .. } => {
+                self.waiting.push((step.clone(), format!("{} of {by}", limits.join(" and "))));
+            }
             Event::StepStarted { step, attempt, why, .. } => {
+                self.waiting.retain(|(name, _)| name != step);
                 self.first_start.get_or_insert(now);
                 self.why.insert(step.clone(), (*attempt, why.clone()));
                 match self.running.iter_mut().find(|(name, _)| name == step) {
@@ -65,13 +81,23 @@ impl Progress {
                 }
             }
             Event::StepFinished { step, outcome, .. } => {
+                if let Some((of, _)) = step.split_once('[') {
+                    match self.elements.get_mut(of) {
+                        Some(count) => *count += 1,
+                        None => drop(self.elements.insert(of.to_owned(), 1)),
+                    }
+                }
                 if *outcome == Outcome::Reused {
                     // The many: nothing else is looked at.
                     self.reused += 1;
                     self.settled += usize::from(self.grew);
                     return;
                 }
-                self.why.remove(step);
+                let why = self.why.remove(step).and_then(|(_, why)| why);
+                if let (Some((of, _)), Outcome::Ran) = (step.split_once('['), outcome) {
+                    *self.ran_for.entry((of.to_owned(), why)).or_default() += 1;
+                }
+                self.waiting.retain(|(name, _)| name != step);
                 self.running.retain(|(name, _)| name != step);
                 self.settled += 1;
                 match outcome {
@@ -84,7 +110,10 @@ impl Progress {
                     | Outcome::Cancelled => {}
                 }
             }
-            Event::RunFinished { .. } => self.running.clear(),
+            Event::RunFinished { .. } => {
+                self.running.clear();
+                self.waiting.clear();
+            }
             Event::StepRetried { .. }
             | Event::StepPrinted { .. }
             | Event::Undeclared { .. }
@@ -98,6 +127,22 @@ impl Progress {
     /// The attempt that runs of a step, and why the step runs.
     pub(crate) fn why(&self, step: &str) -> (u32, Option<&str>) {
         self.why.get(step).map_or((1, None), |(attempt, why)| (*attempt, why.as_deref()))
+    }
+
+    /// Whether so many elements of a step ran for one cause that each more is only counted.
+    pub(crate) fn has_told_enough(&self, step: &str, why: Option<&str>) -> bool {
+        let Some((of, _)) = step.split_once('[') else { return false };
+        let key = (of.to_owned(), why.map(str::to_owned));
+        self.ran_for.get(&key).is_some_and(|count| *count >= TOLD)
+    }
+
+    /// What elements of one step ran for, where that is one cause for several: `train[*]  40 of 60: config.lr: 1 → 2`.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = String> {
+        self.ran_for.iter().filter(|(_, count)| **count > 1).map(|((of, why), count)| {
+            let all = self.elements.get(of).copied().unwrap_or(*count);
+            let why = why.as_ref().map_or(String::new(), |why| format!(": {why}"));
+            format!("{of}[*]  {} of {}{why}", words::thousands(*count), words::thousands(all))
+        })
     }
 
     /// How long the run has gone on.
@@ -124,7 +169,10 @@ impl Progress {
 
     /// What is going on, in a line.
     pub(crate) fn sign_of_life(&self, now: Instant) -> Option<String> {
-        let (step, since) = self.running.first()?;
+        let Some((step, since)) = self.running.first() else {
+            let (step, what) = self.waiting.first()?;
+            return Some(format!("waiting   {step}  for {what}"));
+        };
         let others = match self.running.len() - 1 {
             0 => String::new(),
             others => format!(" and {others} more"),

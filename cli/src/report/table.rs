@@ -1,8 +1,11 @@
 //! Tables: the one of `cas versions`, with its rules, and plain columns for everything else. Pure.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr;
+
+use super::words;
 
 /// Rows under a header.
 #[derive(Debug)]
@@ -26,6 +29,10 @@ impl<const N: usize> Table<N> {
 
     /// Adds a row.
     pub(crate) fn row(&mut self, row: [String; N]) {
+        let row = row.map(|cell| match words::on_a_line(&cell) {
+            Cow::Borrowed(_) => cell,
+            Cow::Owned(shown) => shown,
+        });
         for (width, cell) in self.widths.iter_mut().zip(&row) {
             *width = (*width).max(cell.width());
         }

@@ -1,8 +1,10 @@
 //! Durations, sizes, counts and times as people read them. Pure, but for the time zone that a time is shown in.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use unicode_width::UnicodeWidthStr;
+use cas_engine::value::is_unprintable;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A duration: `4 ms`, `0.8 s`, `12.3 s`, `2 min 5 s`, `1 h 4 min`, `3 d 2 h`.
 pub(crate) fn duration(time: Duration) -> String {
@@ -110,6 +112,52 @@ pub(crate) fn columns() -> Option<usize> {
     terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0).max(10))
 }
 
+/// A text that stands on one line and does nothing to it: control characters and their kin are written, not obeyed.
+pub(crate) fn on_a_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unprintable) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for char in text.chars() {
+        if is_unprintable(char) { line.extend(char.escape_default()) } else { line.push(char) }
+    }
+    Cow::Owned(line)
+}
+
+/// A line that a program printed: what its last carriage return left of it, without colours.
+pub(crate) fn printed(line: &str) -> String {
+    let last = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
+    let plain = anstream::adapter::strip_str(last).to_string().replace('\t', "    ");
+    on_a_line(&plain).into_owned()
+}
+
+/// A text that fits: what is too much of it gives way to `…` in its middle, because names differ at their ends.
+pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
+    if text.width() <= width {
+        return Cow::Borrowed(text);
+    }
+    let room = width.saturating_sub(1);
+    if width == 0 {
+        return Cow::Borrowed("");
+    }
+    let fitting = |chars: &mut dyn Iterator<Item = char>, room: usize| {
+        let mut used = 0;
+        let mut part = Vec::new();
+        for char in chars {
+            used += char.width().unwrap_or(0);
+            if used > room {
+                break;
+            }
+            part.push(char);
+        }
+        part
+    };
+    let end = fitting(&mut text.chars().rev(), room / 2);
+    let end_width: usize = end.iter().filter_map(|char| char.width()).sum();
+    let begin = fitting(&mut text.chars(), room - end_width);
+    Cow::Owned(begin.into_iter().chain(['…']).chain(end.into_iter().rev()).collect())
+}
+
 /// A line for a screen of so many columns, broken between words; what follows the first break is indented. Words
 /// that are wider than a line are left to the terminal. Colours take no room.
 pub(crate) fn wrapped(line: &str, indent: usize, columns: Option<usize>) -> String {
@@ -206,6 +254,27 @@ mod tests {
         check("ran  one_word_that_is_wider_than_all", 5, Some(14), "ran  one_word_that_is_wider_than_all");
         check("one_word_that_is_wider_than_all", 2, Some(10), "one_word_that_is_wider_than_all");
         check("\x1b[32mran\x1b[0m  a b", 5, Some(8), "\x1b[32mran\x1b[0m  a b");
+    }
+
+    #[test]
+    fn what_does_not_fit_gives_way_in_its_middle() {
+        assert_eq!(cut("train", 5), "train");
+        assert_eq!(cut("train", 4), "tr…n");
+        assert_eq!(cut("train[seed=1,lr=0.1]", 12), "train[…=0.1]");
+        assert_eq!(cut("日本語日本語", 8), "日本…語");
+        assert_eq!(cut("日本語", 1), "…");
+        assert_eq!(cut("x", 0), "");
+        for width in 0..30 {
+            assert!(cut("a日b本c語d日e本f語", width).width() <= width, "{width}");
+        }
+    }
+
+    #[test]
+    fn what_would_move_the_cursor_is_written() {
+        assert_eq!(on_a_line("a\nb\u{1b}[31m\u{202e}"), "a\\nb\\u{1b}[31m\\u{202e}");
+        assert_eq!(on_a_line("日本"), "日本");
+        assert_eq!(printed("10%\r50%\r100%\r"), "100%");
+        assert_eq!(printed("\u{1b}[31mred\u{1b}[0m\tx\u{202e}"), "red    x\\u{202e}");
     }
 
     #[test]

@@ -101,6 +101,7 @@ pub fn prepare(
         0,
         "",
         false,
+        None,
         Arc::new(super::Folders::new(memo)),
     );
     let task = Task {

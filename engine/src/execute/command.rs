@@ -119,7 +119,7 @@ impl CommandExecutor {
             stdout,
             stderr: Sink::Log(attempt.log),
             timeout: attempt.timeout,
-            grace: self.grace,
+            grace: attempt.grace.unwrap_or(self.grace),
             cancel: attempt.cancel,
             sandbox: sandbox.as_ref(),
             attempt: Some(attempt.folder),

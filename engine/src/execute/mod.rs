@@ -46,6 +46,11 @@ pub trait Execute: Send + Sync {
         let _ = attempt;
         Ok(())
     }
+
+    /// Waits between two attempts, unless the run is stopped.
+    fn pause(&self, cancel: &Cancel, time: Duration) {
+        cancel.wait(Stop::No, time);
+    }
 }
 
 /// One attempt of one step: everything that it may see.
@@ -77,6 +82,8 @@ pub struct Attempt<'a> {
     pub log: &'a Path,
     /// After how long it is ended.
     pub timeout: Option<Duration>,
+    /// How long it may take to end when it is asked to; `None`: as long as the executor says.
+    pub grace: Option<Duration>,
     /// How many cores it may use.
     pub cpus: u32,
     /// Set when the run is being stopped.

@@ -99,6 +99,7 @@ pub static OBJECTS: &[&Object] = &[
     &OUTPUT,
     &FIELD,
     &EVERY,
+    &RETRY,
     &AXIS,
     &RUN_CONFIG,
     &RUN_SOLID,
@@ -293,13 +294,30 @@ const SHELL_KEY: Key = key(
     Yes("as written"),
     "What runs a command line: `sh` (-e -c), `bash` (-e -o pipefail -c), or a list as it is.",
 );
-const RETRIES: Key = key("retries", Count(0), HOW, "How often it is tried again after a failure.").also(&[
-    "retry",
-    "restart-times",
-    "max_retries",
-]);
+const TIMES: Shape = Either(&[Count(0), Map(&RETRY)]);
+const RETRIES: Key = key(
+    "retries",
+    TIMES,
+    HOW,
+    "How often it is tried again after a failure, or a map that says after which, and how long that waits.",
+)
+.also(&["retry", "restart-times", "max_retries"]);
 const TIMEOUT: Key = key("timeout", Amount, HOW, "After how long an attempt is ended: `10m`.")
     .also(&["time_limit", "walltime"]);
+const GRACE: Key = key(
+    "grace",
+    Amount,
+    HOW,
+    "How long it may take to end when it is asked to (SIGTERM), before it is killed: `10s`.",
+)
+.also(&["kill_after", "grace_period", "terminate_timeout"]);
+const ALLOW_FAILURE: Key = key(
+    "allow_failure",
+    Bool,
+    HOW,
+    "When it fails, the run is as good as if it had not been there; what is below it is skipped.",
+)
+.also(&["ignore_errors", "continue-on-error", "continue_on_error", "ok_to_fail"]);
 const CPUS: Key = key("cpus", Count(1), HOW, "How many cores a step of it uses.")
     .also(&["threads", "cores", "cpu", "ncpus"]);
 const MEMORY: Key = key("memory", Either(&[Text, Count(1)]), HOW, "How much memory a step of it uses: `8G`.")
@@ -322,6 +340,24 @@ const SANDBOX: Key = key(
     "What becomes of a look at what it was not given: `off`, `warn` (it is told, with the lines to add) or `deny`.",
 )
 .also(&["hermetic", "isolation", "sandboxed"]);
+/// `retries` with all that there is to say.
+pub static RETRY: Object = Object {
+    name: "`retries`",
+    keys: &[
+        key("times", Count(0), HOW, "How often it is tried again."),
+        key(
+            "on",
+            OneOrMore(&Either(&[Count(1), Choice(&["timeout", "signal"])])),
+            HOW,
+            "After which failures: exit codes, `timeout`, `signal`. Without it, after any.",
+        )
+        .also(&["codes", "exit_codes", "when"]),
+        key("back_off", Amount, HOW, "The first wait; it doubles each time: `1s`.")
+            .also(&["backoff", "delay", "wait"]),
+        key("max", Amount, HOW, "The longest wait: `5m`.").also(&["max_delay", "max_back_off"]),
+        key("jitter", Text, HOW, "By which part a wait is longer or shorter, as it comes: `20%`."),
+    ],
+};
 
 /// What every solid gets.
 pub static DEFAULTS: Object = Object {
@@ -335,6 +371,8 @@ pub static DEFAULTS: Object = Object {
         SHELL_KEY,
         RETRIES,
         TIMEOUT,
+        GRACE,
+        ALLOW_FAILURE,
         CPUS,
         MEMORY,
         LIMITS,
@@ -399,6 +437,8 @@ pub static SOLID: Object = Object {
         SHELL_KEY,
         RETRIES,
         TIMEOUT,
+        GRACE,
+        ALLOW_FAILURE,
         CPUS,
         MEMORY,
         LIMITS,

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use crate::pipeline::{OutputRef, Pick};
+use crate::value::is_unprintable;
 
 /// What is wrong with a reference, a template or a name: what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,11 +142,22 @@ pub(crate) fn written_label(text: &str) -> Cow<'_, str> {
     if !text.is_empty() && text.bytes().all(plain) {
         return Cow::Borrowed(text);
     }
-    if label(&format!("{text}]")) == Some((text.to_owned(), "]")) {
+    let printable = !text.contains(is_unprintable);
+    if printable && label(&format!("{text}]")) == Some((text.to_owned(), "]")) {
         return Cow::Borrowed(text);
     }
-    // JSON's, without what serializing could make wrong: a text always is.
-    Cow::Owned(serde_json::Value::String(text.to_owned()).to_string())
+    // JSON's, without what serializing could make wrong: a text always is. What would break a line or move a cursor
+    // is escaped, so that a name can stand wherever names do.
+    let mut written = String::new();
+    for char in serde_json::Value::String(text.to_owned()).to_string().chars() {
+        if is_unprintable(char) {
+            let mut units = [0; 2];
+            char.encode_utf16(&mut units).iter().for_each(|unit| written += &format!("\\u{unit:04x}"));
+        } else {
+            written.push(char);
+        }
+    }
+    Cow::Owned(written)
 }
 
 /// A declared name with an extension, as inputs and outputs have it: `tree.txt` is named `tree`.
@@ -163,6 +175,20 @@ pub fn variable(prefix: &str, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_label_that_would_move_the_cursor_is_written_so_that_it_is_read_back() {
+        use super::{label, written_label};
+        for text in ["a\nb", "red \u{1b}[31m", "\u{7f}", "x\u{9b}31m", "a\u{202e}b", "\u{2028}", "tab\there"]
+        {
+            let written = written_label(text);
+            assert!(!written.contains(crate::value::is_unprintable), "{written}");
+            assert_eq!(label(&format!("{written}]")), Some((text.to_owned(), "]")), "{written}");
+        }
+        assert_eq!(written_label("a\nb"), "\"a\\nb\"");
+        assert_eq!(written_label("x\u{9b}"), "\"x\\u009b\"");
+        assert_eq!(written_label("日本"), "日本");
+    }
+
     use super::*;
 
     fn check(text: &str, expected: &str) {

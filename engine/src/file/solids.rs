@@ -8,9 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Place;
+use crate::limits;
 use crate::pipeline::{Axis, Input, Invocation};
 use crate::solid::{
-    Body, Command, Declared, EnvVar, Line, Pattern, Platform, Policy, Sandbox, Shell, Solid, Template,
+    Body, Command, Declared, EnvVar, Line, Pattern, Platform, Policy, Retries, RetryOn, Sandbox, Shell,
+    Solid, Template,
 };
 use crate::value::Schema;
 
@@ -36,8 +38,10 @@ struct Common {
     pass_env: Vec<String>,
     secrets: Vec<String>,
     shell: Option<Shell>,
-    retries: Option<u32>,
+    retries: Option<Retries>,
     timeout: Option<std::time::Duration>,
+    grace: Option<std::time::Duration>,
+    allow_failure: Option<bool>,
     cpus: Option<u32>,
     memory: Option<u64>,
     limits: Option<BTreeMap<String, u32>>,
@@ -75,11 +79,13 @@ impl Common {
             pass_env: names(reader, "pass_env"),
             secrets: names(reader, "secrets"),
             shell: fields.get("shell").and_then(|node| shell(reader, node)),
-            retries: fields.get("retries").and_then(|node| reader.count(node, "retries", 0)),
+            retries: fields.get("retries").and_then(|node| retries(reader, node)),
             timeout: fields.get("timeout").and_then(|node| reader.duration(node, "timeout")),
+            grace: fields.get("grace").and_then(|node| reader.duration(node, "grace")),
+            allow_failure: fields.get("allow_failure").and_then(|node| reader.bool(node, "allow_failure")),
             cpus: fields.get("cpus").and_then(|node| reader.count(node, "cpus", 1)),
             memory: fields.get("memory").and_then(|node| memory(reader, node)),
-            limits: fields.get("limits").map(|node| limits(reader, node)),
+            limits: fields.get("limits").map(|node| named_limits(reader, node)),
             platform: fields.get("platform").and_then(|node| platform(reader, node)),
             sandbox: fields.get("sandbox").and_then(|node| sandbox(reader, node)),
         }
@@ -94,8 +100,10 @@ impl Common {
             pass_env: added(&defaults.pass_env, self.pass_env, |a, b| a == b),
             secrets: added(&defaults.secrets, self.secrets, |a, b| a == b),
             shell: self.shell.or_else(|| defaults.shell.clone()),
-            retries: self.retries.or(defaults.retries),
+            retries: self.retries.or_else(|| defaults.retries.clone()),
             timeout: self.timeout.or(defaults.timeout),
+            grace: self.grace.or(defaults.grace),
+            allow_failure: self.allow_failure.or(defaults.allow_failure),
             cpus: self.cpus.or(defaults.cpus),
             memory: self.memory.or(defaults.memory),
             limits: self.limits.or_else(|| defaults.limits.clone()),
@@ -343,8 +351,10 @@ fn solid(
         platform: common.platform.unwrap_or_default(),
         sandbox: common.sandbox.unwrap_or_default(),
         policy: Policy {
-            retries: common.retries.unwrap_or(0),
+            retries: common.retries.unwrap_or_default(),
             timeout: common.timeout,
+            grace: common.grace,
+            allow_failure: common.allow_failure.unwrap_or(false),
             cpus: common.cpus.unwrap_or(1),
             memory: common.memory,
             limits: common.limits.unwrap_or_default(),
@@ -496,8 +506,74 @@ fn memory(reader: &mut Reader<'_>, node: &Node) -> Option<u64> {
     bytes
 }
 
-fn limits(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u32> {
+/// `2`, or `{times: 5, on: [75, timeout], back_off: 1s, max: 1m, jitter: 50%}`.
+fn retries(reader: &mut Reader<'_>, node: &Node) -> Option<Retries> {
+    if !matches!(node.kind, Kind::Map(_)) {
+        return Some(Retries { times: reader.count(node, "retries", 0)?, ..Retries::default() });
+    }
+    let fields = reader.object(node, &keys::RETRY)?;
+    let Some(times) = fields.get("times") else {
+        reader.fault(node.at, "`retries` lacks `times`", "write retries: {times: 3, on: [75], back_off: 1s}");
+        return None;
+    };
+    let default = Retries::default();
+    let mut on = Vec::new();
+    if let Some(node) = fields.get("on") {
+        let items: Vec<&Node> = match &node.kind {
+            Kind::List(items) => items.iter().map(|item| &**item).collect(),
+            Kind::Scalar(_) | Kind::Map(_) => vec![node],
+        };
+        for item in items {
+            let text = match &item.kind {
+                Kind::Scalar(scalar) => scalar.text.as_str(),
+                Kind::List(_) | Kind::Map(_) => "",
+            };
+            match (text, text.parse::<i32>()) {
+                ("timeout", _) => on.push(RetryOn::Timeout),
+                ("signal", _) => on.push(RetryOn::Signal),
+                (_, Ok(code @ 1..=255)) => on.push(RetryOn::Exit(code)),
+                _ => {
+                    let hint = "write exit codes from 1 to 255, timeout or signal: on: [75, timeout]";
+                    reader.fault(item.at, "`on` holds what is no failure to try again after", hint);
+                }
+            }
+        }
+        if on.is_empty() {
+            return None;
+        }
+    }
+    let back_off = fields.get("back_off").and_then(|node| reader.duration(node, "back_off"));
+    let max = fields.get("max").and_then(|node| reader.duration(node, "max"));
+    let back_off = back_off.unwrap_or(default.back_off);
+    Some(Retries {
+        times: reader.count(times, "times", 0)?,
+        on,
+        back_off,
+        max: max.unwrap_or(default.max.max(back_off)),
+        jitter: fields.get("jitter").and_then(|node| percent(reader, node)).unwrap_or(default.jitter),
+    })
+}
+
+/// `20%`.
+fn percent(reader: &mut Reader<'_>, node: &Node) -> Option<u32> {
+    let text = match &node.kind {
+        Kind::Scalar(scalar) => scalar.text.as_str(),
+        Kind::List(_) | Kind::Map(_) => "",
+    };
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse().ok());
+    let percent = percent.filter(|percent| *percent <= 100);
+    if percent.is_none() {
+        reader.fault(node.at, "`jitter` is no part", "write it in percent: jitter: 20%");
+    }
+    percent
+}
+
+fn named_limits(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u32> {
     let entries = reader.names(node, "limits", "limits: {gpu: 1}");
+    for entry in entries.iter().filter(|entry| entry.key == limits::CPUS || entry.key == limits::MEMORY) {
+        let message = format!("`{}` is a key of its own, beside `limits`", entry.key);
+        reader.fault(entry.at, message, format!("write `{}: …` in the solid", entry.key));
+    }
     entries
         .into_iter()
         .filter_map(|entry| Some((entry.key.clone(), reader.count(&entry.value, &entry.key, 1)?)))

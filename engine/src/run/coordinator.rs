@@ -16,16 +16,18 @@ use super::noted::RunLog;
 use super::{RunOptions, now_ms};
 
 use crate::attempt::{Bench, Task, Told};
-use crate::cause::Failures;
 use crate::error::EngineError;
 use crate::event::{Event, FailureReport, Outcome};
 use crate::execute::{Cause, Failure, Stop};
+use crate::forecast::{self, Durations};
 use crate::graph::{OutputId, StepId};
+use crate::limits::Limits;
 use crate::memo::{self, Memo, Names};
+use crate::past::Past;
 use crate::plan::Plan;
 use crate::record::StepRecord;
 use crate::resolve::{self, StepState, Targets, Wanted, Why};
-use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
+use crate::schedule::{Phase, Schedule};
 
 /// What the coordinator knows of a step beside its state.
 #[derive(Default)]
@@ -69,6 +71,7 @@ pub(super) struct Coordinator<'a> {
     pub(super) plan: &'a Plan,
     pub(super) memo: &'a Memo,
     pub(super) options: &'a RunOptions,
+    pub(super) limits: &'a Limits,
     pub(super) targets: Targets,
     /// With `--only`: the steps that may run.
     pub(super) named: Option<BTreeSet<StepId>>,
@@ -78,8 +81,8 @@ pub(super) struct Coordinator<'a> {
     /// A step failed, and nothing more is started.
     pub(super) failed: bool,
     pub(super) broken: Option<EngineError>,
-    /// What failed in the runs before.
-    pub(super) failures: Failures,
+    /// What the runs before tell: what failed, and how long each step took.
+    pub(super) past: Past,
     /// The traces that this run computed.
     pub(super) ran: HashMap<Trace, Version>,
     /// Steps whose inputs gave more than one content.
@@ -139,19 +142,7 @@ impl<'a> Coordinator<'a> {
 
     /// The steps that are settled on record, but stand below one that is to run: what they are depends on it.
     pub(super) fn held(&self) -> Vec<bool> {
-        let mut held = vec![false; self.states.len()];
-        if self.states.iter().all(|state| !state.to_run) {
-            return held;
-        }
-        for &step in &self.plan.steps {
-            let mut below = false;
-            self.plan.graph.each_input(step, &mut |output| {
-                let above = output.step.0 as usize;
-                below |= held[above] || self.states[above].to_run;
-            });
-            held[step.0 as usize] = below;
-        }
-        held
+        forecast::held(self.plan, &self.states)
     }
 
     /// Lets the rows of a step whose inputs' content is not new name the result that is there.
@@ -239,57 +230,13 @@ impl<'a> Coordinator<'a> {
     }
 
     pub(super) fn schedule(&self) -> Schedule {
-        let graph = &self.plan.graph;
-        let mut planned = vec![false; graph.steps.len()];
-        self.plan.steps.iter().for_each(|step| planned[step.0 as usize] = true);
-        let held = self.held();
-        let phases = (0..graph.steps.len())
-            .map(|index| match &self.states[index] {
-                _ if !planned[index] => Phase::Outside,
-                state if state.to_run => Phase::Waiting,
-                state if state.settled && held[index] => Phase::Waiting,
-                state if state.settled => Phase::Settled,
-                _ => Phase::Outside,
-            })
-            .collect();
-        self.schedule_of(phases)
+        self.schedule_of(forecast::phases(self.plan, &self.states))
     }
 
     /// A schedule in which each step is where it is said to be.
     pub(super) fn schedule_of(&self, phases: Vec<Phase>) -> Schedule {
-        let graph = &self.plan.graph;
-        let mut planned = vec![false; graph.steps.len()];
-        self.plan.steps.iter().for_each(|step| planned[step.0 as usize] = true);
-        let edges = Edges::new(graph.steps.len(), &mut |step, above| {
-            if planned[step as usize] {
-                graph.each_input(StepId(step), &mut |output| above.push(output.step.0));
-            }
-        });
-        let durations: Vec<u64> = self
-            .states
-            .iter()
-            .map(|state| {
-                state.found.as_ref().filter(|_| state.to_run).map_or(0, |found| found.record.cost_ms)
-            })
-            .collect();
-        let classes: Vec<Need> = graph
-            .pipeline
-            .invocations
-            .iter()
-            .map(|invocation| &invocation.solid.policy)
-            .map(|policy| Need {
-                cpus: policy.cpus,
-                memory: policy.memory.unwrap_or(0),
-                limits: policy.limits.clone(),
-            })
-            .collect();
-        let capacity = Capacity {
-            cpus: u32::try_from(self.options.jobs).unwrap_or(u32::MAX).max(1),
-            memory: self.options.memory,
-            limits: self.options.limits.clone(),
-        };
-        let needs = graph.steps.iter().map(|step| step.invocation).collect();
-        Schedule::new(edges, phases, &durations, needs, &classes, &capacity)
+        let durations = Durations::of(self.plan, &self.states, &self.past);
+        forecast::schedule(self.plan, phases, &durations.weights(), &self.limits.capacity)
     }
 
     /// The loop.

@@ -17,6 +17,9 @@ use crate::solid::Declared;
 impl<'a> Coordinator<'a> {
     pub(super) fn hear(&mut self, floor: &mut Floor<'a>, told: Told) {
         match told {
+            Told::Waits { step, limits, by, at_ms } => {
+                (self.tell)(&Event::StepWaits { step, limits, by, at_ms });
+            }
             Told::Started { step, attempt, worker, why, at_ms } => {
                 self.log.started(&step, attempt, worker, why.as_deref(), at_ms);
                 (self.tell)(&Event::StepStarted { step, attempt, worker, why, at_ms });
@@ -239,14 +242,15 @@ impl<'a> Coordinator<'a> {
         self.states[index].settled &= rebuilt;
         self.states[index].to_run = false;
         let why = Some(format!("`{}` failed", self.plan.graph.step_name(step)));
-        self.finish(step, Outcome::Failed, None, Some(report));
+        let allowed = self.plan.graph.solid(step).policy.allow_failure;
+        self.finish(step, Outcome::Failed, None, Some(FailureReport { allowed, ..report }));
         self.states[index].left_out = true;
         let spared = self.end(floor, step, why);
         // Who gathers without what failed needs its bytes, which are not there.
         self.states[index].settled &= spared.is_empty();
         let enough = |reader: u32| self.too_many_failed(StepId(reader)).is_none();
         let tolerated = !spared.is_empty() && spared.into_iter().all(enough);
-        self.failed |= !self.options.keep_going && !tolerated;
+        self.failed |= !self.options.keep_going && !tolerated && !allowed;
     }
 
     /// A step ended: so does what is below it, but for steps that gather without what failed. Gives those.
@@ -322,5 +326,5 @@ pub(super) fn absent_above() -> String {
 
 /// A failure without an attempt.
 pub(super) fn report(failure: Failure) -> FailureReport {
-    FailureReport { failure, log_tail: String::new(), folder: None, attempts: 0 }
+    FailureReport { failure, log_tail: String::new(), folder: None, attempts: 0, allowed: false }
 }

@@ -296,7 +296,7 @@ impl<'a> Coordinator<'a> {
             parents: memo::parents(self.plan, &self.states, step),
             names: self.names(step),
             why,
-            failed: self.failures.of(&self.plan.graph.step_name(step), Some(version)),
+            failed: self.past.failed(&self.plan.graph.step_name(step), Some(version)),
             private: note.private,
             // In the place of one that is too old, a result of another run is as good as one of its own.
             reusable: why == Why::Expired || (note.reusable && matches!(why, Why::New | Why::Bytes)),

@@ -74,10 +74,10 @@ pub(super) fn ask_all(
     probes: &[&Probe],
     folder: &Path,
     timeout: Duration,
+    cancel: &Cancel,
 ) -> Vec<Result<String, Diagnostic>> {
     let spawner = Spawner::new();
-    let cancel = Cancel::default();
-    let ask = |probe: &Probe| ask(probe, folder, timeout, &spawner, &cancel);
+    let ask = |probe: &Probe| ask(probe, folder, timeout, &spawner, cancel);
     let mut answers = Vec::with_capacity(probes.len());
     for probes in probes.chunks(AT_ONCE) {
         if let &[probe] = probes {

@@ -165,6 +165,7 @@ pub fn run(
         memo: Some(&memo),
         at_ms: crate::run::now_ms(),
         frozen: false,
+        asking: None,
     };
     let measures = Arc::new(measure(&graph, &steps, &how)?);
     let plan = Plan::new(Arc::clone(&graph), measures, steps);
@@ -180,6 +181,7 @@ pub fn run(
         jobs: options.jobs.max(1),
         memory: None,
         limits: BTreeMap::new(),
+        shared: true,
         keep_going: options.keep_going,
         show_output: false,
         reproduce: false,

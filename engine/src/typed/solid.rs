@@ -206,13 +206,25 @@ macro_rules! common {
 
         /// How many times it is tried again after a failure.
         pub fn retries(mut self, times: u32) -> Self {
-            self.draft.policy.retries = times;
+            self.draft.policy.retries.times = times;
             self
         }
 
         /// After how long an attempt is a failure.
         pub fn timeout(mut self, time: std::time::Duration) -> Self {
             self.draft.policy.timeout = Some(time);
+            self
+        }
+
+        /// Everything about trying it again.
+        pub fn retrying(mut self, retries: $crate::solid::Retries) -> Self {
+            self.draft.policy.retries = retries;
+            self
+        }
+
+        /// When it fails, the run is as good as if it had not been there.
+        pub fn allow_failure(mut self) -> Self {
+            self.draft.policy.allow_failure = true;
             self
         }
 

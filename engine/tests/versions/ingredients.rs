@@ -56,8 +56,10 @@ solids:
     pass_env: [PROXY]
     secrets: [PASSWORD]
     shell: sh
-    retries: 1
+    retries: {times: 1, on: [75], back_off: 1s, max: 1m, jitter: 10%}
     timeout: 10m
+    grace: 5s
+    allow_failure: false
     cpus: 2
     memory: 1G
     limits: {gpu: 1}
@@ -122,6 +124,8 @@ const EDITS: &[(&str, &str, &str, &str, &str)] = &[
     ("`defaults`", "shell", "{retries: 0}", "{retries: 0, shell: bash}", "up"),
     ("`defaults`", "retries", "{retries: 0}", "{retries: 3}", "up"),
     ("`defaults`", "timeout", "{retries: 0}", "{retries: 0, timeout: 1m}", "up"),
+    ("`defaults`", "grace", "{retries: 0}", "{retries: 0, grace: 1m}", "up"),
+    ("`defaults`", "allow_failure", "{retries: 0}", "{retries: 0, allow_failure: true}", "up"),
     ("`defaults`", "cpus", "{retries: 0}", "{retries: 0, cpus: 3}", "up"),
     ("`defaults`", "memory", "{retries: 0}", "{retries: 0, memory: 1G}", "up"),
     ("`defaults`", "limits", "{retries: 0}", "{retries: 0, limits: {gpu: 1}}", "up"),
@@ -143,7 +147,20 @@ const EDITS: &[(&str, &str, &str, &str, &str)] = &[
     ("a solid", "pass_env", "pass_env: [PROXY]", "pass_env: [PROXIES]", "target"),
     ("a solid", "secrets", "secrets: [PASSWORD]", "secrets: [TOKEN]", "target"),
     ("a solid", "shell", "shell: sh", "shell: bash", "target"),
-    ("a solid", "retries", "retries: 1", "retries: 2", "target"),
+    (
+        "a solid",
+        "retries",
+        "retries: {times: 1, on: [75], back_off: 1s, max: 1m, jitter: 10%}",
+        "retries: 2",
+        "target",
+    ),
+    ("a solid", "grace", "grace: 5s", "grace: 6s", "target"),
+    ("a solid", "allow_failure", "allow_failure: false", "allow_failure: true", "target"),
+    ("`retries`", "times", "times: 1", "times: 3", "target"),
+    ("`retries`", "on", "on: [75]", "on: [timeout]", "target"),
+    ("`retries`", "back_off", "back_off: 1s", "back_off: 2s", "target"),
+    ("`retries`", "max", "max: 1m", "max: 2m", "target"),
+    ("`retries`", "jitter", "jitter: 10%", "jitter: 20%", "target"),
     ("a solid", "timeout", "timeout: 10m", "timeout: 20m", "target"),
     ("a solid", "cpus", "cpus: 2", "cpus: 3", "target"),
     ("a solid", "memory", "memory: 1G", "memory: 2G", "target"),

@@ -6,7 +6,8 @@ use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use cas_store::{
-    Claim, ClaimGuard, Commit, Committed, Digest, HandedOver, Hosting, Mode, Policy, Put, Store,
+    Claim, ClaimGuard, Commit, Committed, Digest, HandedOver, Hosting, Mode, Policy, Portion, Put, Share,
+    Store,
 };
 
 use crate::kit::*;
@@ -138,6 +139,7 @@ pub(crate) fn main() {
     let dir = Path::new(&dir);
     let mut store: Option<Store> = None;
     let mut guard: Option<ClaimGuard> = None;
+    let mut share: Option<Share> = None;
     let mut handed_over: Option<HandedOver> = None;
     let mut held: Vec<std::fs::File> = Vec::new();
     for line in std::io::stdin().lines() {
@@ -180,6 +182,7 @@ pub(crate) fn main() {
             }
             "close" => {
                 drop(guard.take());
+                drop(share.take());
                 drop(store.take());
                 say("closed");
                 continue;
@@ -267,6 +270,31 @@ pub(crate) fn main() {
             "fail" => {
                 guard.take().expect("a claim").fail(words[1].as_bytes().to_vec());
                 say("released");
+            }
+            // `share gpu=1 cpus=2`
+            "share" => {
+                let portions: Vec<Portion> = words[1..]
+                    .iter()
+                    .filter_map(|word| word.split_once('='))
+                    .map(|(name, amount)| Portion {
+                        name: name.to_owned(),
+                        amount: amount.parse().expect("a number"),
+                        of: None,
+                    })
+                    .collect();
+                let mut waits =
+                    |names: &[String], _: &str| say(&format!("waits for {}", names.join(" and ")));
+                match store.share_while(&portions, &mut waits, &|| true) {
+                    Ok(given) => {
+                        share = given;
+                        say("given");
+                    }
+                    Err(error) => say(&format!("error: {error}")),
+                }
+            }
+            "give-back" => {
+                drop(share.take());
+                say("given back");
             }
             "collect" => {
                 let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };

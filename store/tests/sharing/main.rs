@@ -5,6 +5,7 @@ mod child;
 mod fork;
 #[path = "../kit/mod.rs"]
 mod kit;
+mod limits;
 mod users;
 
 use std::collections::BTreeMap;

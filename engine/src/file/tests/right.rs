@@ -83,7 +83,7 @@ fn the_page_s_example_is_read_whole() {
     assert_eq!(sentence.solid.env, [EnvVar::Pass("LANG".to_owned())]);
     assert_eq!(sentence.solid.pass_env, ["HTTPS_PROXY"]);
     assert_eq!(sentence.solid.secrets, ["PGPASSWORD"]);
-    assert_eq!(sentence.solid.policy.retries, 2);
+    assert_eq!(sentence.solid.policy.retries.times, 2);
     assert_eq!(sentence.solid.policy.timeout, Some(std::time::Duration::from_secs(600)));
     assert_eq!(sentence.solid.policy.cpus, 4);
     assert_eq!(sentence.solid.platform, Platform::Any);
@@ -178,8 +178,8 @@ solids:
 ",
     );
     assert_eq!(names(&pipeline), ["a", "b"]);
-    assert_eq!(pipeline.invocations[0].solid.policy.retries, 1);
-    assert_eq!(pipeline.invocations[1].solid.policy.retries, 3);
+    assert_eq!(pipeline.invocations[0].solid.policy.retries.times, 1);
+    assert_eq!(pipeline.invocations[1].solid.policy.retries.times, 3);
     assert_eq!(pipeline.invocations[1].solid.policy.cpus, 2);
 }
 
@@ -198,7 +198,7 @@ solids:
     assert_eq!(b.resources, ["p", "q"]);
     assert_eq!(b.env.iter().map(EnvVar::name).collect::<Vec<_>>(), ["LANG", "TZ"]);
     assert!(matches!(&b.env[1], EnvVar::Set(_, value) if value.text == "CET"));
-    assert_eq!((a.policy.retries, b.policy.retries), (2, 0));
+    assert_eq!((a.policy.retries.times, b.policy.retries.times), (2, 0));
     assert_eq!(b.policy.limits.keys().collect::<Vec<_>>(), ["db"]);
     assert_eq!(a.policy.memory, Some(1 << 30));
     assert_eq!((a.platform, b.platform), (Platform::Any, Platform::Any));

@@ -1,0 +1,42 @@
+//! What an attempt uses of what all runs on its store share.
+//!
+//! Invariants: a share is asked for under the claim and held while the attempt executes, and whoever has one waits
+//! for nothing that another run makes; a run that a step started lives on what that step was given.
+
+use std::sync::mpsc::Sender;
+
+use cas_store::Share;
+
+use super::{Bench, Task, Told};
+use crate::error::EngineError;
+use crate::execute::Stop;
+use crate::run::now_ms;
+use crate::solid::Solid;
+
+/// What came of asking for a share.
+pub(super) enum Shared {
+    /// It is there; `None` where nothing is shared.
+    Given(Option<Share>),
+    /// The run was stopped while it was waited for.
+    Stopped,
+}
+
+impl Bench<'_> {
+    /// Takes what a step needs of what all runs share, and waits until that is there.
+    pub(super) fn share(
+        &self,
+        task: &Task,
+        solid: &Solid,
+        tell: &Sender<Told>,
+    ) -> Result<Shared, EngineError> {
+        let Some(limits) = self.limits else { return Ok(Shared::Given(None)) };
+        let portions = limits.portions(&solid.policy);
+        let mut waits = |names: &[String], by: &str| {
+            let (step, limits, by) = (task.name.clone(), names.to_vec(), by.to_owned());
+            let _ = tell.send(Told::Waits { step, limits, by, at_ms: now_ms() });
+        };
+        let go_on = || self.cancel.now() == Stop::No;
+        let share = self.memo.share(&portions, &mut waits, &go_on)?;
+        Ok(share.map_or(Shared::Stopped, |share| Shared::Given(Some(share))))
+    }
+}

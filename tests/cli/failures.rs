@@ -1,0 +1,137 @@
+//! What is said of failures beside that they failed: trying again, time-outs, failures that are allowed; and how what
+//! runs is ended with the run.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+
+use crate::kit::{Folder, Ran};
+
+/// A project with a pipe that tells whether anything of a step is left: whoever has it open to write is.
+struct Kit {
+    folder: Folder,
+}
+
+impl Kit {
+    /// `PIPE` in the pipeline is the pipe's path.
+    fn new(yaml: &str) -> Self {
+        let folder = Folder::new();
+        let pipe = folder.path("pipe");
+        folder.write("pipeline.yaml", yaml.replace("PIPE", &pipe.display().to_string()));
+        assert!(Command::new("mkfifo").arg(pipe).status().expect("mkfifo is there").success());
+        Self { folder }
+    }
+
+    /// Runs, sends a signal once something has the pipe open, and gives what the run left; by then nothing has it
+    /// open any longer.
+    fn signalled(&self, signal: &str) -> Ran {
+        let mut command = self.folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+        command.arg("run").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child: Child = command.spawn().expect("cas can be started");
+        // It opens once there is somebody who writes.
+        let mut pipe = std::fs::File::open(self.folder.path("pipe")).expect("a pipe");
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(sent.expect("kill is there").success());
+        let output = child.wait_with_output().expect("it ends");
+        let mut left = Vec::new();
+        // The end comes only when nobody has it open any more.
+        pipe.read_to_end(&mut left).expect("its end");
+        assert!(left.is_empty());
+        self.folder.ran("cas run".to_owned(), &output)
+    }
+}
+
+/// A step with a child beside it, in the same group, that would go on for long.
+const LONG: &str = "pipeline: p\nsolids:\n  a: {command: 'exec 9> PIPE; sleep 1000 & wait', outputs: []}\n  b: {inputs: \
+                    {x: c}, command: 'true', outputs: []}\n  c: {command: 'echo c', stdout: result}\n";
+
+#[test]
+fn a_run_that_is_ended_leaves_no_child_of_a_step_behind() {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 143)] {
+        let kit = Kit::new(LONG);
+        let ran = kit.signalled(signal).code(code);
+        assert!(ran.last_line().starts_with("interrupted: "), "{}", ran.transcript());
+        // What was ended has no result.
+        let status = kit.folder.cas("status a --format json").stdout;
+        assert!(!status.contains("\"stored\":1,\"to-be-recomputed\":0"), "{status}");
+    }
+}
+
+#[test]
+fn a_probe_is_ended_with_the_command_that_asks_it() {
+    let yaml = "pipeline: p\nsolids:\n  a: {inputs: {t: {probe: 'exec 9> PIPE; sleep 1000 & wait'}}, command: 'true', \
+                outputs: []}\n";
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 143)] {
+        let ran = Kit::new(yaml).signalled(signal).code(code);
+        assert!(ran.stderr.contains("stopped while probes were asked"), "{}", ran.transcript());
+    }
+}
+
+#[test]
+fn a_step_that_takes_too_long_is_asked_to_end_and_then_made_to() {
+    // One that does what it is asked to has time for it; one that does not is killed when its grace is over.
+    let yaml = "pipeline: p\nsolids:\n  good: {timeout: 100ms, grace: 1h, command: \"trap 'echo tidied up; exit 0' TERM; \
+                sleep 1000 & wait\", outputs: []}\n  bad: {timeout: 100ms, grace: 10ms, command: \"trap '' TERM; while :; \
+                do sleep 0.1; done\", outputs: []}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let ran = folder.cas("run -k -j 2").code(1);
+    assert_eq!(ran.counts(), "0 reused, 0 ran, 2 failed");
+    for line in ["failed    good  ", "  | tidied up", "failed    bad  ", ": timed out after 100ms"] {
+        assert!(ran.stderr.contains(line), "{line}: {}", ran.transcript());
+    }
+}
+
+#[test]
+fn a_step_is_tried_again_after_the_exit_codes_that_are_named() {
+    // It counts its attempts outside of its folder, and says on the last that it was good.
+    let yaml = "pipeline: p\nsolids:\n  a: {retries: {times: 3, on: [75], back_off: 1ms, jitter: 0%}, command: 'echo x >> \
+                LOG; test $(wc -l < LOG) -ge 3 || exit 75', outputs: []}\n  b: {retries: {times: 3, on: [75], back_off: \
+                1ms}, command: 'echo y >> LOGb; exit 3', outputs: []}\n";
+    let folder = Folder::new();
+    folder.write("pipeline.yaml", yaml.replace("LOG", &folder.path("log").display().to_string()));
+    let ran = folder.cas("run -k -j 1").code(1);
+    assert_eq!(ran.steps(), ["a"]);
+    let retried = ran.stderr.lines().filter(|line| line.starts_with("retrying")).count();
+    assert_eq!((retried, folder.read("log").as_str(), folder.read("logb").as_str()), (2, "x\nx\nx\n", "y\n"));
+    assert!(ran.stderr.contains("attempt 3"), "{}", ran.transcript());
+}
+
+#[test]
+fn a_failure_that_is_allowed_changes_no_exit_code() {
+    let yaml = "pipeline: p\nsolids:\n  check: {command: 'echo broken links; exit 1', allow_failure: true, outputs: \
+                [result]}\n  below: {inputs: {x: check}, command: 'true', outputs: []}\n  other: {command: 'true', \
+                outputs: []}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let ran = folder.cas("run -j 1").ok();
+    assert_eq!(ran.counts(), "0 reused, 1 ran, 1 failed (allowed), 1 skipped");
+    assert_eq!(ran.steps(), ["other"]);
+    for line in [": exit status 1, which is allowed", "  | broken links"] {
+        assert!(ran.stderr.contains(line), "{line}: {}", ran.transcript());
+    }
+    // One that is not allowed counts.
+    folder.write(
+        "pipeline.yaml",
+        yaml.replace("command: 'true', outputs: []}\n", "command: 'exit 2', outputs: []}\n"),
+    );
+    assert_eq!(
+        folder.cas("run -j 1 -k").code(1).counts(),
+        "0 reused, 0 ran, 2 failed (1 of them allowed), 1 skipped"
+    );
+}
+
+#[test]
+fn what_cannot_be_tried_again_is_refused_by_name() {
+    let folder = Folder::new();
+    let says = |retries: &str, what: &str| {
+        let yaml =
+            format!("pipeline: p\nsolids:\n  a: {{retries: {retries}, command: 'true', outputs: []}}\n");
+        folder.write("pipeline.yaml", yaml);
+        let ran = folder.cas("run").code(2);
+        assert!(ran.stderr.contains(what), "{retries}: {}", ran.transcript());
+    };
+    says("{on: [75]}", "`retries` lacks `times`");
+    says("{times: 2, on: [0]}", "`on` holds what is no failure to try again after");
+    says("{times: 2, on: [failed]}", "write exit codes from 1 to 255, timeout or signal");
+    says("{times: 2, jitter: much}", "write it in percent: jitter: 20%");
+    says("{times: 2, back_off: 3}", "`back_off` is no time");
+    says("{times: 2, backoff: 3s}", "`back_off`");
+}

@@ -1,0 +1,258 @@
+//! Named limits, cores and memory: what runs on one store share, and what is a run's own.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use crate::kit::Folder;
+
+/// Steps that say in a file when they begin and end; between the two they wait until the test writes a line.
+const PIPELINE: &str = "\
+pipeline: p
+solids:
+  a: {limits: {gpu: 1}, command: 'echo a begins >> LOG; read x < PIPE_a; echo a ends >> LOG', outputs: []}
+  b: {limits: {gpu: 1}, command: 'echo b begins >> LOG; read x < PIPE_b; echo b ends >> LOG', outputs: []}
+  c: {command: 'echo c begins >> LOG', outputs: []}
+  big: {cpus: 64, command: 'echo big begins >> LOG; read x < PIPE_a; echo big ends >> LOG', outputs: []}
+  all: {cpus: 64, command: 'echo all begins >> LOG', outputs: []}
+";
+
+struct Kit {
+    folder: Folder,
+}
+
+/// A run whose events are read as they come.
+struct Run {
+    child: Child,
+    events: BufReader<ChildStdout>,
+}
+
+impl Kit {
+    /// A project whose store says this of limits.
+    fn new(settings: &str) -> Self {
+        let folder = Folder::new();
+        folder.write("log", "");
+        let place = folder.path("");
+        let text = PIPELINE
+            .replace("PIPE_", &format!("{}pipe_", place.display()))
+            .replace("LOG", &place.join("log").display().to_string());
+        folder.write("pipeline.yaml", text);
+        for pipe in ["pipe_a", "pipe_b"] {
+            let made = Command::new("mkfifo").arg(folder.path(pipe)).status().expect("mkfifo is there");
+            assert!(made.success());
+        }
+        let _ = folder.cas("run c").ok();
+        folder.write("log", "");
+        folder.write(".cas/config.toml", settings);
+        Self { folder }
+    }
+
+    fn start(&self, words: &[&str]) -> Run {
+        let mut command = self.folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+        command.arg("run").args(words).args(["--format", "json"]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("cas can be started");
+        let events = BufReader::new(child.stdout.take().expect("a pipe"));
+        Run { child, events }
+    }
+
+    /// Lets a step that waits for a line go on.
+    fn go_on(&self, pipe: &str) {
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(self.folder.path(pipe)).expect("a pipe");
+        writeln!(pipe, "go on").expect("somebody reads it");
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.folder.read("log").lines().map(str::to_owned).collect()
+    }
+}
+
+impl Run {
+    /// The next event, but for those that say nothing of steps: `step-waits a`.
+    fn next(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.events.read_line(&mut line).expect("text"), 0, "it says nothing more");
+            let text = |member: &str| {
+                let (_, rest) = line.split_once(&format!("\"{member}\":\""))?;
+                rest.split_once('"').map(|(text, _)| text.to_owned())
+            };
+            let event = text("event").expect("an event");
+            if let Some(step) = text("step") {
+                let limits = line.split_once("\"limits\":[").and_then(|(_, rest)| rest.split_once(']'));
+                let limits =
+                    limits.map_or(String::new(), |(names, _)| format!(" for {}", names.replace('"', "")));
+                let outcome = text("outcome").map_or(String::new(), |outcome| format!(" {outcome}"));
+                return format!("{event} {step}{limits}{outcome}");
+            }
+        }
+    }
+
+    fn expect(&mut self, events: &[&str]) {
+        for expected in events {
+            assert_eq!(self.next(), *expected);
+        }
+    }
+
+    fn done(mut self) {
+        assert!(self.child.wait().expect("it ends").success());
+    }
+}
+
+#[test]
+fn a_limit_is_shared_by_all_runs_on_a_store() {
+    let kit = Kit::new("");
+    let mut first = kit.start(&["a"]);
+    first.expect(&["step-started a"]);
+    // Nobody said how much there is of `gpu`: then there is one, and the other run waits for it.
+    let mut second = kit.start(&["b"]);
+    second.expect(&["step-waits b for gpu"]);
+    // What needs none of it goes on beside both.
+    let mut third = kit.start(&["--force", "c"]);
+    third.expect(&["step-started c", "step-finished c ran"]);
+    third.done();
+    kit.go_on("pipe_a");
+    first.expect(&["step-finished a ran"]);
+    first.done();
+    second.expect(&["step-started b"]);
+    kit.go_on("pipe_b");
+    second.expect(&["step-finished b ran"]);
+    second.done();
+    assert_eq!(kit.log(), ["a begins", "c begins", "a ends", "b begins", "b ends"]);
+}
+
+#[test]
+fn there_is_as_much_of_a_limit_as_a_run_or_the_store_says() {
+    for (settings, words) in [("", ["--limit", "gpu=2"].as_slice()), ("[limits]\ngpu = 2\ncpus = 8\n", &[])] {
+        let kit = Kit::new(settings);
+        let mut first = kit.start(&[&["a"], words].concat());
+        first.expect(&["step-started a"]);
+        let mut second = kit.start(&[&["b"], words].concat());
+        // Both are in the middle of it at once.
+        second.expect(&["step-started b"]);
+        kit.go_on("pipe_b");
+        second.expect(&["step-finished b ran"]);
+        kit.go_on("pipe_a");
+        first.expect(&["step-finished a ran"]);
+        first.done();
+        second.done();
+        let mut log = kit.log();
+        // An event is told before the step has written anything: which of the two is first here is open.
+        log[..2].sort_unstable();
+        assert_eq!(log, ["a begins", "b begins", "b ends", "a ends"]);
+    }
+}
+
+#[test]
+fn the_stores_word_on_a_limit_is_the_last() {
+    let kit = Kit::new("[limits]\ngpu = 1\n");
+    let mut first = kit.start(&["a", "--limit", "gpu=2"]);
+    first.expect(&["step-started a"]);
+    let mut second = kit.start(&["b", "--limit", "gpu=2"]);
+    second.expect(&["step-waits b for gpu"]);
+    kit.go_on("pipe_a");
+    second.expect(&["step-started b"]);
+    kit.go_on("pipe_b");
+    first.done();
+    second.done();
+    assert_eq!(kit.log(), ["a begins", "a ends", "b begins", "b ends"]);
+}
+
+#[test]
+fn cores_are_shared_too_and_a_step_that_wants_more_than_there_are_gets_all() {
+    let kit = Kit::new("");
+    let mut first = kit.start(&["big"]);
+    first.expect(&["step-started big"]);
+    let mut second = kit.start(&["all"]);
+    second.expect(&["step-waits all for cpus"]);
+    kit.go_on("pipe_a");
+    second.expect(&["step-started all", "step-finished all ran"]);
+    first.done();
+    second.done();
+    assert_eq!(kit.log(), ["big begins", "big ends", "all begins"]);
+}
+
+#[test]
+fn what_a_run_that_is_killed_used_is_free() {
+    let kit = Kit::new("");
+    let mut first = kit.start(&["a"]);
+    first.expect(&["step-started a"]);
+    let mut second = kit.start(&["b"]);
+    second.expect(&["step-waits b for gpu"]);
+    first.child.kill().expect("it can be killed");
+    first.child.wait().expect("it ends");
+    second.expect(&["step-started b"]);
+    kit.go_on("pipe_b");
+    second.expect(&["step-finished b ran"]);
+    second.done();
+    // What it left behind reads from the pipe, if it is there still.
+    let _ = let_go(&kit.folder.path("pipe_a"));
+}
+
+/// Opens a pipe to write and closes it again, if somebody reads it.
+fn let_go(pipe: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    const O_NONBLOCK: i32 = 0o4000;
+    std::fs::OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(pipe).map(drop)
+}
+
+#[test]
+fn a_run_that_a_step_starts_lives_on_what_the_step_was_given() {
+    let kit = Kit::new("");
+    let cas = env!("CARGO_BIN_EXE_cas");
+    let text = kit.folder.read("pipeline.yaml")
+        + &format!(
+            "  outer: {{cpus: 64, limits: {{gpu: 1}}, command: '{cas} -C {} run all', outputs: []}}\n",
+            kit.folder.path("").display()
+        );
+    kit.folder.write("pipeline.yaml", text);
+    let ran = kit.folder.cas("run outer").ok();
+    assert_eq!((ran.steps(), kit.log()), (vec!["outer"], vec!["all begins".to_owned()]));
+}
+
+#[test]
+fn a_forecast_says_how_long_it_takes_and_how_sure_that_is() {
+    let yaml = "pipeline: p\nsolids:\n  a: {version: '1', command: 'true', outputs: []}\n  b: {version: '1', command: \
+                'true', outputs: []}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run").ok();
+    let more = yaml.replace("'1'", "'2'") + "  c: {command: 'true', outputs: []}\n";
+    folder.write("pipeline.yaml", more);
+    folder.cas("run -n -j 2").shows(
+        "
+$ cas run -n -j 2
+3 steps: 3 to-be-recomputed
+a  version: 1 → 2
+b  version: 1 → 2
+c  it has not run yet
+about [time] with -j 2; 1 of 3 never ran, and counts as the middle of the rest
+",
+    );
+    let json = folder.cas("run -n -j 2 --format json").ok().stdout;
+    for part in [
+        "\"forecast\":{\"steps\":3,\"jobs\":2,\"elapsed_ms\":",
+        "\"known\":2,\"alike\":0,\"unknown\":1,\"may_be_unchanged\":0}",
+        "\"expected_from\":\"before\"",
+        "\"expected_ms\":null,\"expected_from\":\"unknown\"",
+    ] {
+        assert!(json.contains(part), "{part} is not in {json}");
+    }
+    let _ = folder.cas("run").ok();
+    folder.cas("run -n").shows("\n$ cas run -n\n3 steps: 3 stored\nnothing to run\n");
+}
+
+#[test]
+fn cores_and_memory_are_no_limits_of_ones_own() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "pipeline: p\nsolids:\n  a: {limits: {cpus: 2}, command: 'true', outputs: []}\n",
+    )]);
+    folder.cas("run").code(2).shows(
+        "
+$ cas run
+! error: pipeline.yaml:3:16: `cpus` is a key of its own, beside `limits`
+!   3 |   a: {limits: {cpus: 2}, command: 'true', outputs: []}
+!     |                ^
+! hint: write `cpus: …` in the solid
+[2]
+",
+    );
+}

@@ -43,11 +43,11 @@ impl Execute for Kit {
             && !causes.is_empty()
         {
             let failure = Failure { cause: causes.remove(0), message: "as told".to_owned(), hint: None };
-            return Attempted { outcome: Err(failure), elapsed: Duration::from_secs(seconds) };
+            return Attempted::new(Err(failure), Duration::from_secs(seconds));
         }
         let config = format!("{:?}", attempt.config.values.iter().collect::<Vec<_>>());
         let produced = attempt.solid.outputs.iter().map(|_| Produced::Bytes(config.clone().into_bytes()));
-        Attempted { outcome: Ok(produced.collect()), elapsed: Duration::from_secs(seconds) }
+        Attempted::new(Ok(produced.collect()), Duration::from_secs(seconds))
     }
 
     fn pause(&self, _: &Cancel, time: Duration) {

@@ -35,7 +35,7 @@ impl Terminal {
         let child = command.spawn().expect("cas can be started");
         // Ours goes: then the terminal ends with the child.
         drop(command);
-        let screen = vt100::Parser::new(rows, columns, 200);
+        let screen = vt100::Parser::new(cells(rows), cells(columns), 200);
         Self { child, screen, master: File::from(master), bytes: Vec::new() }
     }
 
@@ -71,15 +71,19 @@ impl Terminal {
     /// The rows that something stands in.
     fn rows(&self) -> Vec<String> {
         let (_, columns) = self.screen.screen().size();
-        let rows = self.screen.screen().rows(0, columns).map(|row| row.trim_end().to_owned());
+        let rows = self.screen.screen().rows(0, columns.get()).map(|row| row.trim_end().to_owned());
         rows.filter(|row| !row.is_empty()).map(|row| timeless(&row)).collect()
     }
 
     fn resize(&mut self, rows: u16, columns: u16) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.master, size).expect("it has a size");
-        self.screen.screen_mut().set_size(rows, columns);
+        self.screen.screen_mut().set_size(cells(rows), cells(columns));
     }
+}
+
+fn cells(count: u16) -> std::num::NonZero<u16> {
+    std::num::NonZero::new(count).expect("a screen has some")
 }
 
 /// A row without its times, and with two blanks at most in a row.

@@ -456,6 +456,7 @@ mod tests {
         let word = |event: &Event| match event {
             Event::RunStarted { .. } => "run-started",
             Event::PlanGrew { .. } => "plan-grew",
+            Event::StepWaits { .. } => "step-waits",
             Event::StepStarted { .. } => "step-started",
             Event::StepRetried { .. } => "step-retried",
             Event::StepFinished { .. } => "step-finished",
@@ -467,7 +468,7 @@ mod tests {
             Event::Warning { .. } => "warning",
             Event::RunFinished { .. } => "run-finished",
         };
-        const WORDS: usize = 12;
+        const WORDS: usize = 13;
         assert_eq!(word(&Event::Warning { text: String::new() }), "warning");
         let document = include_str!("../../docs/events.md");
         let mut given: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -9,6 +9,10 @@ use unicode_width::UnicodeWidthStr;
 use super::progress::Progress;
 use super::words::{self, cut};
 
+/// From here on, what does not fit into a line is cut; and the usual again.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
 /// The area as it was drawn last.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
@@ -34,10 +38,14 @@ impl Live {
         let frame = frame(progress, now, columns, rows);
         let mut text = self.erase(columns);
         text.push_str(new);
+        // A multiplexer may tell of another width before its screen has it, or after: a line that is too long for the
+        // moment is cut by the terminal, and never becomes two, so that the next frame finds as many as there are.
+        text.push_str(NO_WRAP);
         for line in &frame {
             text.push_str(line);
             text.push('\n');
         }
+        text.push_str(WRAP);
         self.lines = frame.iter().map(|line| line.width()).collect();
         // One write: a terminal that draws between two would flicker.
         let mut to = std::io::stderr().lock();

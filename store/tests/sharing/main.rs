@@ -558,7 +558,7 @@ fn another_version_of_the_program_is_named_with_its_version() {
     let text = error.to_string();
     assert!(
         text.ends_with(
-            "is in use by `cas run` (pid 12), which is cas 9.9.9 (protocol 7); this is cas 0.1.0 (protocol 1)"
+            "is in use by `cas run` (pid 12), which is cas 9.9.9 (protocol 7); this is cas 0.1.0 (protocol 2)"
         ),
         "{text}"
     );

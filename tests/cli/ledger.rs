@@ -119,15 +119,3 @@ fn what_is_not_the_same_twice_is_found_shown_and_remembered_and_nothing_changes(
     assert_eq!(run.steps(), ["sum"]);
     assert_ne!(folder.cas("cat sum").ok().stdout, sum);
 }
-
-#[test]
-fn a_folder_that_is_not_the_same_twice_is_told_file_by_file() {
-    let yaml = "pipeline: dice\nsolids:\n  roll: {command: 'mkdir outputs/result; date +%s%N > outputs/result/dice.txt; echo \
-                same > outputs/result/same.txt'}\n";
-    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
-    let _ = folder.cas("run").ok();
-    let again = folder.cas("run --reproduce --sample 5%").code(1);
-    assert_eq!(again.steps(), ["roll"]);
-    assert!(again.stderr.contains("`roll` gave other content than before"), "{}", again.stderr);
-    assert!(again.stderr.contains("dice.txt") && !again.stderr.contains("same.txt"), "{}", again.stderr);
-}

@@ -142,18 +142,11 @@ fn the_screen_shows_what_runs_and_in_the_end_only_what_ran() {
 
 #[test]
 fn long_and_wide_names_fit_a_narrow_screen_and_keep_both_ends() {
-    let folder = Folder::new();
-    let pipe = folder.path("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
     let (long, wide) = ("a_name_that_is_longer_than_the_screen_is_wide_end1", "日本語".repeat(10));
-    folder.write(
-        "pipeline.yaml",
-        format!(
-            "pipeline: p\nsolids:\n  {long}: {{command: 'read x < {0}', outputs: []}}\n  w: {{matrix: {{n: [{wide}]}}, \
-             command: 'read x < {0}', outputs: []}}\n",
-            pipe.display()
-        ),
-    );
+    // A pipe for each: of two readers of one, one could take both lines.
+    let folder = waiting(&[long, "w"], "");
+    let text = folder.read("pipeline.yaml").replace("  w: {", &format!("  w: {{matrix: {{n: [{wide}]}}, "));
+    folder.write("pipeline.yaml", text);
     let mut terminal = Terminal::start(&folder, (10, 40), &["run", "-j", "2"], &[]);
     let rows = terminal.until("2 running");
     // As many rows as a third of so low a screen has room for.
@@ -163,9 +156,8 @@ fn long_and_wide_names_fit_a_narrow_screen_and_keep_both_ends() {
     );
     assert!(rows.iter().any(|row| row.contains("and 1 more")), "{rows:?}");
     assert!(rows.last().is_some_and(|row| row.starts_with("0 reused, 0 ran, 2 running")), "{rows:?}");
-    let mut pipe = File::options().write(true).open(&pipe).expect("a pipe");
-    write!(pipe, "1\n2\n").expect("somebody reads it");
-    drop(pipe);
+    go_on(&folder, long);
+    go_on(&folder, "w");
     let (rows, _, _) = terminal.end();
     assert!(rows.iter().all(|row| !row.contains("running")), "{rows:?}");
 }

@@ -574,7 +574,7 @@ fn a_client_of_another_version_is_told_the_hosts_and_let_go() {
     stream.write_all(&hello).expect("send");
     let welcome: (u32, String, String, String, String) =
         codec::decode(b'h', 1, &receive(&mut stream)).expect("a greeting");
-    assert_eq!((welcome.0, welcome.2.as_str()), (1, store.id()));
+    assert_eq!((welcome.0, welcome.2.as_str()), (2, store.id()));
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("the end");
     assert_eq!(rest, b"");

@@ -105,7 +105,7 @@ solids: {common: {command: x}}
         let of = pipeline.invocations.iter().find(|invocation| invocation.name == name).expect("it is there");
         let code: Vec<&str> = of.solid.code.iter().map(|code| code.text.as_str()).collect();
         let bash = matches!(&of.solid.body, Body::Command(c) if matches!(&c.line, Line::Shell { shell: Shell::Bash, .. }));
-        (code.join(" "), of.solid.policy.retries, of.solid.policy.cpus, bash, of.solid.sandbox)
+        (code.join(" "), of.solid.policy.retries.times, of.solid.policy.cpus, bash, of.solid.sandbox)
     };
     assert_eq!(told("main"), ("lib/** own.sh".into(), 2, 3, true, Sandbox::Warn));
     assert_eq!(told("common"), ("lib/**".into(), 1, 3, true, Sandbox::Warn));

@@ -1,6 +1,7 @@
 //! A store in a folder of its own, and short ways to fill it.
 
-#![expect(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::allow_attributes, reason = "an `expect` would fail in the test that uses all of it")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -483,3 +483,24 @@ fn facts_stay_as_long_as_any_result_that_names_them() {
     assert_eq!(store.facts(&[shared]).expect("facts"), [None]);
     assert_eq!(verify(&store), []);
 }
+
+/// Collecting sorts on disk what may not fit into memory, in an index that was opened for reading a moment ago.
+#[test]
+fn an_index_that_was_only_read_can_be_collected_and_compacted() {
+    let kit = Kit::new();
+    {
+        let store = kit.open();
+        for number in 0..10 {
+            put(&store, number, &noise(number, 10_000));
+        }
+    }
+    let store = kit.open();
+    let policy = cas_store::Policy { max_size_bytes: Some(50_000), ..cas_store::Policy::default() };
+    let (would, _) = gc(&store, &policy, cas_store::Mode::DryRun, 1 << 40);
+    let (went, report) = gc(&store, &policy, cas_store::Mode::Collect, 1 << 40);
+    assert_eq!(would, went);
+    assert_eq!(report.freed_bytes, 50_000);
+    store.compact().expect("compact");
+    assert_eq!((0..10).filter(|number| get(&store, *number).is_some()).count(), 5);
+    assert_eq!(verify(&store), []);
+}

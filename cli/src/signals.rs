@@ -90,9 +90,12 @@ impl Shared {
     }
 }
 
+/// Gives what stops the probes that are about to be asked.
+pub(crate) type Stoppable<'a> = dyn Fn() -> Arc<Cancel> + Sync + 'a;
+
 impl Interrupts {
     /// Does something that may ask probes, and gives it what stops them.
-    pub(crate) fn while_asking<R>(&self, work: &dyn Fn(&(dyn Fn() -> Arc<Cancel> + Sync)) -> R) -> R {
+    pub(crate) fn while_asking<R>(&self, work: &dyn Fn(&Stoppable<'_>) -> R) -> R {
         let asking = || {
             self.start();
             Arc::clone(self.shared.asking().get_or_insert_default())

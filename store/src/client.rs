@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::digest::Trace;
 use crate::error::StoreError;
 use crate::frame as frames;
+use crate::guests::Newcomer;
 use crate::hosts::{self, Hosted, Member, Reached, Wanted};
 use crate::remote::{Lost, Remote};
 use crate::shares::Portion;
@@ -279,7 +280,13 @@ impl Client {
         let token = self.member.files.token();
         let shares = state.shares();
         let again = state.links > 0;
-        let connection = hosted.core().enter(&self.owner, token, &claims, &shares, again, None, notify);
+        let connection = hosted.core().enter(
+            Newcomer { owner: &self.owner, token, user: None },
+            &claims,
+            &shares,
+            again,
+            notify,
+        );
         if state.closed {
             hosted.core().leave(connection);
             drop(state);

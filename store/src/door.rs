@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::descriptors;
 use crate::frame as frames;
+use crate::guests::Newcomer;
 use crate::host::Core;
 use crate::hosts::FULL;
 use crate::processes;
@@ -192,7 +193,13 @@ impl Shared {
                 line.set_read_timeout(None)?;
                 let (notices, say) = channel();
                 let notify = Box::new(move |notice| drop(notices.send(notice)));
-                let number = self.core.enter(&owner, &token, &claims, &shares, again, Some(user), notify);
+                let number = self.core.enter(
+                    Newcomer { owner: &owner, token: &token, user: Some(user) },
+                    &claims,
+                    &shares,
+                    again,
+                    notify,
+                );
                 let _leaving = Leaving { core: &self.core, number };
                 frames::send(line, frame::RESPONSE, PROTOCOL, &Response::Number(number))?;
                 std::thread::scope(|scope| {

@@ -26,6 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked who is gone while somebody is expected.
 const LOOK_OUT: Duration = Duration::from_millis(20);
 
+/// Who comes in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newcomer<'a> {
+    /// What others are told about it.
+    pub(crate) owner: &'a str,
+    /// The name of its process's file.
+    pub(crate) token: &'a str,
+    /// Whose process it is, where it is another one.
+    pub(crate) user: Option<u32>,
+}
+
 impl Core {
     /// Notes which processes the former host served; `own` is this one's token.
     pub(crate) fn expect_back(&self, own: &str) -> Result<(), StoreError> {
@@ -51,18 +62,16 @@ impl Core {
         Ok(())
     }
 
-    /// Lets somebody in, with the claims and shares that its process has; `owner` is what others are told about it, `user` whose
-    /// process it is, where it is another one.
+    /// Lets somebody in, with the claims and shares that its process has.
     pub(crate) fn enter(
         &self,
-        owner: &str,
-        token: &str,
+        newcomer: Newcomer<'_>,
         claims: &[(Trace, u64)],
         shares: &[(u64, Vec<Portion>)],
         again: bool,
-        user: Option<u32>,
         notify: Notify,
     ) -> u64 {
+        let Newcomer { owner, token, user } = newcomer;
         let listed = processes::read(&self.layout, token);
         // What the former host granted to others in this process may have come into its file since this host looked.
         for (trace, ticket) in &listed.claims {

@@ -7,7 +7,7 @@
 //! folder: both are the attempt's own. One that shed both, while other steps run beside its own, is ended with the run
 //! (but not where this process had children of another's when it asked: their orphans come here too).
 //!
-//! Invariant: a child that was started here is never reaped or ended here; [`Started`] knows them.
+//! Invariant: a child that was started here is never reaped or ended here; `Started` knows them.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -202,7 +202,8 @@ fn one(path: String, before: Option<&Value>, after: Option<&Value>) -> ValueDiff
     ValueDifference { path, before: before.map(Value::to_string), after: after.map(Value::to_string) }
 }
 
-fn trees(before: &Tree, after: &Tree) -> Vec<EntryDifference> {
+/// Compares the entries of two folders, by path.
+pub fn trees(before: &Tree, after: &Tree) -> Vec<EntryDifference> {
     fn by_path(tree: &Tree) -> BTreeMap<&str, &Node> {
         tree.entries.iter().map(|entry| (entry.path.as_str(), &entry.node)).collect()
     }

@@ -344,11 +344,14 @@ impl Memo {
     /// Stages and commits what a successful attempt made.
     pub(crate) fn keep(&self, made: Made<'_>) -> Result<Kept, NotKept> {
         let store = self.open()?;
-        let shown = if made.again { self.shown_differences(&made) } else { Vec::new() };
+        let recorded = if made.again { self.on_record(made.trace) } else { None };
+        let mut shown = Vec::new();
         let mut staged = Vec::with_capacity(made.produced.len() + 1);
         let mut lists = Vec::new();
         let mut outputs = Vec::with_capacity(made.produced.len());
-        for (declared, produced) in made.solid.outputs.iter().zip(made.produced) {
+        for (at, (declared, produced)) in made.solid.outputs.iter().zip(made.produced).enumerate() {
+            let was = recorded.as_ref().and_then(|record| record.outputs.get(at));
+            let mut other = was.and_then(|was| self.other_file(was, &produced));
             let mut list =
                 if declared.list { json_list(declared, &produced).map_err(NotKept::Bad)? } else { None };
             let taken = match &produced {
@@ -366,6 +369,10 @@ impl Memo {
                     });
                 }
             };
+            if let (Some(was), Some(tree)) = (was, taken.as_ref().and_then(Staged::tree)) {
+                other = self.other_folder(was, tree);
+            }
+            shown.extend(other.iter().flat_map(|other| compared::lines(&declared.name, other)));
             outputs.push(Output {
                 name: declared.name.clone(),
                 artifact: taken.as_ref().map(|taken| taken.artifact(&declared.codec)),

@@ -119,3 +119,18 @@ fn what_is_not_the_same_twice_is_found_shown_and_remembered_and_nothing_changes(
     assert_eq!(run.steps(), ["sum"]);
     assert_ne!(folder.cas("cat sum").ok().stdout, sum);
 }
+
+/// Only the heading used to be told of a folder.
+#[test]
+fn a_folder_that_is_not_the_same_twice_is_told_by_its_entries() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "solids:\n  site:\n    outputs: [{pages: {at: pages/}}]\n    command: |\n      mkdir -p {{ outputs.pages }}\n      \
+         echo same > {{ outputs.pages }}/same.txt\n      head -c 8 /dev/urandom | base64 > {{ outputs.pages }}/id.txt\n",
+    )]);
+    let _ = folder.cas("run").ok();
+    let again = folder.cas("run --reproduce").code(1);
+    assert_eq!(again.steps(), ["site"]);
+    assert!(again.stderr.contains("\n  pages: id.txt: file, 13 bytes, "), "{}", again.stderr);
+    assert!(!again.stderr.contains("same.txt"), "{}", again.stderr);
+}

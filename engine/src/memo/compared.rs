@@ -1,9 +1,9 @@
 //! What was made, held against what is on record of the same inputs: the ledger of what is not deterministic.
 
-use cas_store::{Bytes, Digest, Replacement, Trace};
+use cas_store::{Bytes, Digest, Kind, Output, Replacement, ResultRecord, Trace, Tree};
 
-use super::{Made, Memo};
-use crate::difference;
+use super::Memo;
+use crate::difference::{self, ContentDifference};
 use crate::error::EngineError;
 use crate::execute::Produced;
 
@@ -14,45 +14,55 @@ const DIFFERENCE_BYTES: u64 = 1024 * 1024;
 const DIFFERENCE_LINES: usize = 10;
 
 impl Memo {
-    /// How what was made differs from what is on record of the same inputs, in lines; nothing where that cannot be
-    /// shown. What cannot be read is not worth failing for.
-    pub(super) fn shown_differences(&self, made: &Made<'_>) -> Vec<String> {
-        let Ok(Some(found)) = self.results(&[made.trace]).map(|mut found| found.pop().flatten()) else {
-            return Vec::new();
+    /// What is on record of the same inputs, to be held against what was made. What cannot be read is not worth failing
+    /// for.
+    pub(super) fn on_record(&self, trace: Trace) -> Option<ResultRecord> {
+        Some(self.results(&[trace]).ok()?.pop()??.record)
+    }
+
+    /// How an output that is no folder differs from the one on record; `None` where it does not, or that cannot be told.
+    /// Comes before it is stored: then its file may be gone.
+    pub(super) fn other_file(&self, was: &Output, produced: &Produced) -> Option<ContentDifference> {
+        let len = match produced {
+            Produced::Bytes(bytes) => Some(bytes.len() as u64),
+            Produced::File(path) => Some(std::fs::metadata(path).ok()?.len()),
+            Produced::Folder(_) => return None,
+            Produced::Absent => None,
         };
-        let mut lines = Vec::new();
-        for ((declared, produced), recorded) in
-            made.solid.outputs.iter().zip(&made.produced).zip(&found.record.outputs)
-        {
-            let Some(artifact) = recorded.artifact.as_ref().filter(|old| old.len <= DIFFERENCE_BYTES) else {
-                continue;
-            };
-            let new = match produced {
-                Produced::Bytes(bytes) => bytes.clone(),
-                Produced::File(path) => match std::fs::metadata(path) {
-                    Ok(stat) if stat.len() <= DIFFERENCE_BYTES => match std::fs::read(path) {
-                        Ok(bytes) => bytes,
-                        Err(_) => continue,
-                    },
-                    _ => continue,
-                },
-                Produced::Folder(_) | Produced::Absent => continue,
-            };
-            let Some(old) = self.kept_bytes(&artifact.digest) else { continue };
-            let difference = difference::bytes(&old, &new);
-            if difference.is_same() {
-                continue;
+        let (was, len) = match (&was.artifact, len) {
+            (Some(was), Some(len)) => (was, len),
+            (None, None) => return None,
+            (was, is) => {
+                return Some(ContentDifference::Absent { before: was.is_some(), after: is.is_some() });
             }
-            let shown = difference.lines(DIFFERENCE_LINES);
-            match shown.as_slice() {
-                [one] => lines.push(format!("{}: {one}", declared.name)),
-                several => {
-                    lines.push(format!("{}:", declared.name));
-                    lines.extend(several.iter().map(|line| format!("  {line}")));
-                }
-            }
+        };
+        if was.kind == Kind::Tree {
+            return Some(ContentDifference::Kind("folder", "file"));
         }
-        lines
+        if was.len > DIFFERENCE_BYTES || len > DIFFERENCE_BYTES {
+            // Whether they differ is known when it is stored; of equal lengths there is nothing to tell.
+            return (was.len != len).then_some(ContentDifference::Bytes(was.len, len));
+        }
+        let is = match produced {
+            Produced::Bytes(bytes) => bytes.clone(),
+            Produced::File(path) => std::fs::read(path).ok()?,
+            Produced::Folder(_) | Produced::Absent => return None,
+        };
+        let difference = difference::bytes(&self.kept_bytes(&was.digest)?, &is);
+        (!difference.is_same()).then_some(difference)
+    }
+
+    /// The same for a folder, once it is staged.
+    pub(super) fn other_folder(&self, was: &Output, is: &Tree) -> Option<ContentDifference> {
+        let Some(was) = &was.artifact else {
+            return Some(ContentDifference::Absent { before: false, after: true });
+        };
+        if was.kind != Kind::Tree {
+            return Some(ContentDifference::Kind("file", "folder"));
+        }
+        let was = self.store()?.tree(&was.digest).ok()?;
+        let entries = difference::trees(&was, is);
+        (!entries.is_empty()).then_some(ContentDifference::Tree(entries))
     }
 
     /// The bytes of stored content for a person to read; `None` where they are gone or cannot be read.
@@ -69,5 +79,17 @@ impl Memo {
         let mut ledger = store.ledger(trace)?;
         ledger.retain(|replacement| replacement.differs);
         Ok(ledger)
+    }
+}
+
+/// A difference in lines, under the name of its output.
+pub(super) fn lines(name: &str, difference: &ContentDifference) -> Vec<String> {
+    let shown = difference.lines(DIFFERENCE_LINES);
+    match shown.as_slice() {
+        [one] => vec![format!("{name}: {one}")],
+        several => {
+            let below = several.iter().map(|line| format!("  {line}"));
+            std::iter::once(format!("{name}:")).chain(below).collect()
+        }
     }
 }

@@ -97,7 +97,7 @@ pub(crate) struct Which {
     /// Use the resources of this mode
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<String>,
-    /// Let all steps be told of (warn), or refused (deny), what they are not given: off, warn or deny
+    /// Tell of (warn) or refuse (deny) what a step uses and is not given; or off
     ///
     /// It wins over `sandbox` in the pipeline file. What is made under `deny` has versions of its own.
     #[arg(long, value_name = "HOW", value_parser = sandbox)]

@@ -3,6 +3,8 @@
 //! and notes how long it was to wait between attempts: nothing here waits.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod kit;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -65,6 +67,7 @@ impl Kit {
             owner: "a test".to_owned(),
             on_wait: &mut |_| {},
         };
+        kit::keep_all_in_files(&folder.path().join(".cas"));
         let store = Store::open(&folder.path().join(".cas"), open).unwrap();
         let (yaml, takes) = (yaml.to_owned(), takes.iter().copied().collect());
         let (ran, fails, paused) = (Mutex::default(), Mutex::default(), Mutex::default());
@@ -226,7 +229,7 @@ fn what_was_lost_takes_as_long_as_it_took() {
     let (plan, memo, wanted) = kit.plan();
     let resolved = memo.resolve(&plan, &wanted).unwrap();
     let output = plan.graph.select_outputs("d").unwrap()[0];
-    kit.store.quarantine(&resolved.artifact(output).unwrap().digest, "a test").unwrap();
+    kit::spoil(&kit.store, &resolved.artifact(output).unwrap().digest);
     // All four have the same content: those that nothing consumes are made again.
     assert_eq!(kit.known(), ["a: 10 s, same", "b: 5 s, same", "c: 1 s, same", "d: 100 s, same"]);
 }

@@ -271,8 +271,8 @@ pub(crate) fn main() {
                 guard.take().expect("a claim").fail(words[1].as_bytes().to_vec());
                 say("released");
             }
-            // `share gpu=1 cpus=2`
-            "share" => {
+            // `take gpu=1 cpus=2`
+            "take" => {
                 let portions: Vec<Portion> = words[1..]
                     .iter()
                     .filter_map(|word| word.split_once('='))

@@ -554,7 +554,7 @@ fn another_version_of_the_program_is_named_with_its_version() {
         hello.0
     });
     let error = open_waiting(&kit.dir(), Duration::from_secs(600)).expect_err("it is refused");
-    assert_eq!(host.join().expect("no panic"), 1);
+    assert_eq!(host.join().expect("no panic"), 2);
     let text = error.to_string();
     assert!(
         text.ends_with(

@@ -51,6 +51,10 @@ fn what_is_used_is_known_to_the_next_host() {
     assert_eq!(host.ask("take net=1"), "given");
     // What the host itself used goes with it, and nothing else.
     host.kill();
+    // Until both are with the next host it gives nothing, and cannot say for what whoever asks will wait.
+    for child in [&mut one, &mut two] {
+        assert_eq!(child.ask("ledger 1"), "0");
+    }
     assert_eq!(two.ask("take gpu=1 net=1"), "waits for gpu");
     assert_eq!(one.ask("give-back"), "given back");
     assert_eq!(two.hear(), "given");

@@ -21,6 +21,7 @@ use crate::collect::{Mode, Policy};
 use crate::commit::Put;
 use crate::digest::{Digest, Trace, Version};
 use crate::folder::Folder;
+use crate::guests::Newcomer;
 use crate::host::{Core, Host};
 use crate::index::Expect;
 use crate::layout::Layout;
@@ -96,7 +97,8 @@ fn enter(core: &Core, name: u32, claims: &[(Trace, u64)]) -> (u64, Receiver<Noti
     let (say, hear) = channel();
     let notify = Box::new(move |notice| drop(say.send(notice)));
     let (owner, token) = (format!("user {name}"), format!("token-{name}"));
-    (core.enter(&owner, &token, claims, !claims.is_empty(), None, notify), hear)
+    let newcomer = Newcomer { owner: &owner, token: &token, user: None };
+    (core.enter(newcomer, claims, &[], !claims.is_empty(), notify), hear)
 }
 
 /// The file of a process that lives and has the store open.

@@ -100,8 +100,7 @@ impl Core {
                 Response::Done
             }
             Request::Enter { .. } | Request::Attach { .. } | Request::Renew => {
-                let what = "this is only said when a connection begins".to_owned();
-                return Err(StoreError::Index { dir: self.root().to_owned(), what });
+                return Err(self.index_error("this is only said when a connection begins"));
             }
             Request::Claim { trace, ticket, waited } => self.claim(connection, trace, ticket, waited)?,
             Request::Release { trace, ticket, failure } => {

@@ -118,8 +118,7 @@ impl Core {
     pub(crate) fn collect_next(&self, number: u64, limit: u64) -> Result<Response, StoreError> {
         let mut slot = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(session) = slot.as_mut().filter(|session| session.number == number) else {
-            let what = "this collection was given up, because another one was begun".to_owned();
-            return Err(StoreError::Index { dir: self.root().to_owned(), what });
+            return Err(self.index_error("this collection was given up, because another one was begun"));
         };
         let mut going = Vec::new();
         while going.len() < count(limit).max(1) && !matches!(session.phase, Phase::Done) {

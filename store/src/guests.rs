@@ -208,8 +208,7 @@ impl Core {
     }
 
     fn left(&self) -> StoreError {
-        let what = "whoever asks has left".to_owned();
-        StoreError::Index { dir: self.root().to_owned(), what }
+        self.index_error("whoever asks has left")
     }
 
     // Leases.

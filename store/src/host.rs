@@ -465,6 +465,11 @@ impl Core {
         self.layout.root()
     }
 
+    /// Why something cannot be answered, which is no damage.
+    pub(crate) fn index_error(&self, what: &str) -> StoreError {
+        StoreError::Index { dir: self.root().to_owned(), what: what.to_owned() }
+    }
+
     /// Where RocksDB's files are.
     pub(crate) fn index_dir(&self) -> PathBuf {
         self.layout.index()

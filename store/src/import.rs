@@ -369,8 +369,4 @@ impl Core {
         }
         Ok(())
     }
-
-    fn index_error(&self, what: &str) -> StoreError {
-        StoreError::Index { dir: self.root().to_owned(), what: what.to_owned() }
-    }
 }

@@ -311,12 +311,7 @@ impl Index {
         };
         let mut batch = WriteBatch::default();
         before.overlay.each(&mut |family, key, value| {
-            let family = Family::numbered(family).expect("only families are written to");
-            let handle = handle(&db, family);
-            match value {
-                Some(value) => batch.put_cf(handle, key, value),
-                None => batch.delete_cf(handle, key),
-            }
+            add(&db, &mut batch, family, key, value);
         });
         write(&db, &self.root, batch)?;
         // Nobody asks in between: the lock is held.
@@ -487,11 +482,7 @@ impl Index {
                 // It was opened since the batch was begun.
                 let db = self.opened();
                 for overlay::Change { family, key, value } in changes {
-                    let family = Family::numbered(family).expect("only families are written to");
-                    match value {
-                        Some(value) => writes.put_cf(handle(db, family), key, value),
-                        None => writes.delete_cf(handle(db, family), key),
-                    }
+                    add(db, &mut writes, family, &key, value.as_deref());
                 }
                 return write(db, &self.root, writes);
             }
@@ -605,6 +596,15 @@ fn merged(
 
 fn handle(db: &DB, family: Family) -> &ColumnFamily {
     db.cf_handle(family.name()).expect("every family is opened with the index")
+}
+
+/// Adds a change that was kept in memory to a batch for the files.
+fn add(db: &DB, batch: &mut WriteBatch, family: u8, key: &[u8], value: Option<&[u8]>) {
+    let family = Family::numbered(family).expect("only families are written to");
+    match value {
+        Some(value) => batch.put_cf(handle(db, family), key, value),
+        None => batch.delete_cf(handle(db, family), key),
+    }
 }
 
 /// Applies a batch to files that are open for writing.

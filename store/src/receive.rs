@@ -213,7 +213,7 @@ impl Core {
             // A record that does not fit its file would be believed for ever.
             if (blob.file.is_none()) != matches!(blob.record.place, Place::Inline(_)) {
                 let what = format!("blob `{digest}` was announced in one place and lies in another");
-                return Err(StoreError::Index { dir: self.layout.root().to_owned(), what });
+                return Err(self.index_error(&what));
             }
             if blob.file.is_some() {
                 self.files.install(blob, owner)?;
@@ -307,7 +307,7 @@ impl Core {
         let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         let Some(old) = self.index.run(id)? else {
             let what = format!("there is no run {id}");
-            return Err(StoreError::Index { dir: self.layout.root().to_owned(), what });
+            return Err(self.index_error(&what));
         };
         let blobs = self.receive(connection, staged, named.iter().copied().collect())?;
         let names = self.sync_large(&blobs)?;

@@ -260,9 +260,9 @@ impl Table {
     /// What lacks for one that waits, and who has it.
     fn lacks(&self, waits: &Place) -> Taken {
         let used = self.used();
-        let free = |portion: &&Portion| !self.is_free(portion, &used);
+        let lacks = |portion: &&Portion| !self.is_free(portion, &used);
         let mut names: Vec<String> =
-            waits.portions.iter().filter(free).map(|portion| portion.name.clone()).collect();
+            waits.portions.iter().filter(lacks).map(|portion| portion.name.clone()).collect();
         if names.is_empty() {
             // It is all there, and kept for those before it.
             names = waits.portions.iter().map(|portion| portion.name.clone()).collect();

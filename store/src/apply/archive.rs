@@ -131,7 +131,7 @@ impl Work<'_> {
     /// too, at any distance and in whatever order they came; and so does what is here and was made from them.
     /// (What [`Work::result`] sees of marks is what was there before this batch.)
     fn mark_descendants(&mut self, taken: &BTreeMap<Trace, Vec<Trace>>) -> Result<(), StoreError> {
-        if !self.any_marks()? {
+        if self.index.is_empty(Family::Marks)? {
             return Ok(());
         }
         let mut children: BTreeMap<Trace, Vec<Trace>> = BTreeMap::new();

@@ -53,7 +53,7 @@ impl Work<'_> {
     /// A trace has a new result: what was said of the former one does not hold for it. But one that was made
     /// from what counts as absent by now counts as absent too.
     pub(super) fn mark_anew(&mut self, trace: &Trace, parents: &[Trace]) -> Result<(), StoreError> {
-        if !self.any_marks()? {
+        if self.index.is_empty(Family::Marks)? {
             return Ok(());
         }
         self.unmark(trace)?;
@@ -100,15 +100,6 @@ impl Work<'_> {
             self.batch.delete(Family::Marks, &key);
         }
         Ok(())
-    }
-
-    pub(super) fn any_marks(&self) -> Result<bool, StoreError> {
-        let mut any = false;
-        self.index.scan(Family::Marks, &[], &mut |_, _| {
-            any = true;
-            Ok(false)
-        })?;
-        Ok(any)
     }
 
     pub(super) fn mark(&mut self, trace: &Trace, id: u64, mark: Mark) {

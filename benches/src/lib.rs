@@ -128,15 +128,7 @@ pub fn graph(text: &str, folder: &Path) -> Result<Graph, Wrong> {
 pub fn plan(graph: Graph) -> Result<Plan, Wrong> {
     let all: Vec<_> = graph.ids().collect();
     let environment = Environment::default();
-    let how = Measure {
-        environment: &environment,
-        store: None,
-        cache: None,
-        memo: None,
-        at_ms: 0,
-        frozen: false,
-        asking: None,
-    };
+    let how = Measure::new(&environment);
     let measures = measure(&graph, &all, &how)?;
     Ok(Plan::new(Arc::new(graph), Arc::new(measures), all))
 }

@@ -270,14 +270,7 @@ impl<'a> Bench<'a> {
                         message: "another run that was computing it failed".to_owned(),
                         hint: None,
                     });
-                    let report = FailureReport {
-                        failure,
-                        log_tail: String::new(),
-                        folder: None,
-                        attempts: 0,
-                        allowed: false,
-                    };
-                    return Ok(End::Failed(report));
+                    return Ok(End::Failed(FailureReport::new(failure)));
                 }
                 Claim::Failed(_) => continue,
             };
@@ -350,13 +343,10 @@ impl<'a> Bench<'a> {
                     self.discard(folder, solid, Duration::ZERO);
                     return match unready {
                         Unready::Lost(output, what) => Ok(End::Lost { output, what }),
-                        Unready::Failed(failure) => Ok(End::Failed(FailureReport {
-                            failure,
-                            log_tail: String::new(),
-                            folder: None,
-                            attempts: attempt - 1,
-                            allowed: false,
-                        })),
+                        Unready::Failed(failure) => {
+                            let attempts = attempt - 1;
+                            Ok(End::Failed(FailureReport { attempts, ..FailureReport::new(failure) }))
+                        }
                         Unready::Broken(error) => Err(error),
                     };
                 }

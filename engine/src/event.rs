@@ -173,6 +173,13 @@ pub struct FailureReport {
     pub allowed: bool,
 }
 
+impl FailureReport {
+    /// Of what failed without an attempt, or before one: there is nothing to look at.
+    pub(crate) fn new(failure: Failure) -> Self {
+        Self { failure, log_tail: String::new(), folder: None, attempts: 0, allowed: false }
+    }
+}
+
 /// How a run ended: how many steps had which outcome, and how long it took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Summary {

@@ -94,7 +94,7 @@ impl RunOptions {
 }
 
 /// The cores that this process may use.
-fn cores() -> usize {
+pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 

@@ -167,6 +167,13 @@ pub struct Measure<'a> {
     pub asking: Option<&'a (dyn Fn() -> Arc<Cancel> + Sync)>,
 }
 
+impl<'a> Measure<'a> {
+    /// In an environment, for nothing that is kept: no store, cache or former answers, and nothing stops it.
+    pub fn new(environment: &'a Environment) -> Self {
+        Self { environment, store: None, cache: None, memo: None, at_ms: 0, frozen: false, asking: None }
+    }
+}
+
 impl Measures {
     /// The same for a graph of the same pipeline that has grown: what it needs was measured for its placeholders.
     pub(crate) fn moved(&self, from: &Graph, to: &Graph) -> Self {

@@ -63,15 +63,7 @@ impl Kit {
         let path = std::env::var("PATH").unwrap();
         let environment = Environment { vars: [("PATH".to_owned(), path)].into() };
         let steps = graph.select("a").unwrap();
-        let how = Measure {
-            environment: &environment,
-            store: None,
-            cache: None,
-            memo: None,
-            at_ms: 0,
-            frozen: false,
-            asking: None,
-        };
+        let how = Measure::new(&environment);
         let measures = measure(&graph, &steps, &how).unwrap_or_else(|error| panic!("{error}"));
         Self {
             project,

@@ -80,15 +80,7 @@ fn plan(text: &str, folder: &Path) -> Plan {
     let graph = Graph::new(Arc::new(pipeline), None, &RunConfig::default()).unwrap();
     let steps: Vec<_> = graph.ids().collect();
     let environment = Environment::default();
-    let how = Measure {
-        environment: &environment,
-        store: Some(folder.join(".cas")),
-        cache: None,
-        memo: None,
-        at_ms: 0,
-        frozen: false,
-        asking: None,
-    };
+    let how = Measure { store: Some(folder.join(".cas")), ..Measure::new(&environment) };
     let measures = measure(&graph, &steps, &how).unwrap();
     Plan::new(Arc::new(graph), Arc::new(measures), steps)
 }

@@ -124,15 +124,7 @@ impl Kit {
             ..Wanted::default()
         };
         let environment = environment();
-        let how = Measure {
-            environment: &environment,
-            store: Some(self.path(".cas")),
-            cache: None,
-            memo: None,
-            at_ms: 0,
-            frozen: false,
-            asking: None,
-        };
+        let how = Measure { store: Some(self.path(".cas")), ..Measure::new(&environment) };
         let measures = measure(&graph, &selected.plan, &how).unwrap();
         (Plan::new(Arc::new(graph), Arc::new(measures), selected.plan), memo, wanted)
     }

@@ -230,15 +230,7 @@ impl Kit {
         let steps =
             if wanted.steps.is_empty() { graph.ids().collect() } else { graph.closure(&wanted.steps) };
         let environment = Environment::default();
-        let how = Measure {
-            environment: &environment,
-            store: Some(self.path(".cas")),
-            cache: None,
-            memo: None,
-            at_ms: 0,
-            frozen: false,
-            asking: None,
-        };
+        let how = Measure { store: Some(self.path(".cas")), ..Measure::new(&environment) };
         let measures = measure(&graph, &steps, &how).unwrap();
         (Plan::new(Arc::new(graph), Arc::new(measures), steps), Memo::new(store), wanted)
     }

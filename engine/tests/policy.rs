@@ -81,15 +81,7 @@ impl Kit {
         let graph = Graph::new(Arc::new(pipeline), None, &RunConfig::default()).unwrap();
         let steps: Vec<_> = graph.ids().collect();
         let environment = Environment::default();
-        let how = Measure {
-            environment: &environment,
-            store: None,
-            cache: None,
-            memo: None,
-            at_ms: 0,
-            frozen: false,
-            asking: None,
-        };
+        let how = Measure::new(&environment);
         let measures = measure(&graph, &steps, &how).unwrap();
         let plan = Plan::new(Arc::new(graph), Arc::new(measures), steps);
         (plan, Memo::new(self.store.clone()), Wanted { at_ms: now_ms(), ..Wanted::default() })

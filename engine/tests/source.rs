@@ -65,13 +65,9 @@ impl Project {
         let graph = self.graph(yaml);
         let steps: Vec<_> = graph.ids().collect();
         let how = Measure {
-            environment: &self.environment,
             store: Some(self.path(".cas")),
             cache: self.cache.clone(),
-            memo: None,
-            at_ms: 0,
-            frozen: false,
-            asking: None,
+            ..Measure::new(&self.environment)
         };
         measure(&graph, &steps, &how)
     }
@@ -412,15 +408,7 @@ solids:
   b: {code: [b.py], resources: [broken], inputs: {x: {path: none}, y: {probe: exit 1}}, command: echo}
 ";
     let graph = project.graph(yaml);
-    let how = Measure {
-        environment: &project.environment,
-        store: None,
-        cache: None,
-        memo: None,
-        at_ms: 0,
-        frozen: false,
-        asking: None,
-    };
+    let how = Measure::new(&project.environment);
     let measures = measure(&graph, &graph.select("a").unwrap(), &how).unwrap();
     assert_eq!(measures.counters, Counters { read: 1, cached: 0, probes: 0 });
     assert!(measures.code[1].is_none() && measures.paths[0].is_none() && measures.probes[0].is_none());

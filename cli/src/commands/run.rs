@@ -177,7 +177,7 @@ pub(super) fn run_planned(
         let mut out = out();
         let past = session.memo.past(&plan.graph.pipeline.name)?;
         let rows = status::to_run(&session.memo, &plan, &resolved, &past)?;
-        let own = Own { jobs: jobs(args), cores: cores(), memory: memory(), limits: limits(args) };
+        let own = Own { jobs: jobs(args), cores: run::cores(), memory: memory(), limits: limits(args) };
         let limits = session.memo.limits(own);
         let forecast = forecast(&plan, &resolved.states, &past, &limits.capacity);
         let counts = status::counts(&plan, &resolved);
@@ -291,19 +291,14 @@ fn reproduced(args: &RunArgs, memo: &Memo, plan: &Plan, wanted: &Wanted) -> Resu
     Ok(sample)
 }
 
-/// How many attempts run at once at most.
+/// How many attempts run at once at most: one per core where nothing is said.
 fn jobs(args: &RunArgs) -> usize {
-    args.jobs.map_or_else(cores, |jobs| jobs as usize)
+    args.jobs.map_or_else(run::cores, |jobs| jobs as usize)
 }
 
 /// Of which limits the command line says how much there is.
 fn limits(args: &RunArgs) -> BTreeMap<String, u32> {
     args.limit.iter().cloned().collect()
-}
-
-/// How many attempts run at once where nothing is said: the cores that this process may use.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// How much memory there is for steps that say how much they need.

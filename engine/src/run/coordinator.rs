@@ -10,7 +10,7 @@ use std::thread;
 
 use cas_store::{Staged, Trace, Version};
 
-use super::ended::{absent_above, any_bytes, report};
+use super::ended::{absent_above, any_bytes};
 use super::grow::AtWork;
 use super::noted::RunLog;
 use super::{RunOptions, now_ms};
@@ -312,7 +312,7 @@ impl<'a> Coordinator<'a> {
 
     pub(super) fn not_allowed(&self, output: OutputId) -> FailureReport {
         let name = self.plan.graph.output_name(output);
-        report(Failure {
+        FailureReport::new(Failure {
             cause: Cause::Input,
             message: format!("its input `{name}` is not stored, and nothing upstream may run"),
             hint: Some("run it without `--only`".to_owned()),

@@ -181,7 +181,7 @@ impl<'a> Coordinator<'a> {
             self.fail(
                 floor,
                 step,
-                report(Failure {
+                FailureReport::new(Failure {
                     cause: Cause::Input,
                     message: format!(
                         "its input `{name}` was made {REBUILDS} times more, and each time {what}"
@@ -224,7 +224,7 @@ impl<'a> Coordinator<'a> {
             let hint = Some("check the disk, and run `cas verify`".to_owned());
             let failure = Failure { cause: Cause::BadOutput, message, hint };
             self.notes[index].given_up = true;
-            self.finish(output.step, Outcome::Failed, None, Some(report(failure)));
+            self.finish(output.step, Outcome::Failed, None, Some(FailureReport::new(failure)));
             self.failed |= !self.options.keep_going;
             return;
         }
@@ -322,9 +322,4 @@ pub(super) fn any_bytes(state: &StepState) -> bool {
 
 pub(super) fn absent_above() -> String {
     "something that it consumes was not produced".to_owned()
-}
-
-/// A failure without an attempt.
-pub(super) fn report(failure: Failure) -> FailureReport {
-    FailureReport { failure, log_tail: String::new(), folder: None, attempts: 0, allowed: false }
 }

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use cas_store::{Found, Trace, Version};
 
 use super::coordinator::{Coordinator, Floor};
-use super::ended::{absent_above, report};
+use super::ended::absent_above;
 use super::grow::AtWork;
 use super::now_ms;
 
 use crate::attempt::{Stored, Task};
 use crate::error::EngineError;
-use crate::event::Outcome;
+use crate::event::{FailureReport, Outcome};
 use crate::execute::{Cause, Failure};
 use crate::graph::{OutputId, StepId};
 use crate::memo;
@@ -102,7 +102,7 @@ impl<'a> Coordinator<'a> {
             self.fail(
                 floor,
                 step,
-                report(Failure {
+                FailureReport::new(Failure {
                     cause: Cause::Input,
                     message: "its version cannot be derived from what it consumes".to_owned(),
                     hint: None,

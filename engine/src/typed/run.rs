@@ -159,13 +159,11 @@ pub fn run(
     }
     let memo = Memo::new(store.clone());
     let how = Measure {
-        environment: &options.environment,
         store: Some(store.dir().to_owned()),
         cache: Some(store.dir().join("stat-cache")),
         memo: Some(&memo),
         at_ms: crate::run::now_ms(),
-        frozen: false,
-        asking: None,
+        ..Measure::new(&options.environment)
     };
     let measures = Arc::new(measure(&graph, &steps, &how)?);
     let plan = Plan::new(Arc::clone(&graph), measures, steps);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use crate::answers::count;
 use crate::apply::{self, Dropped};
@@ -76,8 +76,8 @@ pub(crate) struct Core {
 }
 
 impl Host {
-    /// Opens index and journal under a lock that is held already, waiting no longer than `until` for what
-    /// another process may still be letting go of.
+    /// Opens index and journal under a lock that is held already, and waits for what another process may still be
+    /// letting go of for as long as `go_on` says.
     ///
     /// # Errors
     ///
@@ -87,10 +87,10 @@ impl Host {
         store_id: &str,
         lock: HostLock,
         expect: Expect,
-        until: Instant,
+        go_on: &dyn Fn() -> bool,
         files: Arc<Files>,
     ) -> Result<Self, StoreError> {
-        let core = match Self::open_core(&layout, store_id, expect, until, Arc::clone(&files)) {
+        let core = match Self::open_core(&layout, store_id, expect, go_on, Arc::clone(&files)) {
             // Not even its journal can be opened: it can still be read.
             Err(StoreError::Io { source, .. }) if is_full(&source) => {
                 frozen::open(&layout, store_id, files, "its disk is full")?
@@ -120,14 +120,14 @@ impl Host {
         layout: &Layout,
         store_id: &str,
         expect: Expect,
-        until: Instant,
+        go_on: &dyn Fn() -> bool,
         files: Arc<Files>,
     ) -> Result<Core, StoreError> {
         let config = Config::read(&layout.config())?;
         // First, because it makes room.
         let own = files.token();
         files.sweep_staging(&|token| token == own || processes::is_live(layout, token))?;
-        let index = open_index(layout, expect, until)?;
+        let index = open_index(layout, expect, go_on)?;
         let applied = index.position()?;
         check_store(&index, store_id)?;
         crash::point("host.index-opened");
@@ -218,7 +218,7 @@ fn begin_thread(core: &Arc<Core>, name: &str, work: fn(&Core)) -> Result<JoinHan
 
 /// Opens the index. A process that is ending gives our lock up before RocksDB's, as the kernel closes its
 /// files one by one, so that one is waited for too. On a full disk the reserve makes room.
-fn open_index(layout: &Layout, expect: Expect, until: Instant) -> Result<Index, StoreError> {
+fn open_index(layout: &Layout, expect: Expect, go_on: &dyn Fn() -> bool) -> Result<Index, StoreError> {
     let mut pause = Duration::from_millis(1);
     loop {
         // Where room is short it is found out now: what is too little to be opened may be enough for `gc`.
@@ -230,7 +230,7 @@ fn open_index(layout: &Layout, expect: Expect, until: Instant) -> Result<Index, 
             Index::open(layout.root(), &layout.index(), expect)
         };
         match opened {
-            Err(StoreError::InUse { .. }) if Instant::now() < until => {
+            Err(StoreError::InUse { .. }) if go_on() => {
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(50));
             }

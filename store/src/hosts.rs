@@ -143,12 +143,17 @@ pub(crate) fn join(folder: Folder, owner: &str) -> Result<Arc<Member>, StoreErro
 pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached, StoreError> {
     let layout = &member.folder.layout;
     let slot = &member.slot;
-    if let Some(hosted) = slot.enter(layout, wanted.wait)? {
+    if let Some(hosted) = slot.enter(layout, wanted.wait, wanted.go_on)? {
         return Ok(Reached::Own(hosted));
     }
     let mut opening = Opening { slot, found: State::Closed };
     let mut patience = Patience::new(layout, wanted.wait);
     loop {
+        // Asked before each attempt: whoever only wants to end would open the index to close it again, while all the
+        // others, who may want just that as well, wait for it.
+        if !(wanted.go_on)() {
+            return Err(closed(layout));
+        }
         if wanted.hosting == Hosting::Willing && !slot.hands_over.load(Ordering::SeqCst) {
             let hosted = match HostLock::take(layout, wanted.owner) {
                 Ok(Some(lock)) => Some(host(member, lock, wanted)?),
@@ -173,12 +178,13 @@ pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached,
             Err(source) => return Err(StoreError::Io { action: "use", path: layout.socket(), source }),
         }
         patience.check("", wanted)?;
-        if !(wanted.go_on)() {
-            let what = "it was closed".to_owned();
-            return Err(StoreError::Index { dir: layout.root().to_owned(), what });
-        }
         patience.pause();
     }
+}
+
+/// What is said to whoever looks for a host of a store that was closed meanwhile.
+fn closed(layout: &Layout) -> StoreError {
+    StoreError::Index { dir: layout.root().to_owned(), what: "it was closed".to_owned() }
 }
 
 /// Opens another connection to the host that is there, on which nothing is said yet.
@@ -221,7 +227,7 @@ pub(crate) fn alone<T>(
 ) -> Result<T, StoreError> {
     let layout = &folder.layout;
     let slot = slot_of(layout);
-    if slot.enter(layout, wanted.wait)?.is_some() {
+    if slot.enter(layout, wanted.wait, wanted.go_on)?.is_some() {
         let owner = "this process".to_owned();
         return Err(StoreError::InUse { dir: layout.root().to_owned(), owner });
     }
@@ -249,7 +255,8 @@ fn rebuild_under(folder: &Folder, layout: &Layout, lock: HostLock) -> Result<Reb
     let config = Config::read(&layout.config())?;
     let files = Arc::new(Files::new(layout.clone(), config.inline_limit_bytes));
     let until = Instant::now() + LETTING_GO.get();
-    let host = Host::open(layout.clone(), &folder.id, lock, Expect::Index, until, files)?;
+    let go_on = || Instant::now() < until;
+    let host = Host::open(layout.clone(), &folder.id, lock, Expect::Index, &go_on, files)?;
     report.unreadable.extend(host.core().warnings.iter().cloned());
     host.core().match_files(&mut report)?;
     Ok(report)
@@ -333,8 +340,9 @@ fn host(member: &Member, lock: HostLock, wanted: &Wanted<'_>) -> Result<Hosted, 
     let layout = &member.folder.layout;
     crash::point("host.locked");
     let until = Instant::now() + wanted.wait.max(LETTING_GO.get());
+    let go_on = || Instant::now() < until && (wanted.go_on)();
     let files = Arc::clone(&member.files);
-    let host = Host::open(layout.clone(), &member.folder.id, lock, expectation(layout), until, files)?;
+    let host = Host::open(layout.clone(), &member.folder.id, lock, expectation(layout), &go_on, files)?;
     crash::point("host.opened");
     let door = Door::open(Arc::clone(host.core()), wanted.owner).map_err(|source| StoreError::Io {
         action: "begin to serve",
@@ -539,7 +547,12 @@ impl Drop for Opening<'_> {
 
 impl Slot {
     /// The host that is open, or `None` and the right to open one.
-    fn enter(&self, layout: &Layout, wait: Duration) -> Result<Option<Arc<Hosted>>, StoreError> {
+    fn enter(
+        &self,
+        layout: &Layout,
+        wait: Duration,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Arc<Hosted>>, StoreError> {
         // Opening and closing take moments; a caller that does not want to wait for other *processes*
         // does want to wait for these.
         let until = Instant::now() + wait.max(Duration::from_secs(30));
@@ -562,7 +575,11 @@ impl Slot {
                 let owner = "another thread of this process".to_owned();
                 return Err(StoreError::InUse { dir: layout.root().to_owned(), owner });
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            if !go_on() {
+                return Err(closed(layout));
+            }
+            let pause = left.min(LONGEST_PAUSE);
+            state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -573,5 +590,46 @@ impl Slot {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, not(feature = "schedules")))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::index::Index;
+    use crate::store::Create;
+
+    /// Looks for a host as long as it is wanted, and says what came of it.
+    fn look(member: &Member, go_on: &dyn Fn() -> bool) -> String {
+        let (wait, hosting) = (Duration::from_secs(60), Hosting::Willing);
+        let on_wait = &mut |_: &str| {};
+        match reach(member, &mut Wanted { wait, owner: "a test", hosting, on_wait, to_read: false, go_on }) {
+            Ok(_) => "it is there".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Of many processes whose host goes just when they have ended, each in turn would open the index to close it again.
+    #[test]
+    fn whoever_has_closed_a_store_does_not_open_its_index_to_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let member =
+            join(Folder::open(&dir.path().join("store"), Create::IfAbsent).unwrap(), "a test").unwrap();
+        let layout = member.folder.layout.clone();
+        assert!(look(&member, &|| false).contains("it was closed"));
+        assert!(!layout.index().exists() && !layout.lock().exists(), "nobody was host");
+        assert_eq!(look(&member, &|| true), "it is there");
+
+        // Nor does it wait for what another process lets go of, which had the store and has ended.
+        let index = Index::open(layout.root(), &layout.index(), Expect::Nothing).unwrap();
+        let asked = Cell::new(0);
+        let go_on = || asked.replace(asked.get() + 1) < 3;
+        let files = Arc::clone(&member.files);
+        let opened = Host::open_core(&layout, &member.folder.id, Expect::Nothing, &go_on, files);
+        assert!(matches!(opened, Err(StoreError::InUse { .. })) && asked.get() == 4, "after {asked:?}");
+        drop(index);
+        assert_eq!(look(&member, &|| true), "it is there");
     }
 }

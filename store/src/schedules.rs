@@ -71,8 +71,8 @@ impl Kit {
         let folder = Folder::open(&dir.path().join("store"), Create::IfAbsent).expect("a store");
         let files = Arc::new(Files::new(folder.layout.clone(), 4096));
         let processes = served(&folder.layout).into_iter().map(Some).collect();
-        let until = Instant::now();
-        let core = Host::open_core(&folder.layout, &folder.id, Expect::Nothing, until, Arc::clone(&files));
+        let core =
+            Host::open_core(&folder.layout, &folder.id, Expect::Nothing, &|| false, Arc::clone(&files));
         Self { core: Arc::new(core.expect("it opens")), files, processes, _folder: dir }
     }
 

@@ -11,6 +11,7 @@ mod kit;
 
 mod chance;
 mod oracle;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -32,8 +33,15 @@ const STEPS: usize = 24;
 const PIPELINES: u64 = 8;
 /// So many processes are started for one value of what all steps take as config: then there is new work.
 const STARTS: usize = 24;
-/// Where nobody is stopped and nobody has ended for so long, those that are left hang.
+/// So often nobody is killed or stopped until all have ended: one that hangs would be killed sooner or later, and then
+/// nobody would know.
+const LULL: Duration = Duration::from_secs(20);
+/// Where nobody is stopped and nothing has gone on for so long, those that are left hang.
 const HUNG: Duration = Duration::from_secs(180);
+/// Where nothing ends or is said for so long, whatever is done for it, they go round in circles.
+const CIRCLES: Duration = Duration::from_secs(900);
+/// Those that hang look around now and then: that takes less than this part of their time.
+const IDLE: u32 = 10;
 /// The longest time that a process is stopped for, in milliseconds: one of more than 30 s loses what it claims.
 const LONGEST_STOP: u64 = 700;
 
@@ -120,7 +128,12 @@ impl Torture {
     fn run(&mut self) {
         println!("seed {}", self.seed);
         let begin = Instant::now();
+        let mut lull = begin + LULL;
         while begin.elapsed() < self.time {
+            if Instant::now() >= lull {
+                self.see_out();
+                lull = Instant::now() + LULL;
+            }
             while self.alive.len() < PROCESSES {
                 self.start_any();
             }
@@ -313,29 +326,45 @@ impl Torture {
 
     /// Waits until all have ended: on a machine with much else to do each takes its time, but they do end.
     fn see_out(&mut self) {
-        let mut until = Instant::now() + HUNG;
-        let mut left = self.alive.len();
-        while left > 0 {
-            self.listen_until((Instant::now() + Duration::from_secs(1)).min(until));
-            if self.alive.len() < left {
-                left = self.alive.len();
-                until = Instant::now() + HUNG;
-            } else if Instant::now() >= until {
-                self.fail_hung();
+        let mut since = Instant::now();
+        let mut before = (self.alive.len(), self.said_bytes());
+        let mut used = self.used();
+        while !self.alive.is_empty() {
+            self.listen_until(Instant::now() + Duration::from_secs(1));
+            let now = (self.alive.len(), self.said_bytes());
+            let is_busy = self.used().saturating_sub(used) > since.elapsed() / IDLE;
+            if now != before {
+                (before, since, used) = (now, Instant::now(), self.used());
+            } else if since.elapsed() >= if is_busy { CIRCLES } else { HUNG } {
+                self.fail_hung(since.elapsed());
             }
         }
     }
 
-    fn fail_hung(&mut self) -> ! {
-        let mut words = String::new();
-        for (number, process) in &self.alive {
-            let wchan = fs::read_to_string(format!("/proc/{}/wchan", process.pid)).unwrap_or_default();
+    /// How much they and their steps have said.
+    fn said_bytes(&self) -> u64 {
+        let len = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let said = |number: &usize| len(self.said(*number, "out")) + len(self.said(*number, "err"));
+        len(self.folder.path("log")) + self.alive.keys().map(said).sum::<u64>()
+    }
+
+    /// The processor time that those that are left have used, and the time that they were ready and had none.
+    fn used(&self) -> Duration {
+        self.alive.values().map(|process| watch::used(process.pid)).sum()
+    }
+
+    fn fail_hung(&mut self, since: Duration) -> ! {
+        let pids: Vec<u32> = self.alive.values().map(|process| process.pid).collect();
+        let lock = fs::read_to_string(self.folder.path(".cas/lock")).unwrap_or_default();
+        let mut words = format!("the lock says `{lock}`\n");
+        let described = watch::describe(&pids, Duration::from_secs(5));
+        for ((number, process), threads) in self.alive.iter().zip(described) {
             let err = fs::read_to_string(self.said(*number, "err")).unwrap_or_default();
-            words += &format!("{number}: `cas {}` (pid {}, in {wchan})\n{err}\n", process.line, process.pid);
+            words += &format!("{number}: `cas {}` (pid {})\n{threads}{err}\n", process.line, process.pid);
             signal(process, Signal::KILL);
         }
         panic!(
-            "seed {}: after {} processes, {} killed ({} of them the host), {} stopped, these hang:\n{words}",
+            "seed {}: after {} processes, {} killed ({} of them the host), {} stopped, these hang, for {since:?}:\n{words}",
             self.seed, self.started, self.killed, self.hosts, self.stopped
         );
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::Config;
+use crate::disk;
 use crate::error::{At, StoreError};
 use crate::layout::Layout;
 
@@ -33,7 +34,12 @@ const NETWORK: [(i128, &str); 14] = [
 pub(crate) fn check(dir: &Path) -> Result<(), StoreError> {
     let absolute = std::path::absolute(dir).at("find", dir)?;
     let about = absolute.ancestors().find_map(|folder| rustix::fs::statfs(folder).ok());
-    let Some(kind) = about.and_then(|about| network(i128::from(about.f_type))) else { return Ok(()) };
+    let kind = match disk::may("be local", &absolute) {
+        Ok(()) => about.and_then(|about| network(i128::from(about.f_type))),
+        // So a test says.
+        Err(_) => network(NETWORK[0].0),
+    };
+    let Some(kind) = kind else { return Ok(()) };
     if Config::read(&Layout::new(absolute).config())?.network_file_system {
         return Ok(());
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use cas_store::{Create, Hosting, Mode, Open, Policy, Put, Store, StoreError, disk};
+use cas_store::{Create, Hosting, Mode, Open, Policy, Put, RebuildReport, Store, StoreError, disk};
 use kit::*;
 
 const EIO: i32 = 5;
@@ -49,14 +49,22 @@ fn open_to_read(dir: &Path) -> Result<Store, StoreError> {
     )
 }
 
+fn rebuild(kit: &Kit) -> Result<RebuildReport, StoreError> {
+    Store::rebuild(&kit.dir(), how(Duration::ZERO, &mut |_| {}))
+}
+
 /// A store with a small and a large result, closed.
 fn filled() -> Kit {
     let kit = Kit::new();
+    drop(filled_in(&kit));
+    kit
+}
+
+fn filled_in(kit: &Kit) -> Store {
     let store = kit.open();
     put(&store, 0, &noise(0, 100));
     put(&store, 1, &noise(1, 7_000));
-    drop(store);
-    kit
+    store
 }
 
 #[test]
@@ -140,6 +148,40 @@ fn what_is_walked_over_is_the_same_from_memory() {
     assert_eq!(seen(&store), from_disk);
     assert_eq!(from_disk.0.len(), 30);
     assert_eq!(from_disk.3.len(), 2);
+}
+
+#[test]
+fn a_store_on_a_network_file_system_is_refused_unless_its_settings_ask_for_it() {
+    let _alone = alone();
+    let kit = Kit::new();
+    // It is asked before anything is made, and of the folder as it was named.
+    let pretend = || disk::fail("be local", &kit.dir().to_string_lossy(), EIO, u32::MAX);
+    let refused = |opened: Result<(), StoreError>| {
+        let error = opened.expect_err("it is not on this machine");
+        assert!(matches!(&error, StoreError::Network { dir, kind: "nfs" } if *dir == kit.dir()), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("is on a network file system (nfs)"), "{text}");
+    };
+    pretend();
+    refused(open(&kit.dir()).map(drop));
+    assert!(!kit.dir().exists(), "nothing was made there");
+    disk::fail_no_more();
+
+    drop(filled_in(&kit));
+    pretend();
+    refused(open_to_read(&kit.dir()).map(drop));
+    refused(rebuild(&kit).map(drop));
+    let settings = kit.dir().join("config.toml");
+    std::fs::write(&settings, "network_file_system = false\n").expect("it can be written");
+    refused(open_to_read(&kit.dir()).map(drop));
+    std::fs::write(&settings, "network_file_system = true\n").expect("it can be written");
+    let store = kit.open();
+    assert_eq!(get(&store, 1), Some(noise(1, 7_000)));
+    put(&store, 2, &noise(2, 7_000));
+    drop(store);
+    rebuild(&kit).expect("it is asked for");
+    assert_eq!(get(&kit.open(), 2), Some(noise(2, 7_000)));
+    disk::fail_no_more();
 }
 
 #[test]

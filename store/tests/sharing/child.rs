@@ -1,13 +1,15 @@
 //! Processes that use a store, one command at a time: the test starts itself and talks through pipes.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use cas_store::{
     Claim, ClaimGuard, Commit, Committed, Digest, HandedOver, Hosting, Mode, Policy, Portion, Put, Share,
-    Store,
+    Store, codec,
 };
 
 use crate::kit::*;
@@ -178,6 +180,29 @@ pub(crate) fn main() {
                     _ => Store::rebuild(dir, how).map(|_| "rebuilt".to_owned()),
                 };
                 say(&done.unwrap_or_else(|error| format!("error: {}", chain(&error))));
+                continue;
+            }
+            // Whoever gets at the socket, whether or not it can open the store.
+            "knock" => {
+                let mut stream = UnixStream::connect(dir.join("socket")).expect("it connects");
+                let hello = codec::encode(b'h', 1, &crate::greeting(dir, 2)).expect("it encodes");
+                stream.write_all(&hello).expect("send");
+                let welcome: (u32, String, String, String, String) =
+                    codec::decode(b'h', 1, &crate::receive(&mut stream)).expect("a greeting");
+                say(&if welcome.4.is_empty() {
+                    "let in".to_owned()
+                } else {
+                    format!("refused: {}", welcome.4)
+                });
+                continue;
+            }
+            // And one who makes itself out to be the host.
+            "pretend" => {
+                let listener = UnixListener::bind(dir.join("socket")).expect("bind");
+                let others = std::fs::Permissions::from_mode(0o666);
+                std::fs::set_permissions(dir.join("socket"), others).expect("its mode");
+                std::thread::spawn(move || listener.incoming().for_each(std::mem::forget));
+                say("listening");
                 continue;
             }
             "close" => {

@@ -11,6 +11,7 @@ mod users;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 use cas_store::{Store, StoreError, codec};
@@ -523,8 +524,8 @@ fn a_child_of_a_fork_does_not_keep_the_lock_of_a_host_that_died() {
     assert_eq!(other.ask("host"), "own");
 }
 
-fn greeting(kit: &Kit, protocol: u32) -> (u32, String, String) {
-    let format = std::fs::read_to_string(kit.dir().join("format")).expect("read");
+fn greeting(dir: &Path, protocol: u32) -> (u32, String, String) {
+    let format = std::fs::read_to_string(dir.join("format")).expect("read");
     let id = format.lines().nth(2).and_then(|line| line.strip_prefix("id ")).expect("an id").to_owned();
     (protocol, "9.9.9".to_owned(), id)
 }
@@ -545,7 +546,7 @@ fn another_version_of_the_program_is_named_with_its_version() {
     let lock = std::fs::File::options().write(true).open(kit.dir().join("lock")).expect("open");
     lock.lock().expect("lock");
     let listener = UnixListener::bind(kit.dir().join("socket")).expect("bind");
-    let (protocol, program, id) = greeting(&kit, 7);
+    let (protocol, program, id) = greeting(&kit.dir(), 7);
     let host = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("it connects");
         let hello: (u32, String, String) = codec::decode(b'h', 1, &receive(&mut stream)).expect("a greeting");
@@ -570,7 +571,7 @@ fn a_client_of_another_version_is_told_the_hosts_and_let_go() {
     let kit = Kit::new();
     let store = kit.open();
     let mut stream = UnixStream::connect(kit.dir().join("socket")).expect("connect");
-    let hello = codec::encode(b'h', 1, &greeting(&kit, 7)).expect("it encodes");
+    let hello = codec::encode(b'h', 1, &greeting(&kit.dir(), 7)).expect("it encodes");
     stream.write_all(&hello).expect("send");
     let welcome: (u32, String, String, String, String) =
         codec::decode(b'h', 1, &receive(&mut stream)).expect("a greeting");
@@ -585,7 +586,7 @@ fn nonsense_on_the_socket_hurts_nobody() {
     let kit = Kit::new();
     let store = kit.open();
     put(&store, 1, b"safe");
-    let hello = codec::encode(b'h', 1, &greeting(&kit, 1)).expect("it encodes");
+    let hello = codec::encode(b'h', 1, &greeting(&kit.dir(), 1)).expect("it encodes");
     let huge = [&[0xca, 0x5e, b'h', 1][..], &[255; 4], &[0; 4]].concat();
     let unknown = codec::encode(b'q', 1, &250u8).expect("it encodes");
     for sent in [

@@ -231,6 +231,41 @@ fn a_private_store_stays_private() {
     assert!(machine.start(&TWO).ask("share").contains("it belongs to the user 60001, who can share it"));
 }
 
+/// The kernel keeps strangers out of the folder. Were it opened to them by hand, both ends of the socket would still ask
+/// who the other is.
+#[test]
+fn a_stranger_who_gets_at_the_socket_is_neither_served_nor_believed() {
+    if !is_root() {
+        return;
+    }
+    let machine = Machine::new();
+    let mut one = machine.opened(&ONE);
+    let mode =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
+    let (store, socket) = (machine.store(), machine.store().join("socket"));
+    mode(&machine.home, 0o755);
+    mode(&store, 0o755);
+    mode(&store.join("format"), 0o644);
+    mode(&socket, 0o666);
+    let refused = format!("refused: the user {0} (uid {0})", STRANGER.uid);
+    assert_eq!(machine.start(&STRANGER).ask("knock"), refused);
+    assert_eq!(machine.start(&ONE).ask("knock"), "let in");
+    assert_eq!(one.ask("put 1"), "new");
+    assert_eq!(one.ask("close"), "closed");
+
+    // Nobody serves it, and whoever wants it meets the stranger's socket.
+    let lock = fs::File::options().write(true).open(store.join("lock")).expect("open");
+    lock.lock().expect("lock");
+    mode(&store, 0o777);
+    let mut stranger = machine.start(&STRANGER);
+    assert_eq!(stranger.ask("pretend"), "listening");
+    mode(&store, 0o700);
+    let said = machine.start(&ONE).ask("open");
+    assert!(said.contains(&format!("is in use by the user {0} (uid {0})", STRANGER.uid)), "{said}");
+    drop(lock);
+    assert_eq!(machine.opened(&ONE).ask("get 1"), "there");
+}
+
 /// Somebody writes the word into the settings, and the folder is still one user's.
 #[test]
 fn a_store_that_only_says_that_it_is_shared_is_refused_with_what_to_do() {

@@ -17,11 +17,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cas_store::disk::{self, Op};
-use cas_store::{Finding, Mode, Policy, Put};
+use cas_store::{Export, Finding, Mode, Policy, Put};
 use kit::*;
 
 /// Results from here on may be collected or replaced.
 const LOOSE: u32 = 1000;
+
+/// Results that come from another store, in a file, after those that are made here.
+const IMPORTED: [u32; 3] = [20, 21, 22];
 
 /// What is written to a disk goes there in blocks of this size.
 const BLOCK: usize = 512;
@@ -253,9 +256,34 @@ fn work(strict: bool) -> Done {
     store.sync().expect("sync");
     open.push(10);
     promise(&mut open, &mut promised);
+    let elsewhere = Kit::new();
+    store.import(&archive(&elsewhere), 6_000).expect("it imports");
+    if !strict {
+        store.sync().expect("sync");
+    }
+    open.extend(IMPORTED);
+    promise(&mut open, &mut promised);
     drop(store);
     let ops = disk::taken();
     Done { root, ops, promised, base: base.to_vec() }
+}
+
+/// What another store has, in a file.
+fn archive(elsewhere: &Kit) -> PathBuf {
+    let from = elsewhere.open();
+    for number in IMPORTED {
+        put(&from, number, &noise(number, len_of(number)));
+    }
+    let path = elsewhere.folder.path().join("results.cas");
+    let results = IMPORTED.map(|number| (trace(number), true));
+    let export = Export { path: &path, results: &results, since: None, program: "a test", at_ms: 1 };
+    from.export(&export).expect("it exports");
+    path
+}
+
+/// All whose bytes are known beforehand.
+fn known() -> impl Iterator<Item = u32> {
+    (0..11).chain(IMPORTED)
 }
 
 fn check(done: &Done, disk: &Disk, after: usize, how: How) {
@@ -271,7 +299,7 @@ fn check(done: &Done, disk: &Disk, after: usize, how: How) {
     }
     disk.build(&done.root, &dir, how);
     let store = open(&dir).unwrap_or_else(|error| panic!("{at}: {error}"));
-    for number in 0..11 {
+    for number in known() {
         let there = get(&store, number);
         let is_promised =
             done.promised.iter().any(|(promised, since)| *promised == number && *since <= after);
@@ -285,7 +313,7 @@ fn check(done: &Done, disk: &Disk, after: usize, how: How) {
             matches!(&finding, Finding::Missing { digest: of } | Finding::Damaged { digest: of, .. } if *of == digest)
                 && done.promised.iter().any(|(promised, since)| promised == number && *since <= after)
         };
-        assert!(!(0..11).any(|number| promised(&number)), "{at}: {finding}");
+        assert!(!known().any(|number| promised(&number)), "{at}: {finding}");
         assert!(!matches!(finding, Finding::Row { .. } | Finding::Index { .. }), "{at}: {finding}");
     }
     // And it goes on.
@@ -298,7 +326,7 @@ fn power_may_be_lost_after_every_change() {
     let mut states = 0;
     for strict in [true, false] {
         let done = work(strict);
-        assert!(done.promised.len() == 11, "{:?}", done.promised);
+        assert!(done.promised.len() == known().count(), "{:?}", done.promised);
         let mut disk = Disk::default();
         let blobs = done.root.join("blobs");
         disk.safe_folders.extend([blobs, done.root.join("staging")]);

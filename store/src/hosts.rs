@@ -322,6 +322,7 @@ impl Drop for HandedOver {
     fn drop(&mut self) {
         self.member.file.stopped(false);
         self.member.slot.hands_over.store(false, Ordering::SeqCst);
+        self.member.slot.changed.notify_all();
         // Nobody may ask for long: all may wait to be told something by a host that is no more, or be computing, and
         // what is claimed and was not heard of for 30 s is handed on.
         for client in clients(&self.member) {
@@ -563,22 +564,24 @@ impl Slot {
                     *state = State::Opening;
                     return Ok(None);
                 }
-                State::Open(hosted) => {
+                // One that is handed over answers what it was asked, and nothing more: it would never be let go.
+                State::Open(hosted) if !self.hands_over.load(Ordering::SeqCst) => {
                     if let Some(hosted) = hosted.upgrade() {
                         return Ok(Some(hosted));
                     }
                 }
-                State::Opening => {}
+                State::Open(_) | State::Opening => {}
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // The time for which a process is stopped does not count.
+            if left.is_zero() && !self.hands_over.load(Ordering::SeqCst) {
                 let owner = "another thread of this process".to_owned();
                 return Err(StoreError::InUse { dir: layout.root().to_owned(), owner });
             }
             if !go_on() {
                 return Err(closed(layout));
             }
-            let pause = left.min(LONGEST_PAUSE);
+            let pause = left.clamp(Duration::from_millis(1), LONGEST_PAUSE);
             state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -631,5 +634,35 @@ mod tests {
         assert!(matches!(opened, Err(StoreError::InUse { .. })) && asked.get() == 4, "after {asked:?}");
         drop(index);
         assert_eq!(look(&member, &|| true), "it is there");
+    }
+
+    /// A thread whose request is being answered holds the host; others of its process took it again meanwhile, so that
+    /// the process was stopped while it served.
+    #[test]
+    fn a_host_that_is_handed_over_is_not_taken_again_by_another_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let member =
+            join(Folder::open(&dir.path().join("store"), Create::IfAbsent).unwrap(), "a test").unwrap();
+        let (wait, hosting) = (Duration::from_secs(60), Hosting::Willing);
+        let on_wait = &mut |_: &str| {};
+        let go_on = &|| true;
+        let mut wanted = Wanted { wait, owner: "a test", hosting, on_wait, to_read: false, go_on };
+        let answering = reach(&member, &mut wanted).unwrap();
+        std::thread::scope(|scope| {
+            let handing = scope.spawn(|| hand_over(&member));
+            while !member.slot.hands_over.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            let asked = Cell::new(0);
+            let until_asked = || asked.replace(asked.get() + 1) < 2;
+            assert!(look(&member, &until_asked).contains("it was closed"));
+            drop(answering);
+            let handed_over = handing.join().unwrap();
+            let another = HostLock::take(&member.folder.layout, "another").unwrap();
+            assert!(another.is_some(), "it is let go");
+            drop(another);
+            drop(handed_over);
+            assert_eq!(look(&member, &|| true), "it is there");
+        });
     }
 }

@@ -11,7 +11,7 @@
 //! A file is locked before it has its name, so one with a name and without a lock belongs to nobody.
 
 use std::collections::HashSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -196,12 +196,13 @@ pub(crate) fn is_token(token: &str) -> bool {
     !token.is_empty() && token.len() <= 64 && token.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// Whether a process with this token has the store open.
+/// Whether a process with this token has the store open. What cannot be told is taken for yes: a process that lives keeps
+/// what it claims, uses and stages.
 pub(crate) fn is_live(layout: &Layout, token: &str) -> bool {
     match File::open(layout.processes().join(token)) {
         // Shared, so that two who ask at once do not take each other for the owner.
-        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
-        Err(_) => false,
+        Ok(file) => file.try_lock_shared().is_err(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
@@ -231,16 +232,17 @@ pub(crate) fn list(layout: &Layout) -> Result<Vec<(String, Listed)>, StoreError>
     Ok(live)
 }
 
-/// Removes the file of a process that is gone; false if it lives.
+/// Removes the file of a process that is gone; false if it lives, or that cannot be told.
 fn remove_if_dead(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return true };
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => false,
-        _ => {
-            let _ = fs::remove_file(path);
-            true
-        }
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) => return error.kind() == io::ErrorKind::NotFound,
+    };
+    let is_dead = file.try_lock().is_ok();
+    if is_dead {
+        let _ = fs::remove_file(path);
     }
+    is_dead
 }
 
 fn parse(bytes: &[u8]) -> Listed {
@@ -327,5 +329,19 @@ mod tests {
         for cut in 0..golden.len() {
             parse(&golden[..cut]);
         }
+    }
+
+    #[test]
+    fn a_process_of_which_nothing_can_be_told_is_taken_for_one_that_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(&dir);
+        fs::create_dir(layout.processes()).unwrap();
+        // Opening it fails, as it does where no descriptor is left.
+        let path = layout.processes().join("round");
+        std::os::unix::fs::symlink("round", &path).unwrap();
+        assert!(is_live(&layout, "round") && !is_live(&layout, "gone"));
+        let listed: Vec<String> = list(&layout).unwrap().into_iter().map(|(token, _)| token).collect();
+        assert_eq!(listed, ["round"]);
+        assert!(fs::symlink_metadata(path).is_ok(), "it is still there");
     }
 }

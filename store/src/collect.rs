@@ -86,7 +86,7 @@ impl Core {
     /// Begins a collection; gives its number.
     pub(crate) fn collect_begin(&self, policy: Policy, now_ms: u64, mode: Mode) -> Result<u64, StoreError> {
         let mut slot = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        self.index.clear_scratch()?;
+        self.make_room(|| self.index.clear_scratch())?;
         if mode == Mode::Collect {
             self.drop_dead_imports()?;
         }

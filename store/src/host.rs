@@ -422,13 +422,25 @@ impl Core {
         Ok(())
     }
 
+    /// Does what opens the index for writing, where it was only read: on a full disk the reserve makes room for that.
+    pub(crate) fn make_room(&self, open: impl Fn() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        match open() {
+            Err(StoreError::Io { source, .. })
+                if is_full(&source) && reserve::release(&self.layout.reserve()) =>
+            {
+                open()
+            }
+            opened => opened,
+        }
+    }
+
     /// Writes the index into the journal as a snapshot and gives up the segments before it.
     pub(crate) fn snapshot(&self) -> Result<(), StoreError> {
         if self.index.is_frozen() {
             // It is not on disk, so nothing that the journal has can be given up.
             return Ok(());
         }
-        self.index.thaw()?;
+        self.make_room(|| self.index.thaw())?;
         let (number, view) = {
             let mut journal = self.journal();
             self.rotate(&mut journal, 1)?;

@@ -236,7 +236,6 @@ impl Index {
         if expect == Expect::Index {
             has_beginning(root, dir)?;
         }
-        disk::may("open", dir).at("write the index in", root)?;
         let open = OnceLock::from(open_to_write(root, dir, expect)?);
         let unopened = RwLock::new(None);
         Ok(Self { open, unopened, writable: true, dir: dir.to_owned(), root: root.to_owned() })
@@ -401,7 +400,9 @@ impl Index {
         })
     }
 
-    /// Walks over the keys from `from` on (itself included) in their order, until `each` says no more.
+    /// Walks over the keys from `from` on (itself included) in their order, until `each` says no more. Each is seen once
+    /// where nothing is written meanwhile; of what is, it may see some, and over an index that is only read a changed
+    /// key twice.
     pub(crate) fn scan(&self, family: Family, from: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         self.scan_with(family, from, ReadOptions::default(), each)
     }
@@ -624,6 +625,7 @@ fn has_beginning(root: &Path, dir: &Path) -> Result<(), StoreError> {
 }
 
 fn open_to_write(root: &Path, dir: &Path, expect: Expect) -> Result<DB, StoreError> {
+    disk::may("open", dir).at("write the index in", root)?;
     // RocksDB would make both for its user alone, and then no other user of a shared store could open it.
     std::fs::create_dir_all(dir).at("make", dir)?;
     let lock = dir.join("LOCK");

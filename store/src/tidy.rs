@@ -104,8 +104,8 @@ impl Tidy {
 }
 
 impl Core {
-    /// Collects whenever the store is a twentieth larger than it may be: the thread's whole work. A failure
-    /// ends it; whoever collects by hand, or writes, meets the same one and is told.
+    /// Collects whenever the store is a twentieth larger than it may be: the thread's whole work. Nobody is told
+    /// of a failure here; whoever collects by hand, or writes, meets the same one and is.
     pub(crate) fn keep_tidy(&self) {
         let Some(max) = self.config.policy.max_size_bytes else { return };
         let slack = max / 20;
@@ -121,8 +121,8 @@ impl Core {
             if now > bound {
                 match self.collect_by_itself() {
                     Ok(Some(left)) => now = left,
-                    Ok(None) => {}
-                    Err(_) => return,
+                    // It failed, perhaps for want of room: the next results begin another.
+                    Ok(None) | Err(_) => {}
                 }
                 // Where too much is in use or pinned, trying again at once would do no better.
                 bound = max.max(now).saturating_add(slack);

@@ -105,6 +105,23 @@ fn a_store_on_a_full_disk_opens_reads_and_collects() {
 }
 
 #[test]
+fn what_was_open_already_when_the_disk_filled_collects_with_the_reserve() {
+    let _alone = alone();
+    let kit = filled();
+    // Its index is only read as yet.
+    let store = kit.open();
+    let reserve = kit.dir().join("reserve");
+    assert!(reserve.exists());
+    fail(&kit, "open", "index", ENOSPC, 1);
+    let policy = Policy { max_size_bytes: Some(500), ..Policy::default() };
+    let (went, report) = gc(&store, &policy, Mode::Collect, 1 << 40);
+    assert_eq!((went.len(), report.freed_bytes), (1, 7_000));
+    assert!(!reserve.exists(), "what it kept was needed");
+    assert_eq!(get(&store, 0), Some(noise(0, 100)));
+    assert_eq!(verify(&store), []);
+}
+
+#[test]
 fn what_is_walked_over_is_the_same_from_memory() {
     let _alone = alone();
     let kit = Kit::new();

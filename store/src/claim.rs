@@ -101,7 +101,14 @@ impl Store {
         let client = self.client();
         let mut waited = false;
         loop {
-            let answer = self.ask_on(Request::Claim { trace, ticket, waited })?;
+            let answer = match self.ask_on(Request::Claim { trace, ticket, waited }) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    // It may have been granted, by a host whose answer was lost: nobody shall wait for this process.
+                    let _ = self.ask(Request::Release { trace, ticket, failure: None });
+                    return Err(error);
+                }
+            };
             match answer.response {
                 Response::Granted { present } => {
                     // Granted by a host that is gone, it has to be granted again.

@@ -28,7 +28,7 @@ use crate::tickets::Tickets;
 use crate::times::{LETTING_GO, RENEW, SILENT};
 use crate::wire::{Notice, PROTOCOL, Request, Response, frame};
 
-/// A request whose answer is lost so often is one that hosts cannot answer.
+/// A request whose answer is lost so often, for longer than a host takes to let go, is one that hosts cannot answer.
 const TRIES: u32 = 50;
 
 /// How long before a host that has no descriptor left is asked again.
@@ -128,7 +128,11 @@ impl Client {
             let what = "it was opened before this process was forked: open it again".to_owned();
             return Err(self.failed(what));
         }
-        let mut tries = 0;
+        let (mut tries, begin) = (0, Instant::now());
+        let mut is_last = || {
+            tries += 1;
+            tries >= TRIES && begin.elapsed() >= LETTING_GO.get()
+        };
         loop {
             let (link, number) = self.link()?;
             match link {
@@ -140,14 +144,12 @@ impl Client {
                     Ok(response) => return Ok(Answer { response, link: number }),
                     Err(Lost::Unsendable(what)) => return Err(self.failed(what)),
                     Err(Lost::Unanswered) => {
-                        tries += 1;
-                        if tries == TRIES {
+                        if is_last() {
                             return Err(self.failed("its host does not answer".to_owned()));
                         }
                     }
                     Err(Lost::Full) => {
-                        tries += 1;
-                        if tries == TRIES {
+                        if is_last() {
                             let (owner, why) = (&remote.owner, hosts::FULL);
                             return Err(self.failed(format!("its host, {owner}, {why}")));
                         }

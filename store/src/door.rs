@@ -89,7 +89,11 @@ impl Drop for Door {
         // First: those who are sent away keep what they claim and use.
         self.shared.core.claims.close();
         self.shared.core.shares.close();
-        self.shared.closing.store(true, Ordering::SeqCst);
+        {
+            // Whoever pauses asks for it under this lock, and is not missed by the word below.
+            let _guests = self.shared.guests();
+            self.shared.closing.store(true, Ordering::SeqCst);
+        }
         // Nobody finds the socket any more; a new host makes its own.
         let _ = socket::remove(&self.shared.core.layout);
         drop(self.wake.take());

@@ -21,6 +21,7 @@ use crate::layout::{BlobName, INLINE_BUDGET_BYTES, Layout, MTIME_S};
 use crate::mark::{Marks, Stamp};
 use crate::pipe::Compressors;
 use crate::place::Reflinks;
+use crate::plain_file;
 use crate::record::{BlobRecord, Encoding, HashKind, Place};
 use crate::stage::{StagedBlob, hasher, set_fixed_mtime};
 use crate::stream::{self, Flow, Flowed, Sink};
@@ -274,7 +275,8 @@ impl Files {
         }
         crash::point("quarantine.after-rename");
         // The note is for people; that it could not be written (a full disk) changes nothing.
-        let _ = fs::write(folder.join(format!("{place}.why")), format!("{why}\n"));
+        let _ = plain_file::replace(&folder.join(format!("{place}.why")))
+            .and_then(|mut file| writeln!(file, "{why}"));
         Ok(Some(to))
     }
 

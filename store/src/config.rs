@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use toml_edit::{Document, DocumentMut, Item, Table, value};
 use crate::collect::Policy;
 use crate::error::{At, StoreError};
 use crate::layout::{INLINE_LIMIT_BYTES, INLINE_LIMIT_MAX_BYTES};
+use crate::plain_file;
 
 /// When a commit may be acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -269,7 +271,8 @@ fn document(path: &Path) -> Result<DocumentMut, StoreError> {
 /// Whole or not at all: beside it first, then in its place.
 fn save(path: &Path, document: &DocumentMut) -> Result<(), StoreError> {
     let temporary = path.with_extension("toml.new");
-    fs::write(&temporary, document.to_string()).at("write", &temporary)?;
+    let mut file = plain_file::replace(&temporary).at("write", &temporary)?;
+    file.write_all(document.to_string().as_bytes()).and_then(|()| file.sync_all()).at("write", &temporary)?;
     fs::rename(&temporary, path).at("rename", &temporary)
 }
 

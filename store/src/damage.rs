@@ -4,11 +4,13 @@
 //! written anew from the index. So that it is not forgotten with that, a note stays in quarantine.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use crate::error::{At, StoreError};
 use crate::journal::Position;
 use crate::layout::Layout;
+use crate::plain_file;
 
 /// Notes a loss.
 pub(crate) fn note(layout: &Layout, what: &str) -> Result<(), StoreError> {
@@ -17,7 +19,7 @@ pub(crate) fn note(layout: &Layout, what: &str) -> Result<(), StoreError> {
     // Named by its text: what is found again is noted once.
     let name = format!("journal-{}.txt", &blake3::hash(what.as_bytes()).to_hex()[..12]);
     let path = dir.join(name);
-    fs::write(&path, what).at("write", &path)
+    plain_file::replace(&path).and_then(|mut file| file.write_all(what.as_bytes())).at("write", &path)
 }
 
 /// All losses that were noted, each with the place of its note.
@@ -53,5 +55,5 @@ pub(crate) fn journal_end(path: &Path) -> Option<Position> {
 
 /// Notes where the journal ends. That it could not be noted is no loss: then less is noticed.
 pub(crate) fn set_journal_end(path: &Path, end: Position) {
-    let _ = fs::write(path, format!("{} {}\n", end.segment, end.offset));
+    let _ = plain_file::replace(path).and_then(|mut file| writeln!(file, "{} {}", end.segment, end.offset));
 }

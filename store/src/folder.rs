@@ -15,6 +15,7 @@ use crate::index::{Family, Index};
 use crate::journal;
 use crate::layout::{CACHEDIR_TAG, FORMAT, GITIGNORE, Layout};
 use crate::place;
+use crate::plain_file;
 use crate::share;
 use crate::store::Create;
 use crate::tables;
@@ -98,7 +99,7 @@ impl Folder {
         let known = of_index().or_else(of_journal).filter(|id| is_id(id));
         let text = print_format(&known.unwrap_or_else(|| new_id(&layout)));
         let (path, begun) = (layout.format(), layout.root().join("format.new"));
-        let mut file = File::create(&begun).at("create", &begun)?;
+        let mut file = plain_file::replace(&begun).at("create", &begun)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).at("write", &begun)?;
         crash::point("folder.format-rewritten");
         fs::rename(&begun, &path).at("rename", &begun)?;

@@ -20,6 +20,7 @@ use crate::crash;
 use crate::disk;
 use crate::error::{At, StoreError};
 use crate::index::{Family, View};
+use crate::plain_file;
 use crate::tables::{RECORD_VERSION, kind};
 
 /// A new segment begins when one has this many bytes.
@@ -209,7 +210,8 @@ impl Journal {
                 }
             }
             if let Some(end) = end.filter(|end| is_last && end.offset < segment.len) {
-                let file = File::options().write(true).open(&segment.path).at("open", &segment.path)?;
+                let file =
+                    plain_file::open(&segment.path, File::options().write(true)).at("open", &segment.path)?;
                 disk::cut(&file, &segment.path, end.offset).at("cut", &segment.path)?;
             }
         }
@@ -227,7 +229,8 @@ impl Journal {
         }
         let journal = match end {
             Some(end) if !behind && !last.header.is_snapshot() => {
-                let file = File::options().read(true).write(true).open(&last.path).at("open", &last.path)?;
+                let file = plain_file::open(&last.path, File::options().read(true).write(true))
+                    .at("open", &last.path)?;
                 Self::at(root, dir, store, file, end)
             }
             _ => {
@@ -441,13 +444,7 @@ impl Journal {
         let path = segment_path(dir, number);
         let temporary = dir.join(format!("{number:016}.new"));
         let header = Header { number, kind: KIND_LOG, previous };
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&temporary)
-            .at("make", &temporary)?;
+        let file = plain_file::replace(&temporary).at("make", &temporary)?;
         disk::write_at(&file, &temporary, &header.to_bytes(store), 0).at("write", &temporary)?;
         crash::point("journal.segment-made");
         disk::rename(&temporary, &path).at("rename", &temporary)?;
@@ -477,7 +474,7 @@ pub(crate) fn write_snapshot(
     view: &View<'_>,
 ) -> Result<(), StoreError> {
     let temporary = dir.join(format!("{number:016}.new"));
-    let file = File::create(&temporary).at("make", &temporary)?;
+    let file = plain_file::replace(&temporary).at("make", &temporary)?;
     let mut out = BufWriter::with_capacity(256 * 1024, file);
     let header = Header { number, kind: KIND_SNAPSHOT, previous: 0 };
     out.write_all(&header.to_bytes(store)).at("write", &temporary)?;

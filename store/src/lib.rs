@@ -64,6 +64,7 @@ mod network;
 mod overlay;
 mod pipe;
 mod place;
+mod plain_file;
 mod portions;
 mod processes;
 mod rebuild;

@@ -12,6 +12,7 @@ use std::path::Path;
 use crate::disk;
 use crate::error::{At, StoreError};
 use crate::layout::Layout;
+use crate::plain_file;
 use crate::sys::{Birth, Kept};
 
 /// The lock, held for as long as this lives.
@@ -26,13 +27,9 @@ impl HostLock {
     pub(crate) fn take(layout: &Layout, owner: &str) -> Result<Option<Self>, StoreError> {
         let path = layout.lock();
         disk::may("open", &path).at("open", &path)?;
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .at("open", &path)?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = plain_file::open(&path, &mut options).at("open", &path)?;
         // Before the lock is taken: a child that is forked in between must not have it.
         let file = Kept::new(file);
         match file.try_lock() {

@@ -19,10 +19,10 @@ pub(crate) fn release(path: &Path) -> bool {
 
 /// Makes the reserve if there is none and room is plenty. That it could not be made harms nothing now.
 pub(crate) fn keep(path: &Path, free_bytes: u64) {
-    if free_bytes < PLENTY_BYTES || path.exists() {
+    if free_bytes < PLENTY_BYTES || fs::symlink_metadata(path).is_ok() {
         return;
     }
-    let Ok(file) = File::create(path) else { return };
+    let Ok(file) = File::create_new(path) else { return };
     // Real blocks: a file with a hole keeps no room.
     let made = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES);
     if made.is_err() {

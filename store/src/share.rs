@@ -23,6 +23,7 @@ use crate::error::{At, StoreError};
 use crate::folder::Folder;
 use crate::hosts::{self, Wanted};
 use crate::layout::Layout;
+use crate::plain_file;
 use crate::store::{Open, Store};
 
 /// The mode of a private store's folder.
@@ -121,15 +122,19 @@ fn share_folder(path: &Path, metadata: &Metadata, group: u32, lists: bool) -> Re
 }
 
 fn share_file(path: &Path, metadata: &Metadata, group: u32, is_blob: bool) -> Result<(), StoreError> {
-    if metadata.gid() != group {
-        std::os::unix::fs::lchown(path, None, Some(group)).at("give to the group", path)?;
-    }
     if is_blob {
         // Everybody reads it and nobody writes it, as ever.
+        if metadata.gid() != group {
+            std::os::unix::fs::lchown(path, None, Some(group)).at("give to the group", path)?;
+        }
         return Ok(());
     }
-    let mode = (metadata.mode() & 0o700) | 0o660;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("share", path)
+    let file = plain_file::open(path, File::options().read(true)).at("open", path)?;
+    if metadata.gid() != group {
+        fchown(&file, None, Some(group)).at("give to the group", path)?;
+    }
+    let mode = (file.metadata().at("look at", path)?.mode() & 0o700) | 0o660;
+    file.set_permissions(fs::Permissions::from_mode(mode)).at("share", path)
 }
 
 /// The access list that makes a new file its owner's and its group's, and nobody else's: version 2, and three entries

@@ -255,14 +255,13 @@ impl World {
                 for warning in store.warnings() {
                     self.warn(warning);
                 }
-                let detail = self.detail();
+                let (detail, say) = (self.detail(), self.interrupts.say());
                 store.on_wait(move |host| {
                     if detail > Detail::Quiet {
-                        // Nobody is left to tell if this cannot be written.
-                        let _ = writeln!(anstream::stderr().lock(), "{}", waiting(host));
+                        say(waiting(host));
                     }
                 });
-                signals::hand_over_when_stopped(&store);
+                signals::hand_over_when_stopped(&store, &self.interrupts);
                 Ok(Some(store))
             }
             Err(StoreError::Absent { .. }) if create == Create::Never => Ok(None),

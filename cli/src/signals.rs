@@ -1,6 +1,6 @@
 //! Ctrl-C and its kin while a run goes on: asked once, the run ends in order; asked again, at once.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -35,6 +35,7 @@ impl Watch {
         let handle = signals.handle();
         let first = Arc::new(AtomicI32::new(0));
         let noted = Arc::clone(&first);
+        *others.telling() = Some(notes.clone());
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
                 match noted.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed) {
@@ -58,6 +59,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.others.watched.store(false, Ordering::SeqCst);
+        *self.others.telling() = None;
         self.handle.close();
         if let Some(thread) = self.thread.take() {
             // It only passes messages on; nothing in it panics.
@@ -82,11 +84,17 @@ struct Shared {
     watched: AtomicBool,
     /// The first signal that came while probes were asked.
     first: AtomicI32,
+    /// Where the run tells what goes on, while there is one.
+    telling: Mutex<Option<Notes>>,
 }
 
 impl Shared {
     fn asking(&self) -> MutexGuard<'_, Option<Arc<Cancel>>> {
         self.asking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn telling(&self) -> MutexGuard<'_, Option<Notes>> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,6 +111,16 @@ impl Interrupts {
         let done = work(&asking);
         *self.shared.asking() = None;
         done
+    }
+
+    /// A way to say something on stderr from any thread: above what is live there, while there is a run that tells.
+    pub(crate) fn say(&self) -> impl Fn(String) + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move |text| match &*shared.telling() {
+            Some(notes) => notes.say(text),
+            // Nobody is left to tell if this cannot be written.
+            None => drop(writeln!(anstream::stderr().lock(), "{text}")),
+        }
     }
 
     /// What the process ends with because of a signal that came while probes were asked.
@@ -140,16 +158,21 @@ fn code_of(signal: i32) -> Option<Code> {
     }
 }
 
-/// From now on Ctrl-Z first lets another process serve the store, so that nobody has to wait for this one to go on.
-pub(crate) fn hand_over_when_stopped(store: &Store) {
+/// From now on Ctrl-Z first lets another process serve the store, so that nobody has to wait for this one to go on,
+/// and takes away what is live on the terminal, which is somebody else's then.
+pub(crate) fn hand_over_when_stopped(store: &Store, interrupts: &Interrupts) {
     // Without it, whoever needs the store is told who keeps it: that is no reason to fail.
     let Ok(mut signals) = Signals::new([SIGTSTP]) else { return };
     let store = store.downgrade();
+    let shared = Arc::clone(&interrupts.shared);
     let _ = std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
         for _ in signals.forever() {
             let handed_over = store.upgrade().map(|store| store.hand_over());
+            let notes = shared.telling().clone();
+            let paused = notes.map(|notes| notes.pause());
             // This returns when the process goes on.
             let _ = signal_hook::low_level::raise(SIGSTOP);
+            drop(paused);
             drop(handed_over);
         }
     });

@@ -2,6 +2,8 @@
 
 #[path = "../kit/mod.rs"]
 mod kit;
+#[path = "../kit/terminal.rs"]
+mod terminal_kit;
 
 mod answers;
 mod archives;

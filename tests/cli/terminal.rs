@@ -1,105 +1,27 @@
 //! The live view of a run, on a terminal that is one: what stands on its screen, at any moment and in the end.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::process::{Child, Command, Stdio};
+use std::io::Write as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::process::{Signal, WaitOptions, kill_process, waitpid};
 
 use crate::kit::Folder;
+use crate::terminal_kit::Terminal;
 
 /// `cas` on a terminal of so many rows and columns.
-struct Terminal {
-    child: Child,
-    screen: vt100::Parser,
-    master: File,
-    /// All that was written to it.
-    bytes: Vec<u8>,
+fn start(folder: &Folder, size: (u16, u16), words: &[&str], vars: &[(&str, &str)]) -> Terminal {
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    command.args(words).env("TERM", "xterm-256color").envs(vars.iter().copied());
+    Terminal::start(command, size)
 }
 
-impl Terminal {
-    fn start(folder: &Folder, (rows, columns): (u16, u16), words: &[&str], vars: &[(&str, &str)]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&master).and_then(|()| unlockpt(&master)).expect("it is ours");
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&master, size).expect("it has a size");
-        let name = ptsname(&master, Vec::new()).expect("it has a name").into_string().expect("text");
-        const O_NOCTTY: i32 = 0o400;
-        let end = File::options().read(true).write(true).custom_flags(O_NOCTTY).open(name).expect("its end");
-        let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
-        command.args(words).env("TERM", "xterm-256color").envs(vars.iter().copied());
-        command.stdout(end.try_clone().expect("another")).stderr(Stdio::from(end));
-        let child = command.spawn().expect("cas can be started");
-        // Ours goes: then the terminal ends with the child.
-        drop(command);
-        let screen = vt100::Parser::new(cells(rows), cells(columns), 200);
-        Self { child, screen, master: File::from(master), bytes: Vec::new() }
-    }
-
-    /// Takes in what is written next; false at the end.
-    fn read(&mut self) -> bool {
-        let mut bytes = [0; 4096];
-        match self.master.read(&mut bytes) {
-            // A terminal whose other end is closed gives an error.
-            Ok(0) | Err(_) => false,
-            Ok(count) => {
-                self.screen.process(&bytes[..count]);
-                self.bytes.extend_from_slice(&bytes[..count]);
-                true
-            }
-        }
-    }
-
-    /// Reads until the screen shows this; gives its rows.
-    fn until(&mut self, text: &str) -> Vec<String> {
-        while !self.screen.screen().contents().contains(text) {
-            assert!(self.read(), "it ended without `{text}`:\n{}", self.screen.screen().contents());
-        }
-        self.rows()
-    }
-
-    /// Reads to the end; gives the rows, and how it ended.
-    fn end(mut self) -> (Vec<String>, Vec<u8>, bool) {
-        while self.read() {}
-        let ended = self.child.wait().expect("it ends").success();
-        (self.rows(), std::mem::take(&mut self.bytes), ended)
-    }
-
-    /// The rows that something stands in.
-    fn rows(&self) -> Vec<String> {
-        let (_, columns) = self.screen.screen().size();
-        let rows = self.screen.screen().rows(0, columns.get()).map(|row| row.trim_end().to_owned());
-        rows.filter(|row| !row.is_empty()).map(|row| timeless(&row)).collect()
-    }
-
-    fn resize(&mut self, rows: u16, columns: u16) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&self.master, size).expect("it has a size");
-        self.screen.screen_mut().set_size(cells(rows), cells(columns));
-    }
-}
-
-fn cells(count: u16) -> std::num::NonZero<u16> {
-    std::num::NonZero::new(count).expect("a screen has some")
-}
-
-/// A row without its times, and with two blanks at most in a row.
-fn timeless(row: &str) -> String {
-    let words: Vec<&str> = row.split(' ').collect();
-    let mut out: Vec<String> = Vec::new();
-    for (at, word) in words.iter().enumerate() {
-        let unit = words.get(at + 1).map(|unit| unit.trim_end_matches(','));
-        let number = word.parse::<f64>().is_ok() && matches!(unit, Some("ms" | "s" | "min"));
-        out.push(if number { "T".to_owned() } else { (*word).to_owned() });
-    }
-    let mut row = out.join(" ");
-    while row.contains("   ") {
-        row = row.replace("   ", "  ");
-    }
-    row.replace("T ms", "T s").replace("T min", "T s")
+/// The same, and the terminal is the one that `cas` belongs to: what is typed there reaches it.
+fn start_at(folder: &Folder, size: (u16, u16), line: &[&str]) -> Terminal {
+    let mut command = folder.command("setsid".as_ref());
+    command.arg("--ctty").args(line).env("TERM", "xterm-256color");
+    Terminal::start(command, size)
 }
 
 /// Steps that wait at a pipe each.
@@ -123,8 +45,10 @@ fn go_on(folder: &Folder, name: &str) {
 #[test]
 fn the_screen_shows_what_runs_and_in_the_end_only_what_ran() {
     let folder = waiting(&["a", "b"], "  c: {command: 'true', outputs: []}\n");
-    let mut terminal = Terminal::start(&folder, (24, 80), &["run", "-j", "2"], &[]);
-    let rows = terminal.until("2 running");
+    let mut terminal = start(&folder, (24, 80), &["run", "-j", "2"], &[]);
+    let mut rows = terminal.until("2 running");
+    // Which of the two began first is theirs to say.
+    rows[1..3].sort_unstable();
     assert_eq!(
         rows,
         ["run 1 of p: 3 steps to run", "  a  T s", "  b  T s", "0 reused, 0 ran, 2 running, 1 left, T s"]
@@ -147,13 +71,13 @@ fn long_and_wide_names_fit_a_narrow_screen_and_keep_both_ends() {
     let folder = waiting(&[long, "w"], "");
     let text = folder.read("pipeline.yaml").replace("  w: {", &format!("  w: {{matrix: {{n: [{wide}]}}, "));
     folder.write("pipeline.yaml", text);
-    let mut terminal = Terminal::start(&folder, (10, 40), &["run", "-j", "2"], &[]);
+    let mut terminal = start(&folder, (10, 40), &["run", "-j", "2"], &[]);
     let rows = terminal.until("2 running");
     // As many rows as a third of so low a screen has room for.
-    assert!(
-        rows[1].starts_with("  a_name_that_") && rows[1].contains("…") && rows[1].contains("_end1  T s"),
-        "{rows:?}"
-    );
+    let both_ends = |begin: &str, end: &str| {
+        rows[1].starts_with(begin) && rows[1].contains("…") && rows[1].ends_with(end)
+    };
+    assert!(both_ends("  a_name_that_", "_end1  T s") || both_ends("  w[n=日本語", "本語]  T s"), "{rows:?}");
     assert!(rows.iter().any(|row| row.contains("and 1 more")), "{rows:?}");
     assert!(rows.last().is_some_and(|row| row.starts_with("0 reused, 0 ran, 2 running")), "{rows:?}");
     go_on(&folder, long);
@@ -165,7 +89,7 @@ fn long_and_wide_names_fit_a_narrow_screen_and_keep_both_ends() {
 #[test]
 fn a_screen_that_is_resized_while_steps_run_shows_each_thing_once() {
     let folder = waiting(&["a", "b"], "");
-    let mut terminal = Terminal::start(&folder, (24, 80), &["run", "-j", "2"], &[]);
+    let mut terminal = start(&folder, (24, 80), &["run", "-j", "2"], &[]);
     terminal.until("2 running");
     terminal.resize(30, 120);
     go_on(&folder, "a");
@@ -180,12 +104,102 @@ fn a_screen_that_is_resized_while_steps_run_shows_each_thing_once() {
     assert_eq!((rows.len(), rows[3].as_str()), (4, "0 reused, 2 ran, T s"), "{rows:?}");
 }
 
+/// A terminal may cut what is too long, or break it anew; this one cuts. Either way the area is drawn from where its
+/// first line stands, so that neither is anything of it left nor anything above it lost.
+#[test]
+fn a_screen_that_narrows_while_steps_run_keeps_no_rest_and_loses_nothing() {
+    let long = "a_step_whose_name_is_nearly_as_wide_as_the_screen";
+    let folder = waiting(&["a", "b", long], "");
+    let mut terminal = start(&folder, (24, 80), &["run", "-j", "3"], &[]);
+    terminal.until("3 running");
+    go_on(&folder, "a");
+    let rows = terminal.until("2 running");
+    assert_eq!(rows[..2], ["run 1 of p: 3 steps to run", "ran  a  T s  for the first time"]);
+    let mut left: Vec<&str> = rows[2..4].iter().map(String::as_str).collect();
+    left.sort_unstable();
+    assert_eq!(left, [&format!("  {long}  T s"), "  b  T s"]);
+    for columns in [50, 30, 24, 40] {
+        terminal.resize(24, columns);
+        // The next frame is drawn as the screen is now: the name is cut where it does not fit.
+        let rows = terminal.when(|screen| {
+            let wide = |row: &str| row.chars().count() + 1 == usize::from(columns) && row.ends_with(" s");
+            screen.lines().any(|row| row.starts_with("  a_st") && row.contains('…') && wide(row))
+        });
+        let told = ["run 1 of p: 3 steps to run", "ran  a  T s  for the first time"];
+        let kept = rows.iter().zip(told).all(|(row, told)| told.starts_with(row) && row.len() > 14);
+        assert!(kept, "{columns}: {rows:?}");
+        let of = |begin: &str| rows.iter().filter(|row| row.trim_start().starts_with(begin)).count();
+        assert_eq!(
+            (of("a_st"), of("b "), of("0 reused, 1 ran"), rows.len()),
+            (1, 1, 1, 5),
+            "{columns}: {rows:?}"
+        );
+    }
+    go_on(&folder, "b");
+    terminal.until("1 running");
+    go_on(&folder, long);
+    let (rows, _, ended) = terminal.end();
+    assert!(ended);
+    assert!(rows.iter().all(|row| !row.contains("running")), "{rows:?}");
+    assert_eq!(rows.last().map(String::as_str), Some("0 reused, 3 ran, T s"));
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_back_as_it_was() {
+    let folder = waiting(&["a"], "");
+    let cas = env!("CARGO_BIN_EXE_cas");
+    let mut terminal = start_at(&folder, (24, 80), &[cas, "run"]);
+    terminal.until("1 running");
+    terminal.type_in("\u{1a}");
+    let stopped = waitpid(Some(terminal.child()), WaitOptions::UNTRACED).expect("it is our child");
+    assert!(stopped.is_some_and(|(_, status)| status.stopped()), "{stopped:?}");
+    // All that it wrote before is there to be read: the last of it took the area away, and what follows stands at the
+    // beginning of a line.
+    while !terminal.bytes.ends_with(b"\r\x1b[J") {
+        assert!(terminal.read());
+    }
+    let (row, column) = terminal.screen.screen().cursor_position();
+    assert_eq!((row, column), (1, 0));
+    assert_eq!(terminal.rows(), ["run 1 of p: 1 step to run"]);
+    kill_process(terminal.child(), Signal::CONT).expect("it is our child");
+    terminal.until("1 running");
+    go_on(&folder, "a");
+    let (rows, _, ended) = terminal.end();
+    assert_eq!(
+        rows,
+        ["run 1 of p: 1 step to run", "ran  a  T s  for the first time", "0 reused, 1 ran, T s"]
+    );
+    assert!(ended);
+}
+
+#[test]
+fn a_run_in_the_background_draws_over_nothing_that_is_typed() {
+    let folder = waiting(&["a", "b"], "");
+    let line = format!("{} run -j 1 & wait", env!("CARGO_BIN_EXE_cas"));
+    let mut terminal = start_at(&folder, (24, 80), &["sh", "-mc", &line]);
+    terminal.until("2 steps to run");
+    go_on(&folder, "a");
+    terminal.until("ran       a");
+    go_on(&folder, "b");
+    let (rows, bytes, _) = terminal.end();
+    assert!(!String::from_utf8_lossy(&bytes).contains("\x1b[J"), "{rows:?}");
+    assert_eq!(
+        rows[..4],
+        [
+            "run 1 of p: 2 steps to run",
+            "ran  a  T s  for the first time",
+            "ran  b  T s  for the first time",
+            "0 reused, 2 ran, T s"
+        ]
+    );
+}
+
 #[test]
 fn in_ci_and_on_a_dumb_terminal_lines_are_all_there_is() {
     for vars in [("CI", "true"), ("TERM", "dumb")] {
         let folder =
             Folder::with(&[("pipeline.yaml", "pipeline: p\nsolids:\n  a: {command: 'true', outputs: []}\n")]);
-        let (rows, bytes, _) = Terminal::start(&folder, (24, 80), &["run"], &[vars]).end();
+        let (rows, bytes, _) = start(&folder, (24, 80), &["run"], &[vars]).end();
         assert_eq!(rows.len(), 3, "{rows:?}");
         let text = String::from_utf8_lossy(&bytes);
         // Nothing moves the cursor or clears anything.
@@ -198,7 +212,7 @@ fn no_color_means_none() {
     let folder =
         Folder::with(&[("pipeline.yaml", "pipeline: p\nsolids:\n  a: {command: 'exit 1', outputs: []}\n")]);
     let coloured = |vars: &[(&str, &str)]| {
-        let (_, bytes, _) = Terminal::start(&folder, (24, 80), &["run"], vars).end();
+        let (_, bytes, _) = start(&folder, (24, 80), &["run"], vars).end();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         text.split("\x1b[").skip(1).any(|code| {
             code.split(|c: char| c.is_ascii_alphabetic())
@@ -219,7 +233,7 @@ fn hundreds_of_steps_are_drawn_no_more_often_than_ten_times_a_second() {
     );
     let folder = Folder::with(&[("pipeline.yaml", &yaml)]);
     let began = Instant::now();
-    let (rows, bytes, ended) = Terminal::start(&folder, (24, 80), &["run"], &[]).end();
+    let (rows, bytes, ended) = start(&folder, (24, 80), &["run"], &[]).end();
     let took = began.elapsed();
     assert!(ended);
     assert_eq!(rows.last().map(String::as_str), Some("0 reused, 400 ran, T s"));

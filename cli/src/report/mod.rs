@@ -33,9 +33,12 @@ pub(crate) enum Look {
 }
 
 /// What the thread is told.
+#[derive(Debug)]
 enum Message {
     Event(Event),
     Note(String),
+    /// What is live goes away, says so, and waits until the other end of this one is gone.
+    Pause(Sender<()>, Receiver<()>),
 }
 
 /// Tells a run.
@@ -45,7 +48,7 @@ pub(crate) struct Report {
 }
 
 /// Adds a line to what is told, from another thread.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Notes(Sender<Message>);
 
 impl Notes {
@@ -54,7 +57,22 @@ impl Notes {
         // The report may have ended already; then there is nothing left to say this about.
         let _ = self.0.send(Message::Note(text.into()));
     }
+
+    /// Takes away what is live on the terminal, until what this gives is dropped.
+    pub(crate) fn pause(&self) -> Paused {
+        /// A terminal that takes nothing does not hold up whoever asks.
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let (cleared, is_cleared) = mpsc::channel();
+        let (going_on, goes_on) = mpsc::channel();
+        if self.0.send(Message::Pause(cleared, goes_on)).is_ok() {
+            let _ = is_cleared.recv_timeout(PATIENCE);
+        }
+        Paused(going_on)
+    }
 }
+
+/// While it is there, nothing is told.
+pub(crate) struct Paused(#[expect(dead_code, reason = "it is there to be dropped")] Sender<()>);
 
 impl Report {
     /// Begins to tell.
@@ -137,23 +155,24 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
     let mut new = String::new();
     loop {
         match receiver.recv_timeout(FRAME.saturating_sub(drawn.elapsed())) {
+            Ok(Message::Pause(cleared, goes_on)) => {
+                live.clear();
+                write_shown(&std::mem::take(&mut new));
+                let _ = cleared.send(());
+                // An error is what it waits for: the other end is gone.
+                let _ = goes_on.recv();
+                continue;
+            }
             Ok(message) => {
-                let mut lines = absorb(&mut progress, message, detail);
-                // What came together is told together: the area is drawn once for many.
-                while lines.out.is_empty()
-                    && let Ok(message) = receiver.try_recv()
-                {
-                    let more = absorb(&mut progress, message, detail);
-                    lines.err.extend(more.err);
-                    lines.out.extend(more.out);
-                }
+                let lines = absorb(&mut progress, message, detail);
                 if !lines.out.is_empty() || detail == Detail::Quiet {
                     live.clear();
                     write_shown(&std::mem::take(&mut new));
                     answered = answered.and(lines.print());
-                } else {
+                } else if !lines.err.is_empty() {
                     new.push_str(&shown(&lines.err));
                 }
+                // What comes together is told together: the area is drawn once for many.
                 if drawn.elapsed() < FRAME {
                     continue;
                 }
@@ -195,6 +214,8 @@ fn tell_json(receiver: &Receiver<Message>) -> io::Result<()> {
             }
             Message::Event(_) => {}
             Message::Note(text) => write_err(&[text]),
+            // Nothing of it is live.
+            Message::Pause(cleared, _) => drop(cleared),
         }
     }
 }
@@ -232,6 +253,7 @@ fn absorb(progress: &mut Progress, message: Message, detail: Detail) -> Lines {
             lines
         }
         Message::Note(text) => Lines { err: vec![text], out: Vec::new() },
+        Message::Pause(..) => Lines::default(),
     }
 }
 

@@ -91,7 +91,7 @@ fn the_page_shows_statuses_causes_failures_and_changes_and_asks_for_nothing() {
     );
     assert_eq!(
         browser.text("[...document.querySelectorAll('.node .line')].map(line => line.textContent).find(line => line.includes('failed'))"),
-        "3 ran, 1 failed"
+        "1 failed, 3 ran"
     );
     // Every node has the shape of its outcome; the edges are there.
     assert_eq!(browser.value("document.querySelectorAll('.node > g > .glyph').length"), 5);
@@ -107,6 +107,10 @@ fn the_page_shows_statuses_causes_failures_and_changes_and_asks_for_nothing() {
     let failure = browser.text("document.querySelector('.failure').textContent");
     assert!(failure.contains("pick[water=3]") && failure.contains("exit status 1"), "{failure}");
     assert_eq!(browser.text("document.querySelector('.failure pre').textContent"), "picking number 3\n");
+    assert_eq!(
+        browser.text("[...document.querySelectorAll('#nav a')].map(link => link.textContent).join(', ')"),
+        "Failures, Graph, Timeline, Changes, Steps"
+    );
     // The run before is compared, cause by cause.
     assert_eq!(browser.text("document.getElementById('since-title').textContent"), "Since run 1");
     let causes = browser
@@ -257,6 +261,98 @@ fn what_a_step_is_called_or_printed_is_text_and_secrets_are_not_there() {
          document.body.append(script); const image = new Image(); image.onerror = done; image.onload = done; image.src = 'http://127.0.0.1:9/x.png'; })",
     );
     assert_eq!(browser.value("window.ran"), serde_json::Value::Null);
+}
+
+/// The page of a run whose times are these: the end of the run, and of each step on the first worker when it began,
+/// how long it took, and how long each of its attempts did, where there were several.
+fn timed(elapsed_ms: u64, steps: &[(u64, u64, &[(u64, u64)])]) -> (Folder, PathBuf) {
+    let folder =
+        Folder::with(&[("pipeline.yaml", "pipeline: p\nsolids: {a: {command: 'true', outputs: []}}\n")]);
+    let _ = folder.cas("run -q").ok();
+    let _ = folder.cas("report -o page.html").ok();
+    let page = folder.read("page.html");
+    let (before, rest) = page.split_once("<script type=\"application/json\"").expect("the data is there");
+    let (head, rest) = rest.split_once('>').expect("it begins");
+    let (json, after) = rest.split_once("</script>").expect("it ends");
+    let mut data: serde_json::Value = serde_json::from_str(json).expect("it is JSON");
+    data["summary"]["elapsed_ms"] = elapsed_ms.into();
+    data["ended"] = (data["started"].as_u64().expect("it has begun") + elapsed_ms).into();
+    data["steps"] = steps
+        .iter()
+        .enumerate()
+        .map(|(n, (start, elapsed, attempts))| {
+            let attempts: serde_json::Value = match attempts {
+                [] => 0.into(),
+                all => {
+                    all.iter().map(|(start, took)| serde_json::json!([start, took, -1, -1, -1, -1])).collect()
+                }
+            };
+            serde_json::json!([
+                format!("step_{n}"),
+                -1,
+                "",
+                2,
+                0,
+                start,
+                start,
+                start + elapsed,
+                elapsed,
+                -1,
+                [],
+                0,
+                0,
+                0,
+                attempts
+            ])
+        })
+        .collect();
+    folder.write(
+        "page.html",
+        format!("{before}<script type=\"application/json\"{head}>{data}</script>{after}"),
+    );
+    let page = folder.path("page.html");
+    (folder, page)
+}
+
+/// A step that was made twice in one run, because what it had made was lost, has taken as long as both together; the
+/// axis of a run of 14.5 s went to a minute for it. It ends where what is drawn on it does.
+#[test]
+fn the_axis_of_time_ends_with_the_run_and_its_words_tell_neighbours_apart() {
+    let ticks = "[...document.querySelectorAll('.tick')].map(tick => tick.textContent).join(', ')";
+    let bars = "document.querySelectorAll('.attempt').length";
+    let cases: [(u64, &[(u64, u64, &[(u64, u64)])], &str, u64); 4] = [
+        (14_500, &[(1, 30_000, &[(1, 2_000), (2_001, 12_400)]), (9_000, 5_000, &[])], "0, 5 s, 10 s", 3),
+        (80, &[(10, 60, &[])], "0, 20 ms, 40 ms, 60 ms, 80 ms", 1),
+        (62_000, &[(1, 61_000, &[])], "0, 10 s, 20 s, 30 s, 40 s, 50 s, 1 min", 1),
+        (7_260_000, &[(1, 7_000_000, &[])], "0, 30 min, 1 h, 1 h 30 min, 2 h", 1),
+    ];
+    let mut browser = Chromium::start();
+    browser.look(1280, 900, "light");
+    for (elapsed, steps, expected, drawn) in cases {
+        let (_folder, page) = timed(elapsed, steps);
+        browser.open(&page);
+        assert_eq!(
+            (browser.text(ticks).as_str(), browser.value(bars)),
+            (expected, drawn.into()),
+            "{elapsed}"
+        );
+        // However far one looks into it, no two neighbours have the same words. With the keyboard alone.
+        browser.value("document.getElementById('lanes').focus()");
+        for _ in 0..14 {
+            browser.press("+");
+            let repeated = browser.value(
+                "(() => { const all = [...document.querySelectorAll('.tick')].map(tick => tick.textContent); \
+                 return all.length < 2 || new Set(all).size < all.length ? all : null; })()",
+            );
+            assert_eq!(repeated, serde_json::Value::Null, "{elapsed}");
+        }
+        let near = browser.text(ticks);
+        browser.press("End");
+        assert_ne!(browser.text(ticks), near);
+        browser.press("0");
+        assert_eq!(browser.text(ticks), expected);
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+    }
 }
 
 fn begin() -> u64 {

@@ -6,7 +6,7 @@ const graph = { nodes: [], edges: [], width: 0, height: 0, shown: new Map(), vie
 function box(group) {
   const many = group.steps.length, open = many > 1 && graph.unfolded.has(group.id);
   const title = many > 1 ? `${group.name} ×${number(many)}` : group.name;
-  let w = Math.min(300, Math.max(132, short(title, 32).length * 7.9 + 46, many > 1 ? 0 : line(group).length * 6 + 46)), h = 54;
+  let w = Math.min(300, Math.max(132, short(title, 32).length * 7.9 + 46, line(group).length * 6.4 + 46)), h = 54;
   if (open && many <= ROWS) {
     w = Math.max(w, Math.min(320, Math.max(...group.steps.map(step => step.label.length)) * 7.3 + 48));
     h = 42 + many * ROW;
@@ -31,7 +31,8 @@ function arrange() {
 }
 
 function line(group) {
-  if (group.steps.length > 1) return counted(group.steps).map(([outcome, count]) => `${number(count)} ${outcome.replace("-", " ")}`).join(", ");
+  // What people look for first stands first: the rest may not fit.
+  if (group.steps.length > 1) return counted(group.steps).sort(([a], [b]) => LOOKS.indexOf(a) - LOOKS.indexOf(b)).map(([outcome, count]) => `${number(count)} ${outcome.replace("-", " ")}`).join(", ");
   const [step] = group.steps;
   const facts = [step.outcome.replace("-", " ")];
   if (step.elapsed) facts.push(duration(step.elapsed));
@@ -55,9 +56,9 @@ function drawNode(node) {
       parts.push(svg("rect", { class: `part ${outcome}`, x, y: 42, width: Math.max(1, Math.min(width, w - 14 - x)), height: 4, rx: 2 }));
       x += width + 1;
     }
-    parts.push(svg("text", { class: "line", x: 34, y: 37, text: short(line(group), Math.floor((w - 40) / 5.6)) }));
+    parts.push(svg("text", { class: "line", x: 34, y: 37, text: short(line(group), Math.floor((w - 40) / 6.4)) }));
   } else {
-    parts.push(svg("text", { class: "line", x: 34, y: 40, text: short(line(group), Math.floor((w - 40) / 5.6)) }));
+    parts.push(svg("text", { class: "line", x: 34, y: 40, text: short(line(group), Math.floor((w - 40) / 6.4)) }));
   }
   const element = svg("g", { class: `node ${node.look}`, transform: `translate(${left} ${top})`, "data-group": group.id },
     [svg("title", { text: `${node.title}: ${line(group)}` }), ...parts]);

@@ -64,8 +64,9 @@ function fromHash() {
   if (step && step !== state.selected) select(step, "hash");
 }
 
-startHead();
+// Before the head, which names the sections that are there.
 drawFailures();
+startHead();
 startPanel();
 if (steps.length) startGraph(); else at("graph").hidden = true;
 startTimeline();

@@ -103,6 +103,41 @@ fn a_change_reruns_what_it_concerns_and_nothing_else() {
 }
 
 #[test]
+fn what_is_declared_is_watched_whatever_its_folder_is_called() {
+    let folder = Folder::with(&[
+        (
+            "pipeline.yaml",
+            "solids:\n  \
+             built: {inputs: {raw: {path: target}}, command: 'cat {{ inputs.raw }}/deep/a', stdout: result}\n  \
+             one: {inputs: {raw: {path: node_modules/left/pad.js}}, command: 'cat {{ inputs.raw }}', stdout: result}\n  \
+             inner: {inputs: {raw: {path: 'data/**'}}, command: 'ls {{ inputs.raw }}', stdout: result}\n  \
+             code: {code: ['lib/**'], command: 'sh lib/target/run.sh', stdout: result}\n",
+        ),
+        ("target/deep/a", "1\n"),
+        ("node_modules/left/pad.js", "1\n"),
+        ("data/node_modules/x", "1\n"),
+        ("lib/target/run.sh", "echo 1\n"),
+    ]);
+    let mut watching = Watching::start(&folder, &[]);
+    let all = ["built", "one", "inner", "code"].map(str::to_owned).to_vec();
+    assert_eq!(watching.run(), (1, all));
+    folder.write("target/deep/a", "2\n");
+    assert_eq!(watching.run(), (2, vec!["built".to_owned()]));
+    folder.write("node_modules/left/pad.js", "2\n");
+    assert_eq!(watching.run(), (3, vec!["one".to_owned()]));
+    folder.write("data/node_modules/x", "2\n");
+    assert_eq!(watching.run(), (4, vec!["inner".to_owned()]));
+    folder.write("lib/target/run.sh", "echo 2\n");
+    assert_eq!(watching.run(), (5, vec!["code".to_owned()]));
+    // One that is there only now, below what is declared.
+    folder.write("data/target/y", "1\n");
+    assert_eq!(watching.run(), (6, vec!["inner".to_owned()]));
+    folder.write("data/target/y", "2\n");
+    assert_eq!(watching.run(), (7, vec!["inner".to_owned()]));
+    assert_eq!(watching.stop("INT"), 0);
+}
+
+#[test]
 fn a_mistake_is_told_and_waited_out_and_named_steps_alone_are_run() {
     let folder = pages();
     let mut watching = Watching::start(&folder, &["clean"]);

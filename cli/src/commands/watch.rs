@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use cas_engine::graph::Graph;
 use cas_engine::memo::Memo;
+use cas_engine::plan::Plan;
 use cas_store::{Create, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -32,7 +33,7 @@ const QUIET: Duration = Duration::from_millis(100);
 /// It is not waited any longer than this for quiet.
 const RESTLESS: Duration = Duration::from_secs(2);
 
-/// Names that are of no interest wherever they are met: what tools put beside the files that people write.
+/// Names that are of no interest where nothing is declared: what tools put beside the files that people write.
 const CLUTTER: [&str; 4] = [".git", "__pycache__", "node_modules", "target"];
 
 /// More folders than this are not watched for what lies in them undeclared.
@@ -94,16 +95,19 @@ fn round(
     last: Option<&Seen>,
     changed: &[PathBuf],
 ) -> Result<Option<(Seen, Code)>, Failure> {
-    let mut session = loop {
+    let (mut session, planned) = loop {
         eyes.look_at_definition(args).map_err(cannot)?;
         let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
         let session = opened(world, args, definition, memo)?;
         // What was read before its folder was watched is read again.
-        if !eyes.look_at(&session.graph, &session.choice.dir).map_err(cannot)? {
-            break session;
+        if eyes.look_at(&session.graph, &session.choice.dir).map_err(cannot)? {
+            continue;
+        }
+        let planned = run::planned(world, args, &session)?;
+        if !eyes.look_at_files(&planned.plan).map_err(cannot)? {
+            break (session, planned);
         }
     };
-    let planned = run::planned(world, args, &session)?;
     let graph = &planned.plan.graph;
     let version =
         |step: &cas_engine::graph::StepId| (graph.step_name(*step), planned.plan.versions[step.0 as usize]);
@@ -181,12 +185,20 @@ struct Eyes {
     folders: BTreeMap<i32, PathBuf>,
     known: BTreeSet<PathBuf>,
     store: PathBuf,
+    /// What is declared, down to the first part that is a pattern.
+    declared: BTreeSet<PathBuf>,
 }
 
 impl Eyes {
     fn open() -> io::Result<Self> {
         let kernel = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Self { kernel, folders: BTreeMap::new(), known: BTreeSet::new(), store: PathBuf::new() })
+        Ok(Self {
+            kernel,
+            folders: BTreeMap::new(),
+            known: BTreeSet::new(),
+            store: PathBuf::new(),
+            declared: BTreeSet::new(),
+        })
     }
 
     /// Watches where the definition is, which may be wrong, or not there yet.
@@ -210,25 +222,28 @@ impl Eyes {
         self.store = store.to_owned();
         let project = &graph.pipeline.folder;
         let before = self.known.len();
-        self.below(project, FOLDERS)?;
+        self.declared.clear();
+        self.below(project, FOLDERS, usize::MAX, &CLUTTER)?;
         let solids = graph.pipeline.invocations.iter().flat_map(|invocation| &invocation.solid.code);
         let resources = graph.resources.iter().flat_map(|resource| &resource.definition.files);
-        let mut declared: BTreeSet<&str> =
-            solids.chain(resources).map(|pattern| pattern.text.as_str()).collect();
-        declared.extend(graph.paths.iter().map(|path| path.path.as_str()));
-        for text in declared {
-            // The folder above the first part that is a pattern, or that the file is in.
-            let fixed: PathBuf = Path::new(text)
-                .components()
-                .take_while(|part| !part.as_os_str().as_bytes().iter().any(|byte| b"*?[{".contains(byte)))
-                .collect();
+        let code: BTreeSet<&str> = solids.chain(resources).map(|pattern| pattern.text.as_str()).collect();
+        let paths: BTreeSet<&str> = graph.paths.iter().map(|path| path.path.as_str()).collect();
+        // Of an input nothing is left out, so nothing of it is clutter. Of code, what there is of it is known when it
+        // has been found.
+        let declared = code
+            .iter()
+            .map(|text| (text, &CLUTTER[..]))
+            .chain(paths.iter().map(|text| (text, &[".git"][..])));
+        for (text, left_out) in declared {
+            let (fixed, depth) = fixed(text);
             let path = project.join(fixed);
             if path.is_dir() {
-                self.below(&path, usize::MAX)?;
+                self.below(&path, usize::MAX, depth, left_out)?;
             }
             if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
                 self.add(parent)?;
             }
+            self.declared.insert(path);
         }
         // These begin where the pipeline file is, which need not be in the project folder.
         let home = &graph.pipeline.home;
@@ -241,21 +256,49 @@ impl Eyes {
         Ok(self.known.len() > before)
     }
 
-    /// Watches a folder and those in it, up to so many.
-    fn below(&mut self, folder: &Path, most: usize) -> io::Result<()> {
-        let mut open = vec![folder.to_owned()];
+    /// Watches the folders of code that lies where clutter does; true if there was one that was not watched before.
+    fn look_at_files(&mut self, plan: &Plan) -> io::Result<bool> {
+        let before = self.known.len();
+        let sets = plan.measures.code.iter().chain(&plan.measures.resources).flatten();
+        let mut parents: BTreeSet<&Path> =
+            sets.flat_map(|set| &set.files).filter_map(|file| file.from.parent()).collect();
+        while let Some(folder) = parents.pop_last() {
+            // Those above it, too: a folder beside it may be the next to come.
+            let inside = |folder: &&Path| folder.components().any(|part| is_clutter(part.as_os_str()));
+            if !self.known.contains(folder) && inside(&folder) {
+                self.add(folder)?;
+                parents.extend(folder.parent().filter(inside));
+            }
+        }
+        Ok(self.known.len() > before)
+    }
+
+    /// Watches a folder and those in it, up to so many and so deep.
+    fn below(&mut self, folder: &Path, most: usize, depth: usize, left_out: &[&str]) -> io::Result<()> {
+        let mut open = vec![(folder.to_owned(), depth)];
         let mut left = most;
-        while let Some(folder) = open.pop() {
+        while let Some((folder, depth)) = open.pop() {
             if left == 0 || self.is_store(&folder) {
                 continue;
             }
             left -= 1;
             self.add(&folder)?;
             let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            if depth == 0 {
+                continue;
+            }
             let inside = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            open.extend(inside.filter(|entry| !is_clutter(&entry.file_name())).map(|entry| entry.path()));
+            let named = |name: &OsStr| left_out.iter().any(|left_out| name == *left_out);
+            open.extend(
+                inside.filter(|entry| !named(&entry.file_name())).map(|entry| (entry.path(), depth - 1)),
+            );
         }
         Ok(())
+    }
+
+    /// Whether something is declared there, above it or below it.
+    fn is_declared(&self, path: &Path) -> bool {
+        self.declared.iter().any(|declared| path.starts_with(declared) || declared.starts_with(path))
     }
 
     fn is_store(&self, path: &Path) -> bool {
@@ -345,7 +388,8 @@ impl Eyes {
                 Some(name) => folder.join(OsStr::from_bytes(name.to_bytes())),
                 None => folder.clone(),
             };
-            if self.is_store(&path) || path.file_name().is_some_and(is_clutter) {
+            let clutter = path.file_name().is_some_and(is_clutter) && !self.is_declared(&path);
+            if clutter || self.is_store(&path) {
                 continue;
             }
             matters = true;
@@ -361,6 +405,19 @@ impl Eyes {
         }
         Ok(matters)
     }
+}
+
+/// A pattern down to the folder above its first part that is one, and how deep below that it reaches.
+fn fixed(text: &str) -> (PathBuf, usize) {
+    let mut parts = Path::new(text).components().map(|part| part.as_os_str()).peekable();
+    let mut fixed = PathBuf::new();
+    while let Some(part) = parts.next_if(|part| !part.as_bytes().iter().any(|byte| b"*?[{".contains(byte))) {
+        fixed.push(part);
+    }
+    let rest: Vec<&OsStr> = parts.collect();
+    // A folder that is named outright is declared with all that is in it, and so is one that a pattern ends in.
+    let deep = rest.is_empty() || rest.iter().any(|part| part.as_bytes().windows(2).any(|two| two == b"**"));
+    (fixed, if deep { usize::MAX } else { rest.len() })
 }
 
 fn is_clutter(name: &OsStr) -> bool {

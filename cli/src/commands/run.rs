@@ -18,7 +18,7 @@ use cas_store::{Create, Digest};
 use super::{done, out, status, sweep, watch};
 use crate::args::{self, Program, Which};
 use crate::failure::{Code, Failure};
-use crate::report::{Look, Report};
+use crate::report::{Look, Report, words};
 use crate::session::{Session, World};
 use crate::signals::Watch;
 
@@ -169,7 +169,7 @@ pub(super) fn run_planned(
         again: Some(selection.asking(args.force)),
     };
     if args.reproduce {
-        wanted.force = reproduced(args, &session.memo, &plan, &wanted)?;
+        wanted.force = reproduced(world, args, &session.memo, &plan, &wanted)?;
     }
     if args.dry_run {
         let resolved = session.memo.resolve(&plan, &wanted)?;
@@ -257,7 +257,13 @@ pub(super) fn run_planned(
 }
 
 /// The steps that are run again to be compared: those that are stored and are meant to give the same each time.
-fn reproduced(args: &RunArgs, memo: &Memo, plan: &Plan, wanted: &Wanted) -> Result<Vec<StepId>, Failure> {
+fn reproduced(
+    world: &World,
+    args: &RunArgs,
+    memo: &Memo,
+    plan: &Plan,
+    wanted: &Wanted,
+) -> Result<Vec<StepId>, Failure> {
     let resolved = memo.resolve(plan, wanted)?;
     let graph = &plan.graph;
     let named = |step: &StepId| wanted.steps.is_empty() || wanted.steps.contains(step);
@@ -279,6 +285,7 @@ fn reproduced(args: &RunArgs, memo: &Memo, plan: &Plan, wanted: &Wanted) -> Resu
         reason = "a part of a count"
     )]
     let count = ((stored.len() as f64 * part).ceil() as usize).clamp(1, stored.len());
+    let all = stored.len();
     // Other ones each time, in no order that anybody chose.
     let seed = run::now_ms().to_le_bytes();
     let mut drawn: Vec<(Digest, StepId)> = stored
@@ -288,6 +295,13 @@ fn reproduced(args: &RunArgs, memo: &Memo, plan: &Plan, wanted: &Wanted) -> Resu
     drawn.sort_unstable_by_key(|(drawn, _)| *drawn);
     let mut sample: Vec<StepId> = drawn.into_iter().take(count).map(|(_, step)| step).collect();
     sample.sort_unstable();
+    let names: Vec<String> = sample.iter().map(|step| graph.step_name(*step)).collect();
+    world.tell(format_args!(
+        "reproducing {} of {}: {}",
+        words::thousands(count),
+        words::count(all, "stored step"),
+        words::several(&names)
+    ));
     Ok(sample)
 }
 

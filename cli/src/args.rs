@@ -113,8 +113,11 @@ pub(crate) struct Which {
     /// Inputs with a `probe:` keep the answer that it gave last, steps with `version: volatile` or
     /// `version: {every: …}` the result they left last, however old that is. What there is none of is asked for, or
     /// runs.
-    #[arg(long)]
-    pub(crate) frozen: bool,
+    ///
+    /// `--frozen=RUN` takes what that run (a number of `cas runs`) was answered and had. What it does not know is an
+    /// error.
+    #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true)]
+    pub(crate) frozen: Option<Option<u64>>,
     /// Wait this long while another process has the store [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = cas_store::config::parse_age)]
     pub(crate) wait: Option<Duration>,
@@ -250,7 +253,7 @@ const ANYWHERE: &[(&str, &str)] = &[
     ("", "--wait"),
 ];
 
-/// The same for those without a value.
+/// The same for those without a value, or with one only behind `=`.
 const ANYWHERE_ALONE: &[&str] = &["--frozen"];
 
 /// The words of a command line with the options that stood before the command right behind it: they mean the same
@@ -278,7 +281,7 @@ pub(crate) fn in_order(words: Vec<OsString>) -> Vec<OsString> {
                     moved.extend(words.next());
                 }
             }
-            None if ANYWHERE_ALONE.contains(&text.as_str()) => moved.push(word),
+            None if ANYWHERE_ALONE.contains(&text.split('=').next().unwrap_or_default()) => moved.push(word),
             None => stay.push(word),
         }
     }
@@ -377,6 +380,7 @@ mod tests {
         check("cas -C dir run", "cas run -C dir");
         check("cas -cx.yaml run -c y.yaml", "cas run -cx.yaml -c y.yaml");
         check("cas --frozen versions", "cas versions --frozen");
+        check("cas --frozen=3 versions", "cas versions --frozen=3");
         check("cas run --store s", "cas run --store s");
         check("cas --store", "cas --store");
         check("cas --help", "cas --help");

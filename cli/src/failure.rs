@@ -213,6 +213,10 @@ impl From<EngineError> for Failure {
                 Self { code: Code::Usage, problems: vec![problem] }
             }
             EngineError::Probe(diagnostic) => Self::from(diagnostic),
+            error @ EngineError::NotOfRun { .. } => Self::chained(Code::Failed, &error).hint(
+                "it never had that, had it otherwise, or it was collected or forgotten: `--frozen` alone takes what \
+                 there is",
+            ),
             EngineError::Store(error) => Self::from(error),
             error @ EngineError::Io { .. } => Self::chained(Code::Store, &error),
             error @ EngineError::Panicked { .. } => Self::chained(Code::Ours, &error),

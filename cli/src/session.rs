@@ -12,6 +12,7 @@ use cas_engine::config::RunConfig;
 use cas_engine::error::EngineError;
 use cas_engine::execute::Cancel;
 use cas_engine::file;
+use cas_engine::frozen::Frozen;
 use cas_engine::graph::{Graph, StepId};
 use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::pipeline::Pipeline;
@@ -22,6 +23,7 @@ use cas_engine::source::{self, Environment, Measure};
 use cas_store::{Create, Hosting, Open, Store, StoreError};
 
 use crate::args::{Common, Format, Program, Which};
+use crate::commands::runs;
 use crate::failure::{Code, Failure, HINT};
 use crate::report::lines::Detail;
 use crate::signals::{self, Interrupts};
@@ -70,6 +72,7 @@ impl Texts {
             }
             EngineError::Store(_)
             | EngineError::Io { .. }
+            | EngineError::NotOfRun { .. }
             | EngineError::Panicked { .. }
             | EngineError::Interrupted => &mut [],
         };
@@ -114,8 +117,8 @@ pub(crate) struct Session {
     pub(crate) graph: Arc<Graph>,
     pub(crate) choice: Choice,
     pub(crate) memo: Memo,
-    /// Whether what is good for a while only is taken as it was left last.
-    pub(crate) frozen: bool,
+    /// Whether what is good for a while only is taken as it was left.
+    pub(crate) frozen: Frozen,
     texts: Texts,
 }
 
@@ -352,7 +355,7 @@ impl World {
             graph: Arc::new(graph),
             choice,
             memo: Memo::empty(),
-            frozen: which.frozen,
+            frozen: Frozen::No,
             texts: definition.texts,
         })
     }
@@ -372,7 +375,7 @@ impl World {
             Create::Never => self.open_to_read(&choice, which, Some(&definition))?,
         };
         let memo = store.map_or_else(Memo::empty, Memo::new);
-        Ok(self.session_with(definition, which, choice, graph, memo))
+        self.session_with(definition, which, choice, graph, memo)
     }
 
     /// The same, on a store that is open.
@@ -385,7 +388,7 @@ impl World {
         let choice = self.choice(which, Some(&definition))?;
         let graph = Graph::new(Arc::clone(&definition.pipeline), which.mode.as_deref(), &definition.config)
             .map_err(|diagnostics| definition.texts.explain(EngineError::Definition(diagnostics)))?;
-        Ok(self.session_with(definition, which, choice, graph, memo))
+        self.session_with(definition, which, choice, graph, memo)
     }
 
     fn session_with(
@@ -395,11 +398,11 @@ impl World {
         choice: Choice,
         graph: Graph,
         memo: Memo,
-    ) -> Session {
-        let mut session =
-            Session { graph: Arc::new(graph), choice, memo, frozen: which.frozen, texts: definition.texts };
+    ) -> Result<Session, Failure> {
+        let frozen = frozen(which, &memo, &graph)?;
+        let mut session = Session { graph: Arc::new(graph), choice, memo, frozen, texts: definition.texts };
         session.name_elements(self);
-        session
+        Ok(session)
     }
 
     /// The home folder of whoever runs this.
@@ -475,6 +478,22 @@ impl Session {
     pub(crate) fn store(&self) -> Option<&Store> {
         self.memo.store()
     }
+}
+
+/// What `--frozen` says, of a run that is there and of this pipeline.
+fn frozen(which: &Which, memo: &Memo, graph: &Graph) -> Result<Frozen, Failure> {
+    let run = match which.frozen {
+        None => return Ok(Frozen::No),
+        Some(None) => return Ok(Frozen::Last),
+        Some(Some(run)) => run,
+    };
+    let (_, record) = runs::run(memo, run)?;
+    if record.pipeline != graph.pipeline.name {
+        let (of, here) = (&record.pipeline, &graph.pipeline.name);
+        return Err(Failure::usage(format!("run {run} is one of `{of}`, and this is `{here}`"))
+            .hint("`cas runs` lists the runs"));
+    }
+    Ok(Frozen::Run(run))
 }
 
 /// Who is waited for.

@@ -36,6 +36,7 @@ use crate::execute::scratch::Scratch;
 use crate::execute::{
     Attempt, Attempted, Cancel, Cause, Execute, Failure, GivenFile, Stop, Undeclared, folder,
 };
+use crate::frozen::Frozen;
 use crate::graph::{OutputId, StepId};
 use crate::limits::Limits;
 use crate::memo::{Made, Memo, Names, NotKept};
@@ -296,7 +297,7 @@ impl<'a> Bench<'a> {
     fn joined(&self, task: &Task, found: &Found) -> Result<Option<End>, EngineError> {
         let solid = self.plan.graph.solid(task.step);
         // In the place of a result that was too old, only one that was made meanwhile is good.
-        let renewed = task.why != Why::Expired || resolve::fresh(solid, found, now_ms(), false);
+        let renewed = task.why != Why::Expired || resolve::fresh(solid, found, now_ms(), Frozen::No);
         let good = resolve::fits(solid, found) && renewed;
         if !task.reusable || !found.whole() || !good {
             return Ok(None);

@@ -103,6 +103,14 @@ pub enum EngineError {
     /// A probe failed.
     #[error("{0}")]
     Probe(Diagnostic),
+    /// What was to be taken of a given run is not known of it (any longer).
+    #[error("run {run} does not know {}", listed(.what))]
+    NotOfRun {
+        /// The run.
+        run: u64,
+        /// What it does not know: ``the result of `fetch` ``.
+        what: Vec<String>,
+    },
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -128,6 +136,17 @@ pub enum EngineError {
     /// The run was interrupted; what had finished is kept.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Several things in one sentence; of many, the first few.
+fn listed(what: &[String]) -> String {
+    const NAMED: usize = 5;
+    let mut named: Vec<&str> = what.iter().take(NAMED).map(String::as_str).collect();
+    let more = format!("{} more", what.len().saturating_sub(NAMED));
+    if what.len() > NAMED {
+        named.push(&more);
+    }
+    named.join(", ")
 }
 
 impl From<Diagnostic> for EngineError {

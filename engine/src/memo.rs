@@ -7,6 +7,7 @@
 
 mod answers;
 mod compared;
+mod taken;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -209,6 +210,7 @@ impl Memo {
         let mut states = resolve::settle(plan, wanted, rows, &mut |traces| self.results(traces))?;
         let targets = resolve::targets(plan, wanted);
         resolve::walk_back(plan, wanted, &targets, &mut states);
+        taken::all_known(plan, wanted, &states)?;
         Ok(Resolved { states })
     }
 

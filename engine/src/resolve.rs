@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cas_store::{Artifact, Found, Trace, Version};
 
 use crate::error::EngineError;
+use crate::frozen::{self, Frozen};
 use crate::graph::{OutputId, Step, StepId, StepInput};
 use crate::grow::Asking;
 use crate::plan::Plan;
@@ -60,8 +61,8 @@ pub struct Wanted {
     /// Now, in milliseconds since 1970 (`run::now_ms`): results of `version: {every: …}` are judged by it. With
     /// 0 they all count as too old.
     pub at_ms: u64,
-    /// What is good for one run or for a while only is taken as it was left last, however old it is (`--frozen`).
-    pub frozen: bool,
+    /// Whether what is good for one run or for a while only is taken as it was left (`--frozen`).
+    pub frozen: Frozen,
     /// How to ask the same of a plan that has grown by a list; without it, whatever stands in the place of a wanted
     /// step is wanted.
     pub again: Option<Asking>,
@@ -268,9 +269,9 @@ pub(crate) fn fits(solid: &Solid, found: &Found) -> bool {
 
 /// Whether a result of a step that is good for a while is still good. One from the future is not: a clock went
 /// back, and nobody knows how old it is.
-pub(crate) fn fresh(solid: &Solid, found: &Found, at_ms: u64, frozen: bool) -> bool {
+pub(crate) fn fresh(solid: &Solid, found: &Found, at_ms: u64, frozen: Frozen) -> bool {
     match &solid.version {
-        _ if frozen => true,
+        _ if frozen != Frozen::No => true,
         Some(Declared::Every(time)) => {
             at_ms.checked_sub(found.record.made_ms).is_some_and(|age| u128::from(age) < time.as_millis())
         }
@@ -368,6 +369,10 @@ impl Settling<'_> {
         let state = &mut self.states[index];
         state.version = self.plan.versions[index];
         state.row = row.as_ref().map(|row| row.trace);
+        if let Some(mark) = self.taken(id, settled) {
+            return mark;
+        }
+        let state = &mut self.states[index];
         if !settled {
             // What a volatile step left last is what `cat` shows, whatever it would be given now.
             state.found = row.filter(|_| matches!(solid.version, Some(Declared::Volatile)));
@@ -403,11 +408,43 @@ impl Settling<'_> {
         }
     }
 
+    /// The run that a step takes its result of, if it takes one of a given run.
+    fn of_run(&self, step: StepId) -> Option<u64> {
+        self.wanted.frozen.run_of(self.plan.graph.solid(step)).filter(|_| !self.forced.contains(&step))
+    }
+
+    /// What is to be asked for a step that takes its result of a given run: it is the one of its version, whatever is
+    /// on record above it. `None` for any other step.
+    fn taken(&mut self, step: StepId, settled: bool) -> Option<Mark> {
+        let index = step.0 as usize;
+        self.of_run(step)?;
+        if settled && below_absent(&self.states, &self.plan.graph.steps[index]) {
+            return None;
+        }
+        if settled {
+            self.states[index].version = version_of(self.plan, &self.states, step);
+            self.states[index].trace = trace_of(self.plan, &self.states, step);
+        }
+        self.states[index].version.is_some().then_some(Mark::Asked)
+    }
+
+    /// Where the result of a step stands whose mark is [`Mark::Asked`].
+    fn key(&self, step: StepId) -> Option<Trace> {
+        let state = &self.states[step.0 as usize];
+        match self.of_run(step) {
+            Some(run) => {
+                let name = self.plan.graph.step_name(step);
+                state.version.as_ref().map(|version| frozen::result_key(run, &name, version))
+            }
+            None => state.trace,
+        }
+    }
+
     /// Why a step runs whatever is stored, if it does.
     fn rerun(&self, solid: &Solid, step: StepId) -> Option<Why> {
         if self.forced.contains(&step) {
             Some(Why::Forced)
-        } else if matches!(solid.version, Some(Declared::Volatile)) && !self.wanted.frozen {
+        } else if matches!(solid.version, Some(Declared::Volatile)) && self.wanted.frozen == Frozen::No {
             Some(Why::Volatile)
         } else {
             None
@@ -454,12 +491,12 @@ impl Settling<'_> {
             waiting.insert(step, above);
         }
         while !asked.is_empty() {
-            let traces: Vec<Trace> =
-                asked.iter().filter_map(|step| self.states[step.0 as usize].trace).collect();
+            let traces: Vec<Trace> = asked.iter().filter_map(|step| self.key(*step)).collect();
             let answers = results(&traces)?;
             let mut decided: BTreeSet<StepId> = BTreeSet::new();
             for (step, answer) in asked.drain(..).zip(answers) {
-                self.answer(step, answer, false);
+                let taken = self.of_run(step).is_some();
+                self.answer(step, answer, taken);
                 decided.insert(step);
             }
             while let Some(step) = decided.pop_first() {

@@ -272,6 +272,7 @@ pub fn run_with(
     coordinator.unfinished();
     let mut summary = coordinator.summary();
     summary.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let taken = memo.keep_taken(run, coordinator.plan, &coordinator.states, now_ms());
     let (steps, reused, logs) = coordinator.told();
     let touched = coordinator.touched();
     let differing: Vec<StepId> = std::mem::take(&mut coordinator.differing).into_iter().collect();
@@ -294,6 +295,7 @@ pub fn run_with(
     // What stopped the run says more than that it could not be noted afterwards.
     published?;
     noted?;
+    taken?;
     if !differing.is_empty() {
         const NAMED: usize = 5;
         let mut names: Vec<String> =

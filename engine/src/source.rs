@@ -26,12 +26,13 @@ use std::sync::Arc;
 
 use cas_store::{Digest, Entry, Node, Trace, Tree};
 
-use asked::Questions;
 pub use asked::path_before;
+use asked::{Asked, Questions};
 pub use hash::Counters;
 
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::execute::{Cancel, sandbox};
+use crate::frozen::Frozen;
 use crate::graph::{Graph, StepId, StepInput};
 use crate::memo::{Answer, Memo};
 use crate::solid::{Body, EnvVar, Sandbox};
@@ -60,6 +61,9 @@ pub struct Measures {
     pub paths: Vec<Option<Arc<MeasuredPath>>>,
     /// For each `probe:` input: what it printed, without a final newline.
     pub probes: Vec<Option<String>>,
+    /// For each `probe:` input: what tells what was asked from anything else, on any machine. `None` where the steps
+    /// that have it do not ask the same.
+    pub questions: Vec<Option<Digest>>,
     /// For each invocation: the values of its `env:` variables, in order (`None`: unset).
     pub env: Vec<Vec<(String, Option<String>)>>,
     /// `linux/x86_64`.
@@ -161,8 +165,8 @@ pub struct Measure<'a> {
     pub memo: Option<&'a Memo>,
     /// Now, in milliseconds since 1970 (`run::now_ms`): answers that are good for a while are judged by it.
     pub at_ms: u64,
-    /// Inputs have the answers that their probes gave last, however old they are (`--frozen`).
-    pub frozen: bool,
+    /// Whether inputs have answers that their probes gave before, however old they are (`--frozen`).
+    pub frozen: Frozen,
     /// Gives what stops probes; called where some are to be asked. `None`: nothing does.
     pub asking: Option<&'a (dyn Fn() -> Arc<Cancel> + Sync)>,
 }
@@ -170,7 +174,7 @@ pub struct Measure<'a> {
 impl<'a> Measure<'a> {
     /// In an environment, for nothing that is kept: no store, cache or former answers, and nothing stops it.
     pub fn new(environment: &'a Environment) -> Self {
-        Self { environment, store: None, cache: None, memo: None, at_ms: 0, frozen: false, asking: None }
+        Self { environment, store: None, cache: None, memo: None, at_ms: 0, frozen: Frozen::No, asking: None }
     }
 }
 
@@ -190,9 +194,12 @@ impl Measures {
         };
         let probe =
             |probe: &crate::graph::ProbeInput| self.probes.get(*probes.get(probe.key.as_str())?)?.clone();
+        let question =
+            |probe: &crate::graph::ProbeInput| *self.questions.get(*probes.get(probe.key.as_str())?)?;
         Self {
             paths: to.paths.iter().map(path).collect(),
             probes: to.probes.iter().map(probe).collect(),
+            questions: to.probes.iter().map(question).collect(),
             ..self.clone()
         }
     }
@@ -235,8 +242,12 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
     let mut cache = StatCache::load(how.cache.as_deref());
     let keys: Vec<Trace> = probes.iter().map(|probe| probe.key(&graph.pipeline.folder)).collect();
     let kept = kept_answers(&probes, &keys, how)?;
-    let mut answers: Vec<Option<Result<String, Diagnostic>>> =
-        probes.iter().zip(&kept).map(|(probe, kept)| good(probe, kept.as_ref(), how)).collect();
+    let mut answers: Vec<Option<Result<String, Diagnostic>>> = match how.frozen {
+        Frozen::Run(run) => answers_of(run, &probes, &asked, how)?,
+        Frozen::No | Frozen::Last => {
+            probes.iter().zip(&kept).map(|(probe, kept)| good(probe, kept.as_ref(), how)).collect()
+        }
+    };
     let open: Vec<&probe::Probe> =
         probes.iter().zip(&answers).filter(|(_, known)| known.is_none()).map(|(probe, _)| probe).collect();
     let mut counters = Counters { probes: open.len() as u64, ..Counters::default() };
@@ -275,6 +286,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         resources: content.file_sets(&resources)?,
         paths: Vec::with_capacity(paths.len()),
         probes: vec![None; graph.probes.len()],
+        questions: questions(graph, &probes, &asked),
         resource_probes: vec![None; graph.resources.len()],
         counters,
     };
@@ -306,6 +318,47 @@ fn kept_answers(
     Ok(kept)
 }
 
+/// What is asked for each `probe:` input.
+fn questions(graph: &Graph, probes: &[probe::Probe], asked: &[(Asked, usize)]) -> Vec<Option<Digest>> {
+    let mut questions = vec![None; graph.probes.len()];
+    let mut several = vec![false; graph.probes.len()];
+    for (who, probe) in asked {
+        if let Asked::Input(input) = who {
+            let question = probes[*probe].question();
+            several[*input] |= questions[*input].is_some_and(|other| other != question);
+            questions[*input] = Some(question);
+        }
+    }
+    questions.into_iter().zip(several).map(|(question, several)| question.filter(|_| !several)).collect()
+}
+
+/// What a given run was answered, by the index of the probe. The probes of resources are asked anew in every run.
+fn answers_of(
+    run: u64,
+    probes: &[probe::Probe],
+    asked: &[(Asked, usize)],
+    how: &Measure<'_>,
+) -> Result<Vec<Option<Result<String, Diagnostic>>>, EngineError> {
+    let of_input = |(who, probe): &(Asked, usize)| matches!(who, Asked::Input(_)).then_some(*probe);
+    let inputs: Vec<usize> = asked.iter().filter_map(of_input).collect();
+    let questions: Vec<Digest> = inputs.iter().map(|probe| probes[*probe].question()).collect();
+    let known = match how.memo {
+        Some(memo) => memo.answers_of(run, &questions)?,
+        None => vec![None; questions.len()],
+    };
+    let mut answers = vec![None; probes.len()];
+    let mut what: Vec<String> = Vec::new();
+    for (probe, answer) in inputs.into_iter().zip(known) {
+        match answer {
+            Some(text) => answers[probe] = Some(Ok(text)),
+            None => what.push(format!("what `{}` answered", probe::shown(&probes[probe].command))),
+        }
+    }
+    what.sort_unstable();
+    what.dedup();
+    if what.is_empty() { Ok(answers) } else { Err(EngineError::NotOfRun { run, what }) }
+}
+
 /// An answer that is kept, if it is still good. One from the future is not: a clock went back, and nobody knows how
 /// old it is.
 fn good(
@@ -316,7 +369,7 @@ fn good(
     let kept = kept?;
     let age = how.at_ms.checked_sub(kept.at_ms).map(u128::from);
     let young = age.zip(probe.every).is_some_and(|(age, every)| age < every.as_millis());
-    (how.frozen || young).then(|| Ok(kept.text.clone()))
+    (how.frozen == Frozen::Last || young).then(|| Ok(kept.text.clone()))
 }
 
 /// Keeps an answer that was just given: with its time where that counts, else only where it is a new one.

@@ -224,7 +224,7 @@ impl Kit {
             force: select(&self.force),
             only: self.only,
             at_ms: now_ms(),
-            frozen: false,
+            frozen: cas_engine::frozen::Frozen::No,
             again: None,
         };
         let steps =

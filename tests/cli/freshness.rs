@@ -69,3 +69,109 @@ fn a_result_that_is_good_for_a_day_is_made_once_a_day() {
     assert!(!again.stderr.contains("gave other content"), "{}", again.stderr);
     assert_eq!(folder.cas("run --frozen").ok().counts(), "nothing to run: 2 reused");
 }
+
+/// What is good for one run, for a while, and asked for: each counts how often it was made.
+const DATED: &str = "\
+pipeline: p
+solids:
+  asked: {inputs: {t: {probe: echo x >> asked; wc -l < asked}}, command: cat inputs/t, stdout: result}
+  v: {version: volatile, command: \"echo x >> $COUNTED; wc -l < $COUNTED\", pass_env: [COUNTED], stdout: result}
+  d: {version: {every: 1ms}, command: \"echo x >> $COUNTED.d; wc -l < $COUNTED.d\", pass_env: [COUNTED], stdout: result}
+  below: {inputs: {a: asked, v: v, d: d}, command: paste -d- inputs/a inputs/v inputs/d, stdout: result}
+";
+
+fn dated() -> Folder {
+    let mut folder = Folder::with(&[("pipeline.yaml", DATED)]);
+    let count = folder.path("count").display().to_string();
+    folder.variable("COUNTED", &count);
+    folder
+}
+
+#[test]
+fn frozen_takes_what_a_given_run_was_answered_and_had() {
+    let folder = dated();
+    for _ in 0..3 {
+        let _ = folder.cas("run").ok();
+    }
+    assert_eq!(folder.cas("cat below --frozen").ok().stdout, "3-3-3\n");
+    let first = folder.cas("run --frozen=1").ok();
+    // What stands below a volatile step is found by content, as in every run.
+    assert_eq!((first.steps(), first.counts()), (vec![], "3 reused, 1 unchanged, 0 ran"));
+    assert_eq!(folder.cas("--frozen=2 cat below").ok().stdout, "2-2-2\n");
+    assert_eq!(folder.cas("status --frozen=1").ok().stdout, "4 steps: 4 stored\nnothing to run\n");
+    // What stands below and is new runs with what that run had.
+    folder.write("pipeline.yaml", DATED.replace("paste -d- ", "paste -d+ "));
+    let changed = folder.cas("run --frozen=1").ok();
+    assert_eq!(changed.steps(), ["below"]);
+    assert_eq!(folder.cas("cat below --frozen=1").ok().stdout, "1+1+1\n");
+    // A run that took them knows them too.
+    assert_eq!(folder.cas("cat below --frozen=5").ok().stdout, "1+1+1\n");
+    // Nothing was made or asked for all of that.
+    for counted in ["asked", "count", "count.d"] {
+        assert_eq!(folder.read(counted), "x\n".repeat(3), "{counted}");
+    }
+    // What made it and what it was used for is as if nothing had been kept twice.
+    let lineage = folder.cas("lineage v --frozen").ok().stdout;
+    assert_eq!(lineage.matches("p/v").count(), 1, "{lineage}");
+    assert_eq!(lineage.matches("p/below").count(), 4, "{lineage}");
+    // And the last ones are still the last ones.
+    assert_eq!(folder.cas("run --frozen").ok().steps(), ["below"]);
+    assert_eq!(folder.cas("cat below --frozen").ok().stdout, "3+3+3\n");
+}
+
+#[test]
+fn what_a_given_run_does_not_know_is_named_and_nothing_runs() {
+    let folder = dated();
+    let _ = folder.cas("run v").ok();
+    let other = folder.cas("run --frozen=1").code(1);
+    assert!(
+        other.stderr.contains("error: run 1 does not know what `echo x >> asked; wc -l < asked` answered")
+    );
+    let other = folder.cas("run --frozen=1 d v").code(1);
+    assert!(other.stderr.contains("error: run 1 does not know the result of `d`"), "{}", other.stderr);
+    assert!(other.steps().is_empty() && !folder.has("count.d"));
+    // What is not needed does not have to be known.
+    assert_eq!(folder.cas("run --frozen=1 v").ok().counts(), "nothing to run: 1 reused");
+    // Other code is another step.
+    folder.write(
+        "pipeline.yaml",
+        DATED.replace("command: \"echo x >> $COUNTED; wc", "command: \"echo x >> $COUNTED;  wc"),
+    );
+    let other = folder.cas("run --frozen=1 v").code(1);
+    assert!(other.stderr.contains("error: run 1 does not know the result of `v`"), "{}", other.stderr);
+    // Unless it is asked for all the same.
+    assert_eq!(folder.cas("run --frozen=1 v --force").ok().steps(), ["v"]);
+    let unknown = folder.cas("run --frozen=9").code(2);
+    assert!(unknown.stderr.contains("error: there is no run 9"), "{}", unknown.stderr);
+    folder.write("other.yaml", "pipeline: q\nsolids: {a: {command: echo 1, stdout: result}}\n");
+    let other = folder.cas("run -f other.yaml --frozen=1").code(2);
+    assert!(other.stderr.contains("error: run 1 is one of `p`, and this is `q`"), "{}", other.stderr);
+}
+
+#[test]
+fn what_was_forgotten_or_collected_does_not_come_back_with_its_run() {
+    let folder = dated();
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("run").ok();
+    // Nothing goes that a run may be asked for.
+    let _ = folder.cas("gc").ok();
+    assert_eq!(folder.cas("cat below --frozen=1").ok().stdout, "1-1-1\n");
+    // `--keep-last` counts the runs that know something of a step.
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("gc --keep-last 2").ok();
+    assert_eq!(folder.cas("cat d --frozen=2").ok().stdout, "2\n");
+    let _ = folder.cas("run --frozen=1 d").code(1);
+    let _ = folder.cas("forget v --frozen --reason wrong").ok();
+    for run in [2, 3] {
+        let forgotten = folder.cas(&format!("run --frozen={run}")).code(1);
+        assert!(
+            forgotten.stderr.contains(&format!("run {run} does not know the result of `v`")),
+            "{}",
+            forgotten.stderr
+        );
+    }
+    assert_eq!(folder.cas("run --frozen=2 d").ok().counts(), "nothing to run: 1 reused");
+    let _ = folder.cas("gc --max-size 0").ok();
+    let collected = folder.cas("run --frozen=2 d").code(1);
+    assert!(collected.stderr.contains("run 2 does not know the result of `d`"), "{}", collected.stderr);
+}

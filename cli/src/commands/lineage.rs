@@ -191,10 +191,16 @@ fn down(
         }
         first = false;
         if !again {
-            let children = store.children(&trace, CHILDREN)?;
+            let own = memo.provenance(&trace)?;
+            let mut children = store.children(&trace, CHILDREN)?;
             let mut named: Vec<(Option<String>, Trace)> = Vec::with_capacity(children.len());
-            for child in children {
-                let made = store.provenance(&child)?.as_deref().and_then(memo::provenance);
+            while let Some(child) = children.pop() {
+                let made = memo.provenance(&child)?;
+                // What a run keeps of a result for `--frozen=RUN`: nothing is made from itself.
+                if made.as_ref().zip(own.as_ref()).is_some_and(|(made, own)| is_copy(made, own)) {
+                    children.extend(store.children(&child, CHILDREN)?);
+                    continue;
+                }
                 named.push((made.map(|made| memo::label(&made.pipeline, &made.step)), child));
             }
             named.sort();
@@ -202,6 +208,11 @@ fn down(
         }
     }
     Ok(())
+}
+
+/// Whether both came from executions of one and the same step.
+fn is_copy(made: &Provenance, own: &Provenance) -> bool {
+    (&made.pipeline, &made.step, made.version) == (&own.pipeline, &own.step, own.version)
 }
 
 fn write(to: &mut dyn Write, rows: &[Row]) -> io::Result<()> {

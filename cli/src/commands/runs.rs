@@ -119,7 +119,7 @@ pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> 
 }
 
 /// The record of one run.
-pub(super) fn run(memo: &Memo, wanted: u64) -> Result<(u64, RunRecord), Failure> {
+pub(crate) fn run(memo: &Memo, wanted: u64) -> Result<(u64, RunRecord), Failure> {
     if let Some(run) = memo.runs(wanted.checked_add(1), 1)?.into_iter().find(|(run, _)| *run == wanted) {
         return Ok(run);
     }

@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use super::coordinator::{Coordinator, Floor, Note};
 
 use crate::event::Event;
+use crate::frozen::Frozen;
 use crate::graph::{OutputId, StepId, StepInput};
 use crate::grow::{self, Grown};
 use crate::pipeline::Source;
@@ -154,7 +155,7 @@ impl<'a> Coordinator<'a> {
             };
             let rerun = if forced {
                 Some(Why::Forced)
-            } else if volatile && !self.wanted.frozen {
+            } else if volatile && self.wanted.frozen == Frozen::No {
                 Some(Why::Volatile)
             } else {
                 None

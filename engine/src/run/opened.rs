@@ -15,6 +15,7 @@ use crate::attempt::{Stored, Task};
 use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
 use crate::execute::{Cause, Failure};
+use crate::frozen;
 use crate::graph::{OutputId, StepId};
 use crate::memo;
 use crate::resolve::{self, Why};
@@ -55,6 +56,10 @@ impl<'a> Coordinator<'a> {
         let mut keyed = Vec::new();
         for (index, (step, trace)) in ask.iter().enumerate() {
             let state = &self.states[step.0 as usize];
+            if self.of_run(*step).is_some() {
+                answers[index].1 = true;
+                continue;
+            }
             answers[index].1 = state.row == Some(*trace);
             let known = self.plan.versions[step.0 as usize];
             if (known.is_none() || known != state.version || self.notes[step.0 as usize].unlooked)
@@ -70,11 +75,35 @@ impl<'a> Coordinator<'a> {
             }
         }
         let open: Vec<usize> = (0..ask.len()).filter(|index| answers[*index].0.is_none()).collect();
-        let traces: Vec<Trace> = open.iter().map(|index| ask[*index].1).collect();
+        let traces: Vec<Trace> = open.iter().map(|index| self.key(ask[*index].0, ask[*index].1)).collect();
         for (index, found) in open.into_iter().zip(self.memo.results(&traces)?) {
             answers[index].0 = found;
         }
         Ok(answers)
+    }
+
+    /// The run that a step takes its result of, if it takes one of a given run.
+    fn of_run(&self, step: StepId) -> Option<u64> {
+        let forced = |step| self.wanted.force.contains(step);
+        self.wanted.frozen.run_of(self.plan.graph.solid(step)).filter(|_| !forced(&step))
+    }
+
+    /// Where the result of a step stands: under its trace, or where a given run kept what it took.
+    fn key(&self, step: StepId, trace: Trace) -> Trace {
+        match self.of_run(step).zip(self.states[step.0 as usize].version.as_ref()) {
+            Some((run, version)) => frozen::result_key(run, &self.plan.graph.step_name(step), version),
+            None => trace,
+        }
+    }
+
+    /// What a step fails with that was to take its result of a given run, or something that needs it.
+    fn not_of_run(&self, run: u64, step: StepId) -> FailureReport {
+        let what = vec![format!("the result of `{}`", self.plan.graph.step_name(step))];
+        FailureReport::new(Failure {
+            cause: Cause::Input,
+            message: EngineError::NotOfRun { run, what }.to_string(),
+            hint: None,
+        })
     }
 
     /// Decides about a step whose inputs are settled, or asks the store first.
@@ -192,6 +221,11 @@ impl<'a> Coordinator<'a> {
             floor.schedule.park(step.0);
             return;
         }
+        if let Some(run) = self.of_run(step) {
+            let report = self.not_of_run(run, step);
+            self.fail(floor, step, report);
+            return;
+        }
         let index = step.0 as usize;
         self.states[index].to_run = true;
         self.notes[index].why = Some(why);
@@ -205,6 +239,13 @@ impl<'a> Coordinator<'a> {
         for output in &missing {
             if self.named.as_ref().is_some_and(|named| !named.contains(&output.step)) {
                 let report = self.not_allowed(*output);
+                self.fail(floor, step, report);
+                return;
+            }
+        }
+        for output in &missing {
+            if let Some(run) = self.of_run(output.step) {
+                let report = self.not_of_run(run, output.step);
                 self.fail(floor, step, report);
                 return;
             }

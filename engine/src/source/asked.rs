@@ -28,6 +28,7 @@ pub(super) struct Questions {
 /// What a probe sees.
 struct Surroundings {
     env: Vec<(String, String)>,
+    declared: Vec<(String, String)>,
     secrets: Vec<String>,
 }
 
@@ -55,21 +56,23 @@ pub(super) fn probes(
         let Some(template) = &definition.probe else { continue };
         let command = graph.fill_probe(index, template).map_err(EngineError::from)?;
         let resources = with_needs(graph, index);
-        let Surroundings { env, secrets } = probe_env(graph, environment, &resources, None)?;
+        let Surroundings { env, declared, secrets } = probe_env(graph, environment, &resources, None)?;
         let of = format!("the probe of resource `{}`", definition.name);
         let place = template.place.clone().or_else(|| definition.place.clone());
-        add(Asked::Resource(index), Probe { of, command, env, secrets, place, kept: false, every: None });
+        let (kept, every) = (false, None);
+        add(Asked::Resource(index), Probe { of, command, env, declared, secrets, place, kept, every });
     }
     for (&index, steps) in &needed.probes {
         let input = &graph.probes[index];
         for &step in steps {
             let invocation = graph.steps[step.0 as usize].invocation;
             let resources = graph.resources_of(invocation);
-            let Surroundings { env, secrets } = probe_env(graph, environment, &resources, Some(step))?;
+            let Surroundings { env, declared, secrets } =
+                probe_env(graph, environment, &resources, Some(step))?;
             let of = "this probe".to_owned();
             let (command, place) = (input.command.clone(), input.place.clone());
             let every = input.every;
-            add(Asked::Input(index), Probe { of, command, env, secrets, place, kept: true, every });
+            add(Asked::Input(index), Probe { of, command, env, declared, secrets, place, kept: true, every });
         }
     }
     Ok(Questions { probes, asked })
@@ -96,6 +99,7 @@ fn probe_env(
     step: Option<StepId>,
 ) -> Result<Surroundings, EngineError> {
     let mut env: BTreeMap<String, String> = BTreeMap::new();
+    let mut declared: BTreeMap<String, String> = BTreeMap::new();
     let base = environment.vars.get("PATH").map_or(DEFAULT_PATH, String::as_str);
     env.insert("PATH".to_owned(), base.to_owned());
     env.extend(environment.vars.get("HOME").map(|home| ("HOME".to_owned(), home.clone())));
@@ -103,7 +107,7 @@ fn probe_env(
     let mut secrets = Vec::new();
     for &resource in resources {
         for (name, template) in &graph.resources[resource].definition.env {
-            env.insert(name.clone(), graph.fill_resource(resource, template)?);
+            declared.insert(name.clone(), graph.fill_resource(resource, template)?);
         }
     }
     if let Some(step) = step {
@@ -111,13 +115,16 @@ fn probe_env(
         for variable in &solid.env {
             match variable {
                 EnvVar::Pass(name) => {
-                    env.extend(environment.vars.get(name).map(|value| (name.clone(), value.clone())));
+                    declared.extend(environment.vars.get(name).map(|value| (name.clone(), value.clone())));
                 }
                 EnvVar::Set(name, template) => {
-                    env.insert(name.clone(), graph.fill(step, template)?);
+                    declared.insert(name.clone(), graph.fill(step, template)?);
                 }
             }
         }
+    }
+    env.extend(declared.clone());
+    if let Some(solid) = step.map(|step| graph.solid(step)) {
         for name in solid.pass_env.iter().chain(&solid.secrets) {
             env.extend(environment.vars.get(name).map(|value| (name.clone(), value.clone())));
         }
@@ -129,7 +136,8 @@ fn probe_env(
         let path = env.entry("PATH".to_owned()).or_default();
         *path = format!("{}:{path}", before.join(":"));
     }
-    Ok(Surroundings { env: env.into_iter().collect(), secrets })
+    let declared = declared.into_iter().collect();
+    Ok(Surroundings { env: env.into_iter().collect(), declared, secrets })
 }
 
 /// The folders that resources (in the order of [`Graph::resources_of`]) put before PATH, absolute: what needs

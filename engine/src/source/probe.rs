@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use cas_store::Trace;
+use cas_store::{Digest, Trace};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Diagnostic, Place};
@@ -31,6 +31,8 @@ const AT_ONCE: usize = 64;
 
 /// The context of the keys of answers: none of them is ever the trace of a step.
 const CONTEXT: &str = "cas 2026 probe answer 1";
+/// The context of what is asked of a given run.
+const QUESTION: &str = "cas 2026 probe question 1";
 
 /// A probe.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub(super) struct Probe {
     pub(super) command: String,
     /// Its whole environment.
     pub(super) env: Vec<(String, String)>,
+    /// The part of it that the pipeline declares: the same on every machine, but for what is hashed.
+    pub(super) declared: Vec<(String, String)>,
     /// Values that are not to be shown.
     pub(super) secrets: Vec<String>,
     /// Where it is declared.
@@ -54,19 +58,31 @@ pub(super) struct Probe {
 impl Probe {
     /// The key under which its answer is kept: everything that it sees and is told.
     pub(super) fn key(&self, folder: &Path) -> Trace {
-        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
-        let mut text = |bytes: &[u8]| {
-            // A length before each text, so that no two lists of texts are one.
-            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-        };
-        text(self.command.as_bytes());
-        text(folder.as_os_str().as_bytes());
-        for (name, value) in &self.env {
-            text(name.as_bytes());
-            text(value.as_bytes());
-        }
-        Trace::from_bytes(*hasher.finalize().as_bytes())
+        Trace::from_bytes(hashed(
+            CONTEXT,
+            &[self.command.as_bytes(), folder.as_os_str().as_bytes()],
+            &self.env,
+        ))
     }
+
+    /// What is asked, for a run that is to be answered as another was: in whatever folder, on whatever machine.
+    pub(super) fn question(&self) -> Digest {
+        Digest::from_bytes(hashed(QUESTION, &[self.command.as_bytes()], &self.declared))
+    }
+}
+
+fn hashed(context: &str, texts: &[&[u8]], env: &[(String, String)]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    let mut text = |bytes: &[u8]| {
+        // A length before each text, so that no two lists of texts are one.
+        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    };
+    texts.iter().for_each(|bytes| text(bytes));
+    for (name, value) in env {
+        text(name.as_bytes());
+        text(value.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// Asks all of them; gives the answers in their order, each without its final newline. `timeout` is for each.
@@ -173,7 +189,7 @@ fn tail(stderr: &mut File, secrets: &[String]) -> Option<String> {
 }
 
 /// A command in a message: its first line.
-fn shown(command: &str) -> String {
+pub(super) fn shown(command: &str) -> String {
     match command.trim().split_once('\n') {
         Some((first, _)) => format!("{first} …"),
         None => command.trim().to_owned(),

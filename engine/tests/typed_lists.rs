@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cas_engine::event::{Event, Outcome};
-use cas_engine::typed::{Builder, Options, Res, Run, run, value};
+use cas_engine::typed::{Builder, Options, Res, Run, Share, run, value};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -189,4 +189,60 @@ fn elements_that_would_look_the_same_fail_the_step_that_yields_them() {
         told.as_deref().is_some_and(|told| told.contains("`null` may be a text or something else")),
         "{told:?}"
     );
+}
+
+/// Fails for the lines that begin with `x`.
+fn sing(line: String, log: Arc<Log>) -> Result<String, String> {
+    log.say(&format!("sing {line}"));
+    if line.starts_with('x') { Err(format!("cannot sing {line}")) } else { Ok(line.to_uppercase()) }
+}
+
+/// Lines that are sung, and those of them that could be, together: where no more than so many could not.
+fn choir(text: &str, most: Option<Share>) -> (Builder, cas_engine::typed::Out<String>) {
+    let mut p = Builder::new("choir");
+    let log = log(&mut p);
+    let lines = p.solid("lines", "1").input("text", value(text.to_owned())).resource(&log).list().run(lines);
+    let sung = p.solid("sing", "1").map("line", &lines).resource(&log).run_fallible(sing);
+    let there = match most {
+        Some(most) => sung.all().skip_failed().max_failed(most),
+        None => sung.all().skip_failed(),
+    };
+    let joined = p.solid("join", "1").input("all", there).resource(&log).run(join);
+    (p, joined)
+}
+
+#[test]
+fn a_gather_goes_on_without_the_elements_that_failed() {
+    let place = Place::new();
+    let (p, joined) = choir("do\nxre\nmi", None);
+    let (ran, called, _) = place.run(p, &[]);
+    assert_eq!(called, ["lines", "sing do", "sing xre", "sing mi", "join"]);
+    assert_eq!(ran.get(&joined).expect("it is there"), "do=DO mi=MI");
+    drop(ran);
+    // What failed is tried again; what was made of the others stands for the list that was there.
+    let (p, _) = choir("do\nxre\nmi", None);
+    assert_eq!(place.run(p, &[]).1, ["sing xre"]);
+    // Another one that fails is another list, but only those that are there count.
+    let (p, joined) = choir("do\nxmi\nmi", None);
+    let (ran, called, _) = place.run(p, &[]);
+    assert_eq!(called, ["lines", "sing xmi"]);
+    assert_eq!(ran.get(&joined).expect("it is there"), "do=DO mi=MI");
+}
+
+#[test]
+fn more_than_may_fail_skip_the_gather() {
+    let place = Place::new();
+    let (p, _) = choir("do\nfa\nxre\nxmi", Some(Share::Count(1)));
+    let (_, called, events) = place.run(p, &[]);
+    assert_eq!(called, ["lines", "sing do", "sing fa", "sing xre", "sing xmi"]);
+    let joined = events.iter().find_map(|event| match event {
+        Event::StepFinished { step, outcome, .. } if step == "join" => Some(*outcome),
+        _ => None,
+    });
+    assert_eq!(joined, Some(Outcome::Skipped));
+    // Half of them is no more than half.
+    let (p, joined) = choir("do\nfa\nxre\nxmi", Some(Share::Percent(50.0)));
+    let (ran, called, _) = place.run(p, &[]);
+    assert_eq!(called, ["sing xre", "sing xmi", "join"]);
+    assert_eq!(ran.get(&joined).expect("it is there"), "do=DO fa=FA");
 }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::BoxError;
 use super::argument::literal;
-use super::output::{All, At, Described, Out, Reader};
+use super::output::{All, At, Described, Out, Reader, Survivors};
 use crate::execute::Content;
 use crate::pipeline::{OutputRef, Pick, Source};
 use crate::solid::Template;
@@ -87,17 +87,31 @@ impl<T: 'static> Input for All<T> {
     type Value = Vec<(String, T)>;
 
     fn bind(self) -> Bound<Self::Value> {
-        let read = self.out.read;
-        Bound {
-            source: Ok(Source::Output(self.out.reference(Pick::All))),
-            promised: vec![self.out.promise()],
-            read: Arc::new(move |content: &Content, folder: &Path| match content {
-                Content::Many(items) => {
-                    items.iter().map(|(label, item)| Ok((label.clone(), read(item, folder)?))).collect()
-                }
-                _ => Err("it is not a gather".into()),
-            }),
-        }
+        gather(&self.out, Source::Output(self.out.reference(Pick::All)))
+    }
+}
+
+/// A gather that leaves out the elements that failed.
+impl<T: 'static> Input for Survivors<T> {
+    type Value = Vec<(String, T)>;
+
+    fn bind(self) -> Bound<Self::Value> {
+        let (of, max_failed) = (self.out.reference(Pick::All), self.max_failed);
+        gather(&self.out, Source::Gather { of, max_failed })
+    }
+}
+
+fn gather<T: 'static>(out: &Out<T>, source: Source) -> Bound<Vec<(String, T)>> {
+    let read = out.read;
+    Bound {
+        source: Ok(source),
+        promised: vec![out.promise()],
+        read: Arc::new(move |content: &Content, folder: &Path| match content {
+            Content::Many(items) => {
+                items.iter().map(|(label, item)| Ok((label.clone(), read(item, folder)?))).collect()
+            }
+            _ => Err("it is not a gather".into()),
+        }),
     }
 }
 

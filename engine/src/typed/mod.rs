@@ -193,6 +193,7 @@ mod solid;
 mod sorted;
 mod version;
 
+pub use crate::pipeline::Share;
 pub use argument::{
     Argument, Arguments, AxisArgument, Body, ConfigArgument, Context, ContextArgument, InputArgument, Push,
     ResourceArgument,
@@ -206,7 +207,7 @@ pub use input::{Bound, Input, Literal, PathInput, ProbeInput, default, external_
 pub use list::{List, Listed};
 pub use output::{
     All, AsDirectory, AsFile, At, Declare, Described, Directory, Encoded, File, Form, Implicit, Made, Maybe,
-    Out, Outputs, Slot,
+    Out, Outputs, Slot, Survivors,
 };
 pub use resource::{Fits, ModeBuilder, New, Res, ResourceBuilder, Same};
 pub use run::{GetError, Options, Run, run};

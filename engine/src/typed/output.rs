@@ -9,6 +9,7 @@ use super::BoxError;
 use super::codec::Codec;
 use super::shape::ShapeError;
 use crate::execute::{Content, Produced};
+use crate::pipeline::Share;
 
 /// Reads a value from what a step was given. The folder is the attempt's own, for what has to be a file.
 pub(super) type Reader<T> = dyn Fn(&Content, &Path) -> Result<T, BoxError> + Send + Sync;
@@ -57,6 +58,29 @@ impl<T> Out<T> {
 #[derive(Debug, Clone)]
 pub struct All<T> {
     pub(super) out: Out<T>,
+}
+
+impl<T> All<T> {
+    /// Without the elements that failed, however many: the reader goes on with those that are there.
+    pub fn skip_failed(self) -> Survivors<T> {
+        Survivors { out: self.out, max_failed: Share::All }
+    }
+}
+
+/// See [`All::skip_failed`].
+#[derive(Debug, Clone)]
+pub struct Survivors<T> {
+    pub(super) out: Out<T>,
+    pub(super) max_failed: Share,
+}
+
+impl<T> Survivors<T> {
+    /// Only if no more than so many failed; the reader is skipped otherwise.
+    #[must_use]
+    pub fn max_failed(mut self, share: Share) -> Self {
+        self.max_failed = share;
+        self
+    }
 }
 
 /// See [`Out::at`].

@@ -15,6 +15,7 @@ mod hash;
 mod ignored;
 mod pattern;
 mod probe;
+mod reach;
 mod search;
 mod stat_cache;
 mod walk;
@@ -70,6 +71,9 @@ pub struct Measures {
     pub platform: String,
     /// Whether this kernel refuses to a step what it was not given, where one asks for that.
     pub confines: bool,
+    /// Places that the pipeline publishes to and that it would find again, once something is put there: for each, the
+    /// declaration that would.
+    pub reached: BTreeMap<String, String>,
     /// How much was done for it.
     pub counters: Counters,
 }
@@ -276,6 +280,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         }
     }
     let answers = answers.into_iter().flatten().collect();
+    let reached = search.reached(graph, &needed);
     let content = Content { hashed: &hashed, files: &search.files };
 
     let mut measures = Measures {
@@ -288,6 +293,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         probes: vec![None; graph.probes.len()],
         questions: questions(graph, &probes, &asked),
         resource_probes: vec![None; graph.resources.len()],
+        reached,
         counters,
     };
     for path in &paths {

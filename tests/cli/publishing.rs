@@ -125,20 +125,43 @@ fn a_file_where_a_folder_would_be_is_left_alone_and_the_run_ends_well() {
     assert_eq!((ran.counts(), folder.read("out").as_str()), ("0 reused, 1 ran", "a file"));
 }
 
-/// What is published where a glob of an input finds it changes that input. The first time there is nothing there to be
-/// found, and it is put there; it is refused by name from then on. It should be refused the first time, too.
+/// What is published where a declaration finds it changes what the pipeline is made of. The first time there is nothing
+/// there to be found, and once it was put there, and refused only from then on.
 #[test]
-fn what_a_declared_glob_would_find_is_refused_from_the_second_time_on() {
-    let yaml = "pipeline: p\nsolids:\n  a: {inputs: {d: {path: \"data/*.csv\"}}, command: cat inputs/d/*, stdout: result}\n\
-                publish: {data/all.csv: a}\n";
-    let folder = Folder::with(&[("pipeline.yaml", yaml), ("data/x.csv", "1\n")]);
-    assert_eq!(folder.cas("run").ok().steps(), ["a"]);
-    assert_eq!(folder.read("data/all.csv"), "1\n");
-    let refused = folder.cas("run").code(2);
-    assert!(
-        refused.stderr.contains("`data/all.csv` is a file of the input `data/*.csv`"),
-        "{}",
-        refused.stderr
-    );
-    assert_eq!(folder.read("data/all.csv"), "1\n");
+fn what_a_declared_glob_or_folder_would_find_is_refused_the_first_time() {
+    let check = |declared: &str, target: &str, expected: Option<&str>| {
+        let yaml = format!(
+            "pipeline: p\nsolids:\n  a: {{{declared}, command: echo 1, stdout: result}}\npublish: {{{target}: a}}\n"
+        );
+        let files = [
+            ("pipeline.yaml", yaml.as_str()),
+            ("data/x.csv", "1\n"),
+            ("lib/a.sh", "2\n"),
+            (".gitignore", "lib/out/\n"),
+        ];
+        let folder = Folder::with(&files);
+        let Some(expected) = expected else {
+            assert_eq!(folder.cas("run").ok().steps(), ["a"], "{declared} {target}");
+            assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 1 reused", "{declared} {target}");
+            return;
+        };
+        for line in ["run", "status"] {
+            let refused = folder.cas(line).code(2);
+            let message = format!("`{target}` would be found by {expected}: nothing can be published there");
+            assert!(refused.stderr.contains(&message), "{}", refused.stderr);
+            assert!(refused.stderr.contains("pipeline.yaml:4:"), "{}", refused.stderr);
+            assert!(!folder.has(target));
+        }
+    };
+    let csv = "inputs: {d: {path: \"data/*.csv\"}}";
+    check(csv, "data/all.csv", Some("the input `data/*.csv`"));
+    check(csv, "./data/all.csv", Some("the input `data/*.csv`"));
+    check(csv, "data/all.txt", None);
+    check(csv, "data/deeper/all.csv", None);
+    check("inputs: {d: {path: data}}", "data/deeper/all.csv", Some("the input `data`"));
+    check("inputs: {d: {path: data/x.csv}}", "data/y.csv", None);
+    check("code: [\"lib/**\"]", "lib/b.sh", Some("the code `lib/**` of `a`"));
+    // What is left out of code is not found.
+    check("code: [\"lib/**\"]", "lib/out/b.sh", None);
+    check("code: [\"lib/**\"]", "lib/.b.sh", None);
 }

@@ -126,6 +126,15 @@ pub fn check(plan: &Plan, store: Option<&Path>) -> Result<(), Vec<Diagnostic>> {
         }
     }
     for placed in &placed {
+        if let Some(what) = measures.reached.get(&placed.target) {
+            wrong.entry(&placed.target).or_insert_with(|| {
+                let message =
+                    format!("`{}` would be found by {what}: nothing can be published there", placed.target);
+                let hint =
+                    "publish it elsewhere, or declare less: it would change what the pipeline is made of";
+                Diagnostic::new(message).hint(hint).at(placed.place.as_ref())
+            });
+        }
         let target = project.join(&placed.target);
         if let Some(store) = store
             && (target.starts_with(store) || store.starts_with(&target))

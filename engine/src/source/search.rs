@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::ignored::Leave;
 use super::pattern::Pattern;
 use super::walk::{self, Base, Found, FoundWhat, Unfound, Walker};
+use super::{Needed, reach};
 use crate::error::{Diagnostic, EngineError, Place};
+use crate::graph::Graph;
 use crate::value::nearest;
 
 /// A declaration, resolved to files; each is an index into [`Search::files`].
@@ -157,12 +159,14 @@ impl<'a> Search<'a> {
         Ok(ListedPath { shape, listed: Listed { files }, place: place.cloned() })
     }
 
+    /// Which places that are published to would be found by what is declared.
+    pub(super) fn reached(&mut self, graph: &Graph, needed: &Needed) -> BTreeMap<String, String> {
+        let project = self.project;
+        reach::reached(graph, needed, &mut self.walker, &|pattern| root(project, pattern))
+    }
+
     fn root(&self, pattern: &Pattern) -> PathBuf {
-        if pattern.absolute {
-            return PathBuf::from("/");
-        }
-        let above = self.project.ancestors().nth(pattern.up);
-        above.map_or_else(|| PathBuf::from("/"), Path::to_owned)
+        root(self.project, pattern)
     }
 
     /// Finds what a declared path means. Nothing is listed for a file: it is its fixed part. The definition was
@@ -264,6 +268,15 @@ impl<'a> Search<'a> {
         self.index.insert(path.to_owned(), index);
         index
     }
+}
+
+/// Where a pattern begins.
+fn root(project: &Path, pattern: &Pattern) -> PathBuf {
+    if pattern.absolute {
+        return PathBuf::from("/");
+    }
+    let above = project.ancestors().nth(pattern.up);
+    above.map_or_else(|| PathBuf::from("/"), Path::to_owned)
 }
 
 fn is_missing(error: &io::Error) -> bool {

@@ -141,6 +141,47 @@ impl Walker {
         whole_links(base, found)
     }
 
+    /// Whether what is going to stand at a place below a folder would be found: a file, or a folder with whatever in it.
+    /// Nothing has to be there yet.
+    pub(super) fn would_find(
+        &mut self,
+        base: &Base<'_>,
+        alternatives: &[Vec<Component>],
+        names: &[&str],
+        is_folder: bool,
+    ) -> bool {
+        let mut states: Vec<(usize, usize)> =
+            (0..alternatives.len()).map(|alternative| (alternative, 0)).collect();
+        let mut full = base.folder.to_owned();
+        for (at, name) in names.iter().enumerate() {
+            let rules = match base.leave {
+                Leave::Clutter => self.rules.of(&full),
+                Leave::Nothing => Arc::new(Rules::default()),
+            };
+            full.push(name);
+            let last = at + 1 == names.len();
+            let lets = |named: Named| {
+                named == Named::Outright
+                    || *name != ".git"
+                        && (base.leave == Leave::Nothing
+                            || (named == Named::Dot || !name.starts_with('.'))
+                                && !is_clutter(name)
+                                && !rules.exclude(&full, !last || is_folder))
+            };
+            let step = step(alternatives, &closure(alternatives, states), name);
+            if last && !is_folder {
+                return step.wanted.is_some_and(lets);
+            }
+            states =
+                step.below.into_iter().filter(|(_, named)| lets(*named)).map(|(state, _)| state).collect();
+        }
+        // What will be in it is not known: it is found for sure only where everything is.
+        closure(alternatives, states).into_iter().any(|(alternative, at)| {
+            let components = &alternatives[alternative];
+            at + 1 == components.len() && components.get(at) == Some(&Component::AnyDepth)
+        })
+    }
+
     fn search(
         &mut self,
         base: &Base<'_>,

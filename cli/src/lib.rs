@@ -23,10 +23,12 @@ mod closed;
 mod commands;
 mod failure;
 mod fault;
+mod otel;
 mod page;
 mod report;
 mod session;
 mod signals;
+mod timeline;
 mod trace;
 
 use std::ffi::OsString;

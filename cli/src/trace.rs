@@ -5,10 +5,10 @@
 //! the run began.
 
 use cas_engine::chronicle::{Chronicle, ChronicleStep, Since};
-use cas_engine::event::Outcome;
 use serde_json::{Map, Value, json};
 
 use crate::page::command;
+use crate::timeline::{Entry, What, timeline, worker};
 
 /// The one process of a trace.
 const PROCESS: u32 = 1;
@@ -20,7 +20,6 @@ const SETTLED: u32 = 0;
 pub(crate) fn trace(chronicle: &Chronicle) -> String {
     let record = &chronicle.record;
     let began = record.started_ms;
-    let ended = record.ended_ms.unwrap_or(record.noted_ms);
     let micros = |at_ms: u64| at_ms.saturating_sub(began).saturating_mul(1000);
     let mut events = vec![
         named("process_name", SETTLED, &format!("{} · run {}", record.pipeline, chronicle.run)),
@@ -32,50 +31,41 @@ pub(crate) fn trace(chronicle: &Chronicle) -> String {
     for worker in &workers {
         events.push(named("thread_name", worker + 1, &format!("worker {}", worker + 1)));
     }
-    for (id, step) in chronicle.steps.iter().enumerate() {
+    for Entry { index, step, worker, what } in timeline(chronicle) {
         let args = args(chronicle, step);
-        let thread = worker(step).map_or(SETTLED, |worker| worker + 1);
-        if let (Some(running), None) = (&step.running, record.ended_ms) {
-            let from = micros(running.started_ms);
-            events.push(json!({
-                "name": step.name, "cat": "running", "ph": "X", "pid": PROCESS, "tid": running.worker + 1,
-                "ts": from, "dur": micros(ended).saturating_sub(from), "args": args,
-            }));
-            continue;
-        }
-        let (Some(noted), Some(outcome)) = (&step.record, step.outcome) else {
-            if step.outcome.is_some() {
-                events.push(instant(step, SETTLED, 0, "reused", &args));
-            }
-            continue;
-        };
-        let first = noted.attempts.iter().map(|attempt| attempt.started_ms).find(|at_ms| *at_ms > 0);
-        let until = first.or((outcome == Outcome::Joined).then_some(noted.ended_ms)).unwrap_or(0);
-        if noted.ready_ms > 0 && until >= noted.ready_ms {
-            let what = if first.is_some() { "waits for a worker" } else { "waits for another process" };
-            for (phase, at_ms) in [("b", noted.ready_ms), ("e", until)] {
+        let thread = worker.map_or(SETTLED, |worker| worker + 1);
+        match what {
+            What::Running { from_ms, until_ms } => {
+                let from = micros(from_ms);
                 events.push(json!({
-                    "name": what, "cat": "wait", "ph": phase, "id": id + 1, "pid": PROCESS, "tid": thread,
-                    "ts": micros(at_ms), "args": {"step": step.name},
+                    "name": step.name, "cat": "running", "ph": "X", "pid": PROCESS, "tid": thread,
+                    "ts": from, "dur": micros(until_ms).saturating_sub(from), "args": args,
                 }));
             }
-        }
-        for (index, attempt) in
-            noted.attempts.iter().enumerate().filter(|(_, attempt)| attempt.started_ms > 0)
-        {
-            let mut args = args.clone();
-            args.insert("attempt".to_owned(), json!(index + 1));
-            if let Some(failure) = &attempt.failure {
-                args.insert("failure".to_owned(), json!(failure.message));
+            What::Waits { from_ms, until_ms, joined } => {
+                let what = if joined { "waits for another process" } else { "waits for a worker" };
+                for (phase, at_ms) in [("b", from_ms), ("e", until_ms)] {
+                    events.push(json!({
+                        "name": what, "cat": "wait", "ph": phase, "id": index + 1, "pid": PROCESS, "tid": thread,
+                        "ts": micros(at_ms), "args": {"step": step.name},
+                    }));
+                }
             }
-            let word = if attempt.failure.is_some() { "failed" } else { outcome.word() };
-            events.push(json!({
-                "name": step.name, "cat": word, "ph": "X", "pid": PROCESS, "tid": thread,
-                "ts": micros(attempt.started_ms), "dur": attempt.elapsed_ms.saturating_mul(1000), "args": args,
-            }));
-        }
-        if first.is_none() {
-            events.push(instant(step, thread, micros(noted.ended_ms), outcome.word(), &args));
+            What::Attempt { number, from_ms, elapsed_ms, failure, outcome } => {
+                let mut args = args;
+                args.insert("attempt".to_owned(), json!(number));
+                if let Some(failure) = failure {
+                    args.insert("failure".to_owned(), json!(failure.message));
+                }
+                let word = if failure.is_some() { "failed" } else { outcome.word() };
+                events.push(json!({
+                    "name": step.name, "cat": word, "ph": "X", "pid": PROCESS, "tid": thread,
+                    "ts": micros(from_ms), "dur": elapsed_ms.saturating_mul(1000), "args": args,
+                }));
+            }
+            What::Settled { at_ms, outcome } => {
+                events.push(instant(step, thread, micros(at_ms), outcome.word(), &args));
+            }
         }
     }
     let document = json!({
@@ -90,11 +80,6 @@ pub(crate) fn trace(chronicle: &Chronicle) -> String {
     let mut text = document.to_string();
     text.push('\n');
     text
-}
-
-fn worker(step: &ChronicleStep) -> Option<u32> {
-    let running = step.running.as_ref().map(|running| running.worker);
-    running.or_else(|| step.record.as_ref().and_then(|record| record.worker))
 }
 
 /// What is known of a step, for who selects it.

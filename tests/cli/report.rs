@@ -225,3 +225,16 @@ fn a_trace_has_a_lane_a_worker_and_pairs_for_what_waited() {
     let waits = |phase: &str| events.iter().filter(|event| event["ph"] == phase).count();
     assert_eq!((waits("b"), waits("e")), (5, 5));
 }
+
+/// A program is built with it or without it: what it cannot do it says before anything runs.
+#[cfg(not(feature = "otel"))]
+#[test]
+fn a_program_that_was_built_without_opentelemetry_says_how_to_get_one() {
+    let folder =
+        Folder::with(&[("pipeline.yaml", "pipeline: p\nsolids: {a: {command: echo 1, stdout: result}}\n")]);
+    let refused = folder.cas("run --otel").code(2);
+    assert!(
+        refused.stderr.contains("error: this program was built without OpenTelemetry\nhint: `cargo install")
+    );
+    assert!(refused.steps().is_empty());
+}

@@ -18,6 +18,7 @@ use cas_store::{Create, Digest};
 use super::{done, out, status, sweep, watch};
 use crate::args::{self, Program, Which};
 use crate::failure::{Code, Failure};
+use crate::otel::Collector;
 use crate::report::{Look, Report, words};
 use crate::session::{Session, World};
 use crate::signals::Watch;
@@ -98,6 +99,12 @@ pub(crate) struct RunArgs {
     /// Chromium.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "sweep"], help_heading = "Execution")]
     trace: Option<std::path::PathBuf>,
+    /// Send a trace of the run to a collector of OpenTelemetry, at URL
+    ///
+    /// When the run has ended, over OTLP and HTTP. Without URL, to where the variables of OpenTelemetry say
+    /// (OTEL_EXPORTER_OTLP_ENDPOINT), else to http://localhost:4318. In a program that was built with it.
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, conflicts_with = "dry_run", help_heading = "Execution")]
+    otel: Option<Option<String>>,
     /// Run, and run again whenever something that is declared changes
     ///
     /// The pipeline file, the run configs, code, inputs, files of resources: what the plan is made of. A mistake in the
@@ -198,6 +205,11 @@ pub(super) fn run_planned(
     if world.program == Program::Files {
         let _ = orphans::adopt();
     }
+    // What is wrong with where it is to go is said before anything runs.
+    let collector = match &args.otel {
+        Some(address) => Collector::new(address.as_deref(), &world.environment.vars)?,
+        None => None,
+    };
     let cancel = Arc::new(Cancel::default());
     let report = Report::start(look(world), world.detail())
         .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error))?;
@@ -231,9 +243,15 @@ pub(super) fn run_planned(
     let told = report.finish();
     let (summary, allowed, differing) = match ran {
         Ok(report) => {
-            if let Some(path) = &args.trace {
+            if args.trace.is_some() || collector.is_some() {
                 let (run, record) = super::runs::run(&session.memo, report.run)?;
-                super::report::write(path, &crate::trace::trace(&session.memo.chronicle(run, record)?))?;
+                let chronicle = session.memo.chronicle(run, record)?;
+                if let Some(path) = &args.trace {
+                    super::report::write(path, &crate::trace::trace(&chronicle))?;
+                }
+                if let Some(Err(what)) = collector.map(|collector| collector.send(&chronicle)) {
+                    world.warn(format_args!("the trace of this run was not sent: {what}"));
+                }
             }
             (report.summary, report.allowed, !report.differing.is_empty())
         }

@@ -162,7 +162,7 @@ impl Store {
         let bounds = Bounds {
             inline_limit_bytes: files.inline_limit_bytes(),
             known: &|_| false,
-            links: Links::Refuse,
+            links: Links::Follow,
         };
         let path = parts.path().to_owned();
         let piece = match files.stage_stream(&mut parts.content(len), &path, hash, &bounds) {

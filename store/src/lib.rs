@@ -53,6 +53,7 @@ mod host;
 mod hosts;
 mod import;
 mod index;
+mod inside;
 mod journal;
 pub mod judge;
 mod layout;

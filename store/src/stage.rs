@@ -6,10 +6,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Timespec, Timestamps};
+use rustix::fs::{CWD, Mode, OFlags, Timespec, Timestamps, openat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Files;
@@ -17,6 +19,7 @@ use crate::crash;
 use crate::digest::Digest;
 use crate::disk;
 use crate::error::{At, StoreError};
+use crate::inside;
 use crate::layout::{BLOB_MODE, MTIME_S};
 use crate::pipe::{self, FRAME_BYTES, PipeError};
 use crate::record::{Artifact, BlobRecord, Encoding, HashKind, Kind, Place};
@@ -112,14 +115,18 @@ pub(crate) struct Bounds<'a> {
     /// before anything was written.
     pub(crate) known: &'a dyn Fn(&Digest) -> bool,
     /// What to do with a link at the path itself.
-    pub(crate) links: Links,
+    pub(crate) links: Links<'a>,
 }
 
 /// Whether a link stands for what it points at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Links {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Links<'a> {
     Follow,
-    Refuse,
+    /// No link is gone through on the way from a folder that is open.
+    Refuse {
+        from: BorrowedFd<'a>,
+        below: &'a Path,
+    },
 }
 
 /// What staging one piece of content gave.
@@ -186,7 +193,7 @@ impl Files {
         let len = metadata.len();
         if len > FRAME_BYTES as u64 && !self.compressors.file_samples_pay(&file, len).at("read", path)? {
             let piece = match take {
-                Take::Adopt if metadata.nlink() == 1 => self.adopt(path, &file)?,
+                Take::Adopt if metadata.nlink() == 1 => self.adopt(path, &file, bounds.links)?,
                 Take::Adopt | Take::Copy => None,
             };
             let piece = match piece {
@@ -202,11 +209,15 @@ impl Files {
 
     /// Moves a file into staging, if it can be moved and nobody can still write to it. (It is worth it only
     /// for what is to be stored raw: what is compressed is read and written in any case.)
-    fn adopt(&self, path: &Path, file: &File) -> Result<Option<Piece>, StoreError> {
+    fn adopt(&self, path: &Path, file: &File, links: Links<'_>) -> Result<Option<Piece>, StoreError> {
         let name = self.new_name();
         let staged = StagingFile::at(self.layout().staged(&name));
         // On another file system, or from a folder that may not be written to: it is copied instead.
-        if std::fs::rename(path, &staged.path).is_err() {
+        let moved = match links {
+            Links::Follow => std::fs::rename(path, &staged.path).is_ok(),
+            Links::Refuse { from, below } => inside::rename(from, below, &staged.path).is_ok(),
+        };
+        if !moved {
             return Ok(None);
         }
         crash::point("stage.adopted");
@@ -376,30 +387,27 @@ pub(crate) fn hasher(hash: HashKind) -> blake3::Hasher {
 }
 
 /// Opens a file to be staged. What stands behind a link is never adopted: moving would move the link.
-fn open_source(path: &Path, take: Take, links: Links) -> Result<(File, Take), StoreError> {
-    use rustix::fs::OFlags;
-
+fn open_source(path: &Path, take: Take, links: Links<'_>) -> Result<(File, Take), StoreError> {
     // Without O_NONBLOCK, opening a named pipe would wait for somebody to write into it.
-    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
-    let mut options = OpenOptions::new();
-    let opened = options.read(true).custom_flags(flags).open(path);
-    match opened {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-            if links == Links::Refuse {
-                let what = "it became a link while it was looked at".to_owned();
-                return Err(StoreError::Unstorable { path: path.to_owned(), what });
-            }
-            let flags = OFlags::NONBLOCK.bits().cast_signed();
-            let file = options.custom_flags(flags).open(path).at("open", path)?;
-            Ok((file, Take::Copy))
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match links {
+        Links::Refuse { from, below } => inside::open(from, below, flags),
+        Links::Follow => openat(CWD, path, flags | OFlags::NOFOLLOW, Mode::empty()),
+    };
+    let unstorable = |what: &str| StoreError::Unstorable { path: path.to_owned(), what: what.to_owned() };
+    match (opened, links) {
+        (Err(error), Links::Refuse { .. }) if inside::is_link(error) => Err(unstorable(BECAME_A_LINK)),
+        (Err(Errno::LOOP), Links::Follow) => {
+            let file = openat(CWD, path, flags, Mode::empty()).at("open", path)?;
+            Ok((File::from(file), Take::Copy))
         }
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
-            let what = "it is a socket or a device, not a regular file".to_owned();
-            Err(StoreError::Unstorable { path: path.to_owned(), what })
-        }
-        opened => Ok((opened.at("open", path)?, take)),
+        (Err(Errno::NXIO), _) => Err(unstorable("it is a socket or a device, not a regular file")),
+        (opened, _) => Ok((File::from(opened.at("open", path)?), take)),
     }
 }
+
+/// What is said of what was no link when it was listed.
+pub(crate) const BECAME_A_LINK: &str = "it became a link while it was looked at";
 
 /// What something is, in words that fit after "it is".
 pub(crate) fn kind_of(kind: std::fs::FileType) -> &'static str {

@@ -1,21 +1,27 @@
 //! A folder into staging, as a tree.
 //!
 //! One thread lists the folder; the files are then read, hashed and staged by several. Whatever cannot be
-//! in a tree is an error that names it: sockets, devices, links that leave, names that are not UTF-8.
+//! in a tree is an error that names it: sockets, devices, links that leave, names that are not UTF-8. Everything is
+//! reached from the folder's descriptor (`inside.rs`), so that nothing from elsewhere is stored or moved.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
+
 use crate::blob::Files;
 use crate::digest::Digest;
 use crate::error::{At, StoreError};
+use crate::inside;
 use crate::record::{Kind, Place};
-use crate::stage::{Bounds, Links, Staged, StagedBlob, kind_of};
+use crate::stage::{BECAME_A_LINK, Bounds, Links, Staged, StagedBlob, kind_of};
 use crate::store::Take;
 use crate::tree::{Entry, Node, Tree, TreeError};
 
@@ -36,8 +42,9 @@ impl Files {
     }
 
     fn stage_listed(&self, path: &Path, take: Take) -> Result<Staged, StoreError> {
-        let Listed { mut entries, files } = list(path)?;
-        let gathered = self.stage_files(path, &files, take)?;
+        let Listed { folder, mut entries, files } = list(path)?;
+        let root = Root { path, folder: folder.as_fd() };
+        let gathered = self.stage_files(root, &files, take)?;
         // From here on, what was staged goes away with this value.
         let mut staged =
             Staged::new(Kind::Tree, Tree::default().digest(), 0, gathered.blobs, self.layout().staging());
@@ -48,7 +55,7 @@ impl Files {
         Ok(staged)
     }
 
-    fn stage_files(&self, root: &Path, files: &[String], take: Take) -> Result<Gathered, StoreError> {
+    fn stage_files(&self, root: Root<'_>, files: &[String], take: Take) -> Result<Gathered, StoreError> {
         let progress = Progress {
             next: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -95,7 +102,7 @@ impl Files {
     /// Stages files until there are no more, or somebody has failed.
     fn stage_some(
         &self,
-        root: &Path,
+        root: Root<'_>,
         files: &[String],
         take: Take,
         progress: &Progress,
@@ -114,20 +121,20 @@ impl Files {
 
     fn stage_one(
         &self,
-        root: &Path,
+        root: Root<'_>,
         path: &str,
         take: Take,
         progress: &Progress,
         gathered: &mut Gathered,
     ) -> Result<(), StoreError> {
-        let full = root.join(path);
+        let full = root.path.join(path);
         // When the budget is used up, what comes then goes to files. Which files those are may differ from
         // time to time; the tree does not.
         let left = progress.inline_left.load(Ordering::Relaxed) > 0;
         let bounds = Bounds {
             inline_limit_bytes: if left { self.inline_limit_bytes() } else { 0 },
             known: &|digest| progress.seen().contains(digest),
-            links: Links::Refuse,
+            links: Links::Refuse { from: root.folder, below: Path::new(path) },
         };
         let (piece, executable) = self.stage_path(&full, take, &bounds)?;
         if let Some(blob) = piece.blob {
@@ -168,6 +175,14 @@ impl Progress {
     }
 }
 
+/// The folder that is staged.
+#[derive(Clone, Copy)]
+struct Root<'a> {
+    path: &'a Path,
+    /// What is in it is reached from here, through no link.
+    folder: BorrowedFd<'a>,
+}
+
 struct Gathered {
     entries: Vec<Entry>,
     blobs: Vec<StagedBlob>,
@@ -175,6 +190,7 @@ struct Gathered {
 
 /// What a folder has: everything but files as entries, and the paths of its files.
 struct Listed {
+    folder: OwnedFd,
     entries: Vec<Entry>,
     files: Vec<String>,
 }
@@ -185,35 +201,56 @@ fn list(root: &Path) -> Result<Listed, StoreError> {
         let what = format!("it is {}, not a folder", kind_of(kind));
         return Err(StoreError::Unstorable { path: root.to_owned(), what });
     }
-    let mut listed = Listed { entries: Vec::new(), files: Vec::new() };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = openat(CWD, root, flags, Mode::empty()).at("list", root)?;
+    let mut listed = Listed { folder, entries: Vec::new(), files: Vec::new() };
     let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
-        let place = if folder.is_empty() { root.to_owned() } else { root.join(&folder) };
+        let place = || if folder.is_empty() { root.to_owned() } else { root.join(&folder) };
+        let opened = match inside::open(&listed.folder, Path::new(&folder), flags) {
+            Err(error) if inside::is_link(error) => {
+                return Err(StoreError::Unstorable { path: place(), what: BECAME_A_LINK.to_owned() });
+            }
+            opened => opened.at("list", &place())?,
+        };
         let mut empty = true;
-        for entry in fs::read_dir(&place).at("list", &place)? {
-            let entry = entry.at("list", &place)?;
+        for entry in Dir::read_from(&opened).at("list", &place())? {
+            let entry = entry.at("list", &place())?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
             empty = false;
-            let name = entry.file_name();
+            let whole = || place().join(name);
             let Some(name) = name.to_str() else {
                 let what = "its name is not UTF-8".to_owned();
-                return Err(StoreError::Unstorable { path: entry.path(), what });
+                return Err(StoreError::Unstorable { path: whole(), what });
             };
             let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
-            let kind = entry.file_type().at("look at", &entry.path())?;
-            if kind.is_file() {
-                listed.files.push(path);
-            } else if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_symlink() {
-                let target = fs::read_link(entry.path()).at("read", &entry.path())?;
-                let Ok(target) = std::str::from_utf8(target.as_os_str().as_bytes()) else {
-                    let what = "it is a link to a name that is not UTF-8".to_owned();
-                    return Err(StoreError::Unstorable { path: entry.path(), what });
-                };
-                listed.entries.push(Entry { path, node: Node::Link { target: target.to_owned() } });
-            } else {
-                let what = format!("it is {}", kind_of(kind));
-                return Err(StoreError::Unstorable { path: entry.path(), what });
+            let kind = match entry.file_type() {
+                // Some file systems do not say it in their lists.
+                FileType::Unknown => {
+                    let stat = statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW);
+                    FileType::from_raw_mode(stat.at("look at", &whole())?.st_mode)
+                }
+                kind => kind,
+            };
+            match kind {
+                FileType::RegularFile => listed.files.push(path),
+                FileType::Directory => folders.push(path),
+                FileType::Symlink => {
+                    let target = readlinkat(&opened, name, Vec::new()).at("read", &whole())?;
+                    let Ok(target) = target.into_string() else {
+                        let what = "it is a link to a name that is not UTF-8".to_owned();
+                        return Err(StoreError::Unstorable { path: whole(), what });
+                    };
+                    listed.entries.push(Entry { path, node: Node::Link { target } });
+                }
+                _ => {
+                    let kind = fs::symlink_metadata(whole()).at("look at", &whole())?.file_type();
+                    let what = format!("it is {}", kind_of(kind));
+                    return Err(StoreError::Unstorable { path: whole(), what });
+                }
             }
         }
         if empty && !folder.is_empty() {
@@ -258,5 +295,58 @@ fn unstorable(root: &Path, error: TreeError) -> StoreError {
             what: if what.starts_with("is ") { format!("it {what}") } else { what },
         },
         TreeError::Encoding { what } => StoreError::Unstorable { path: PathBuf::from(root), what },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::layout::Layout;
+    use crate::pipe::FRAME_BYTES;
+
+    /// What does not compress, so that it would be moved rather than copied.
+    fn noise(seed: u8) -> Vec<u8> {
+        let mut bytes = vec![0; FRAME_BYTES + 1000];
+        blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    /// What a step left running exchanges a folder for a link to one that is not its own, and back.
+    #[test]
+    fn nothing_behind_a_folder_that_becomes_a_link_is_stored_or_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().join("store"));
+        fs::create_dir_all(layout.staging()).unwrap();
+        let files = Files::new(layout, 4096);
+        let (own, foreign) = (noise(1), noise(2));
+        let outside = dir.path().join("out");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), &foreign).unwrap();
+        let mut stored = 0;
+        for round in 0..60 {
+            let inside = dir.path().join(format!("in{round}"));
+            let (folder, link) = (inside.join("a"), dir.path().join(format!("link{round}")));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("file"), &own).unwrap();
+            symlink(&outside, &link).unwrap();
+            let staged = thread::scope(|scope| {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                        rustix::fs::renameat_with(CWD, &folder, CWD, &link, exchange).unwrap();
+                    }
+                });
+                files.stage_tree(&inside, Take::Adopt)
+            });
+            assert!(outside.join("file").exists(), "it was moved away, in round {round}");
+            let Ok(staged) = staged else { continue };
+            stored += 1;
+            let digests: Vec<Digest> = staged.blobs().iter().map(|blob| blob.digest).collect();
+            assert!(digests.contains(&Digest::of(&own)) && !digests.contains(&Digest::of(&foreign)));
+        }
+        // The others found the link, which leads out of the folder.
+        assert!(stored > 0, "none was stored");
     }
 }

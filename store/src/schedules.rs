@@ -10,7 +10,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::mpsc::{Receiver, channel};
@@ -503,5 +503,50 @@ fn a_silent_claimant_is_followed_and_one_result_stands() {
         notices.join().expect("it ends");
         assert_eq!(firsts.iter().filter(|first| **first).count(), 1, "{firsts:?}");
         assert!(looked_up(&kit.core, follower, TRACE).is_some_and(|found| found.whole()));
+    });
+}
+
+/// Every lock of the host, taken in every way in which two are held at once. Whoever takes two takes them in the order
+/// of `docs/architecture.md`, or in some order of these threads none of them can go on.
+#[test]
+fn whatever_is_asked_at_once_is_answered() {
+    check(|| {
+        let kit = Kit::new();
+        let [first, second] = [kit.staged_from(0), kit.staged_from(7)];
+        let digest = first.artifact("bytes").digest;
+        let (maker, _) = kit.enter(0);
+        assert!(commit(&kit.core, maker, message(TRACE, Some(&first), 1)));
+        kit.core.leave(maker);
+        let [collector, committer, reporter, claimant] = [1, 2, 3, 4].map(|name| kit.enter(name).0);
+        let asks = |what: Box<dyn FnOnce(&Core) + Send>| {
+            let core = Arc::clone(&kit.core);
+            thread::spawn(move || what(&core))
+        };
+        let threads = [
+            asks(Box::new(move |core| {
+                let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+                let begin = Request::CollectBegin { policy, now_ms: 100_000, mode: Mode::Collect };
+                let Response::Number(session) = core.serve(collector, begin) else { return };
+                let next = || core.serve(collector, Request::CollectNext { session, limit: 1 });
+                while matches!(next(), Response::Collected { done: false, .. }) {}
+            })),
+            // It may go in the middle of that.
+            asks(Box::new(move |core| core.leave(collector))),
+            asks(Box::new(move |core| {
+                assert!(commit(core, committer, message(OTHER, Some(&second), 2)));
+            })),
+            asks(Box::new(move |core| {
+                let wrong = Request::Lost { digest, why: "somebody says so".to_owned() };
+                assert!(matches!(core.serve(reporter, wrong), Response::Done));
+            })),
+            asks(Box::new(move |core| {
+                let claim = Request::Claim { trace: TRACE, ticket: 5, waited: false };
+                assert!(matches!(core.serve(claimant, claim), Response::Granted { .. }));
+                core.serve(claimant, Request::Release { trace: TRACE, ticket: 5, failure: None });
+                core.look_around(Duration::ZERO);
+            })),
+        ];
+        threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+        assert!(looked_up(&kit.core, committer, OTHER).is_some_and(|found| found.whole()));
     });
 }

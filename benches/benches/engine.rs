@@ -1,12 +1,19 @@
-//! The pure parts of the engine: plan, version, schedule, explain. `cargo bench -p cas-benches --bench engine`.
+//! Parts of the engine: plan, version, schedule, explain (all pure), and why a step of a large plan would run. `cargo bench -p cas-benches --bench engine`.
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use cas_benches::{graph, grid, plan};
+use cas_benches::{graph, grid, open, plan};
+use cas_engine::execute::{Attempt, Attempted, Cancel, Execute, Produced};
 use cas_engine::explain::differences;
+use cas_engine::memo::{Memo, Wanted};
+use cas_engine::run::{RunOptions, run_with};
 use cas_engine::schedule::{Capacity, Edges, Need, Phase, Schedule};
+use cas_engine::source::Environment;
 use cas_engine::version::FactNode;
+use cas_store::Hosting;
 use divan::counter::ItemsCount;
 use divan::{AllocProfiler, Bencher};
 
@@ -87,4 +94,49 @@ fn explain(bencher: Bencher<'_, '_>) {
     let (old, new) = (node(&before.0).unwrap(), node(&after.0).unwrap());
     assert!(!differences(&old, &new, &mut |version| node(version)).is_empty());
     bencher.bench_local(|| differences(&old, &new, &mut |version| node(version)));
+}
+
+/// Gives each step its name.
+struct Names;
+
+impl Execute for Names {
+    fn execute(&self, attempt: &Attempt<'_>) -> Attempted {
+        Attempted::new(Ok(vec![Produced::Bytes(attempt.step.into())]), Duration::ZERO)
+    }
+}
+
+/// Why one of so many steps would run, with the plan at hand and three earlier versions of the step on record. It does
+/// not grow with the plan.
+#[divan::bench(args = STEPS)]
+fn why(bencher: Bencher<'_, '_>, steps: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let memo = Memo::new(open(&folder.path().join("store"), Hosting::Willing).unwrap());
+    let with = |steps: usize, command: &str| {
+        plan(graph(&grid(steps).replace("cat", command), folder.path()).unwrap()).unwrap()
+    };
+    for command in ["cat", "cat -n", "tac"] {
+        let options = RunOptions {
+            wanted: Wanted::default(),
+            jobs: 1,
+            memory: None,
+            limits: Default::default(),
+            shared: false,
+            keep_going: false,
+            show_output: false,
+            replay_logs: false,
+            reproduce: false,
+            overwrite: false,
+            environment: Environment::default(),
+            cancel: Arc::new(Cancel::default()),
+            command_line: Vec::new(),
+            home: None,
+        };
+        run_with(&with(4, command), &memo, &options, &Names, &mut |_| {}).unwrap();
+    }
+    let plan = with(steps, "/bin/cat");
+    let resolved = memo.resolve(&plan, &Wanted::default()).unwrap();
+    let past = memo.past("many").unwrap();
+    let explain = || memo.explain(&plan, &resolved, &past, plan.steps[0]).unwrap();
+    assert!(explain().chain[0].words.starts_with("command"));
+    bencher.bench_local(explain);
 }

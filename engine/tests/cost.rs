@@ -185,7 +185,7 @@ fn explaining_one_of_ten_thousand_steps() {
     assert_eq!(explained.chain.len(), 1);
     assert!(explained.chain[0].words.starts_with("command"), "{}", explained.chain[0].words);
     println!("{asked} allocations, {took:?}");
-    assert!(asked <= EXPLAIN, "{asked} allocations to explain a step, and {EXPLAIN} are the bound");
+    at_most(EXPLAIN, asked, "to explain a step");
     // Not a figure, but the promise: it is kept even where nothing is optimised and much else runs.
     assert!(took < Duration::from_millis(10), "{took:?}");
 }
@@ -236,8 +236,8 @@ const COLD: u64 = 365_000;
 const NO_OP: u64 = 32_000;
 
 /// The history of one step, eight versions of it at most, and the facts in which they differ: nothing that grows with
-/// the plan.
-const EXPLAIN: u64 = 1_500;
+/// the plan. (Measured: 356, in 0.4 ms where nothing is optimised.)
+const EXPLAIN: u64 = 450;
 
 /// The pipeline of hashing, compressing and writing, and one commit. (Measured: 109.)
 const PUT: u64 = 130;

@@ -51,6 +51,41 @@ imported 3 results with 1 blob (19 B), 3 of them were here already
     assert_eq!(there.cas("cat emit_sentence").ok().stdout, "poodle\ndouglas_fir\n");
 }
 
+/// What came with a file answers for every pipeline that has such a step, and its lineage goes on through it.
+#[test]
+fn what_was_imported_is_reused_by_another_pipeline_and_its_lineage_goes_up_to_where_it_was_made() {
+    let here = dogs();
+    let _ = here.cas("run").ok();
+    let _ = here.cas("export dog.cas emit_dog").ok();
+    let there = elsewhere(&here, &["dog.cas"]);
+    there.write(
+        "walks.yaml",
+        "pipeline: walks\nsolids:\n  emit_dog:\n    config: {dog_breed: {type: str, default: poodle}}\n    command: echo \
+         {{ config.dog_breed }}\n    stdout: result\n  walk: {inputs: {d: emit_dog}, command: 'cat {{ inputs.d }}; echo walks', \
+         stdout: result}\n  rest: {inputs: {w: walk}, command: 'cat {{ inputs.w }}', stdout: result}\n",
+    );
+    let _ = there.cas("import dog.cas").ok();
+    let ran = there.cas("run -f walks.yaml -j 1").ok();
+    assert_eq!((ran.steps(), ran.counts()), (vec!["walk", "rest"], "1 reused, 2 ran"));
+    assert_eq!(there.cas("run -f walks.yaml").ok().steps(), Vec::<&str>::new());
+    let up = there.cas("lineage --up rest -f walks.yaml").ok().stdout;
+    let names = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split("  run ").next().unwrap_or_default().trim().to_owned()).collect()
+    };
+    assert_eq!(names(&up), ["walks/rest", "made from", "w: walks/walk", "d: dogs/emit_dog"]);
+    let down = there.cas("lineage --down emit_dog").ok().stdout;
+    assert_eq!(names(&down), ["dogs/emit_dog", "used by", "walks/walk", "walks/rest"]);
+    // And on with the next file: what was made there is here, under what was made here.
+    let _ = there.cas("export walks.cas rest -f walks.yaml").ok();
+    for file in ["walks.cas", "walks.yaml"] {
+        here.write(file, fs::read(there.path(file)).expect("it is there"));
+    }
+    let _ = here.cas("import walks.cas").ok();
+    assert_eq!(here.cas("run -f walks.yaml").ok().counts(), "nothing to run: 3 reused");
+    let down = here.cas("lineage --down emit_dog").ok().stdout;
+    assert_eq!(names(&down), ["dogs/emit_dog", "used by", "dogs/emit_sentence", "walks/walk", "walks/rest"]);
+}
+
 #[test]
 fn an_export_since_another_holds_what_is_new_and_needs_the_other() {
     let here = dogs();

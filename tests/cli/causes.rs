@@ -74,3 +74,34 @@ fn a_twin_in_the_same_run_was_made_by_no_other_process() {
     assert_eq!(ran.counts(), "2 reused, 1 ran");
     assert!(!ran.stderr.contains("joined") && !ran.stderr.contains("unchanged"), "{}", ran.stderr);
 }
+
+/// Of the last eight results of the step, the nearest; what lies further back is not looked at, however near it is.
+#[test]
+fn of_the_last_eight_the_one_with_the_fewest_differences_tells_why() {
+    let yaml = "pipeline: p\nsolids:\n  fit:\n    config:\n      a: {type: int, default: 1}\n      b: {type: int, default: 1}\n      \
+                c: {type: int, default: 1}\n    command: echo {{ config.a }} {{ config.b }} {{ config.c }}\n    stdout: result\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let run = |a: u32, b: u32, c: u32| {
+        let ran = folder.cas(&format!("run --set fit.a={a} --set fit.b={b} --set fit.c={c}")).ok();
+        assert_eq!(ran.steps(), ["fit"]);
+    };
+    let why = |line: &str| {
+        let told = folder.cas(line).ok().stdout;
+        told.lines().next().unwrap_or_default().to_owned()
+    };
+    // One difference, the eighth back; two, the fifth; three, all others.
+    run(1, 1, 2);
+    run(3, 3, 3);
+    run(4, 4, 4);
+    run(1, 5, 5);
+    for n in 6..10 {
+        run(n, n, n);
+    }
+    assert_eq!(why("explain fit"), "fit would run: config.c: 2 → 1");
+    // The ninth back is looked at no longer.
+    run(10, 10, 10);
+    assert_eq!(why("explain fit"), "fit would run: config.b: 5 → 1 (and 1 more)");
+    let ran = folder.cas("run -j 1").ok();
+    assert_eq!(ran.steps(), ["fit"]);
+    assert!(ran.stderr.contains("config.b: 5 → 1 (and 1 more)"), "{}", ran.stderr);
+}

@@ -1,5 +1,10 @@
 //! Why things run, beyond the first cause: renames, evictions, one fact of a machine; and what is not the same twice.
 
+use std::time::Duration;
+
+use cas_engine::run::now_ms;
+use cas_store::{Create, Hosting, Mode, Open, Policy, Store};
+
 use crate::dogs;
 use crate::kit::{Folder, Ran};
 
@@ -34,6 +39,48 @@ fn what_was_evicted_says_when_and_by_what() {
     let run = folder.cas("run -j 1").ok();
     assert_eq!(sorted(&run), ["emit_dog", "emit_sentence", "emit_tree"]);
     assert_eq!(run.stderr.matches(" ago by --max-size 0").count(), 3, "{}", run.stderr);
+}
+
+/// A collection is told what time it is: this one took place three days ago.
+#[test]
+fn what_was_evicted_three_days_ago_says_so_wherever_it_is_a_cause() {
+    let folder = dogs();
+    let _ = folder.cas("run -j 1").ok();
+    {
+        let open = Open {
+            create: Create::Never,
+            wait: Duration::from_secs(10),
+            owner: "a test".to_owned(),
+            hosting: Hosting::Willing,
+            on_wait: &mut |_| {},
+        };
+        let store = Store::open(&folder.path(".cas"), open).expect("it is there");
+        let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+        let then = now_ms() - 3 * 24 * 60 * 60 * 1000;
+        let report = store.gc(&policy, Mode::Collect, then, &mut |_| {}).expect("it is collected");
+        assert_eq!(report.results, 3);
+    }
+    let status = folder.cas("status").ok().stdout;
+    let causes: Vec<&str> = status.lines().skip(1).collect();
+    assert_eq!(
+        causes,
+        [
+            "emit_dog       evicted 3 days ago by --max-size 0",
+            "emit_tree      evicted 3 days ago by --max-size 0",
+            "emit_sentence  evicted 3 days ago by --max-size 0"
+        ]
+    );
+    let explained = folder.cas("explain emit_dog").ok().stdout;
+    assert!(explained.starts_with("emit_dog would run: evicted 3 days ago by --max-size 0\n"), "{explained}");
+    let ran = folder.cas("run --format json -j 1 emit_dog").ok();
+    let started: Vec<serde_json::Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is an event"))
+        .filter(|event: &serde_json::Value| event["event"] == "step-started")
+        .collect();
+    let told: Vec<_> = started.iter().map(|event| (&event["step"], &event["why"])).collect();
+    assert_eq!(told, [(&"emit_dog".into(), &"evicted 3 days ago by --max-size 0".into())]);
 }
 
 #[test]
@@ -118,6 +165,34 @@ fn what_is_not_the_same_twice_is_found_shown_and_remembered_and_nothing_changes(
     let run = folder.cas("run").ok();
     assert_eq!(run.steps(), ["sum"]);
     assert_ne!(folder.cas("cat sum").ok().stdout, sum);
+}
+
+#[test]
+fn a_sample_is_drawn_anew_each_time_and_says_what_it_is() {
+    let numbers: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    let yaml = format!(
+        "pipeline: many\nsolids:\n  each: {{matrix: {{n: [{}]}}, command: 'echo {{{{ config.n }}}}', stdout: result}}\n",
+        numbers.join(", ")
+    );
+    let folder = Folder::with(&[("pipeline.yaml", &yaml)]);
+    let _ = folder.cas("run -q").ok();
+    let mut drawn = std::collections::BTreeSet::new();
+    for _ in 0..8 {
+        let ran = folder.cas("run --reproduce --sample 5% -j 1").ok();
+        let mut steps: Vec<String> = ran.steps().iter().map(|step| (*step).to_owned()).collect();
+        assert_eq!((steps.len(), ran.counts()), (2, "38 reused, 2 ran"), "{}", ran.transcript());
+        let said = ran.stderr.lines().next().expect("it says something");
+        let names = said.strip_prefix("reproducing 2 of 40 stored steps: ").expect(said);
+        steps.sort_unstable();
+        let mut named: Vec<&str> = names.split(", ").collect();
+        named.sort_unstable();
+        assert_eq!(named, steps);
+        drawn.extend(steps);
+    }
+    // The same two eight times running would be one chance in 10^20.
+    assert!(drawn.len() > 2, "{drawn:?}");
+    // What was run again stays what it was.
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 40 reused");
 }
 
 /// Only the heading used to be told of a folder.

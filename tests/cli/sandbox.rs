@@ -329,6 +329,44 @@ fn elements_that_use_the_same_are_told_of_once() {
     assert_eq!(undeclared(&ran).len(), 1);
 }
 
+/// Of two that listen, one inside the other, the kernel lets the outer one hear.
+#[test]
+fn where_another_listens_already_a_run_says_once_that_nothing_can_be_heard() {
+    let folder = Folder::new();
+    let inner = folder.path("inner").display().to_string();
+    let cas = env!("CARGO_BIN_EXE_cas");
+    for word in ["warn", "deny"] {
+        folder.write(
+            &format!("inner/{word}.yaml"),
+            format!(
+                "pipeline: inner\nstore: {word}\nsandbox: {word}\nsolids:\n  \
+                 a: {{command: 'cat /etc/hostname', stdout: result}}\n  b: {{command: 'echo 1', stdout: result}}\n"
+            ),
+        );
+    }
+    folder.write(
+        "pipeline.yaml",
+        format!(
+            "pipeline: outer\nsandbox: warn\nsolids:\n  inside:\n    command: |\n      \
+             {cas} run -f {inner}/warn.yaml -j 1 2> {{{{ outputs.warn }}}}\n      \
+             {cas} run -f {inner}/deny.yaml -j 1 2> {{{{ outputs.deny }}}}\n      \
+             {cas} run -f {inner}/deny.yaml -j 1 2> {{{{ outputs.again }}}}\n    outputs: [warn, deny, again]\n"
+        ),
+    );
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["inside"]);
+    let told = |output: &str| {
+        let text = folder.cas(&format!("cat inside.{output}")).ok().stdout;
+        let lines = text.lines().filter(|line| line.contains("cannot be heard"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let heard =
+        "warning: what a step opens cannot be heard of here (another program does, or the kernel cannot): ";
+    assert_eq!(told("warn"), [format!("{heard}`sandbox: warn` is as `off`")]);
+    assert_eq!(told("deny"), [format!("{heard}what `sandbox: deny` refuses has no name")]);
+    // Where nothing has to run, nothing has to be said.
+    assert_eq!(told("again"), Vec::<String>::new());
+}
+
 #[test]
 fn a_word_that_is_none_of_the_three_is_refused_with_its_place() {
     let folder = Folder::with(&[(

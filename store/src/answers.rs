@@ -153,7 +153,10 @@ impl Core {
     // Reading.
 
     fn lookup(&self, connection: u64, versions: &[Version]) -> Result<Vec<Option<Found>>, StoreError> {
-        let traces = in_parts(versions, |part| self.index.rows(part))?;
+        // In their order, so that each thread has a region of its own.
+        let (once, places) = distinct(versions.iter().copied());
+        let rows = in_parts(&once, |part| self.index.rows(part))?;
+        let traces: Vec<Option<Trace>> = places.into_iter().map(|place| rows[place as usize]).collect();
         let (wanted, places) = distinct(traces.iter().flatten().copied());
         let mut found = self.find_leased(connection, &wanted)?;
         let mut left = vec![0u32; wanted.len()];
@@ -376,7 +379,7 @@ impl Core {
 
 /// The items in their order, each once, and the place of each among these: one sort, where looking each up took a search
 /// through all of them.
-fn distinct<T: Ord + Copy>(items: impl Iterator<Item = T>) -> (Vec<T>, Vec<u32>) {
+pub(crate) fn distinct<T: Ord + Copy>(items: impl Iterator<Item = T>) -> (Vec<T>, Vec<u32>) {
     let mut all: Vec<(T, u32)> = items.zip(0..).collect();
     all.sort_unstable();
     let mut places = vec![0; all.len()];
@@ -391,7 +394,7 @@ fn distinct<T: Ord + Copy>(items: impl Iterator<Item = T>) -> (Vec<T>, Vec<u32>)
 }
 
 /// Does something for many keys, by several threads where there are enough of them.
-fn in_parts<K: Sync, T: Send>(
+pub(crate) fn in_parts<K: Sync, T: Send>(
     keys: &[K],
     work: impl Fn(&[K]) -> Result<Vec<T>, StoreError> + Sync,
 ) -> Result<Vec<T>, StoreError> {

@@ -379,25 +379,67 @@ impl Index {
         let mut values: Vec<Option<T>> = Vec::new();
         values.resize_with(keys.len(), || None);
         self.with(|db, overlay| {
+            let mut take = |at: usize, on_disk: Option<&[u8]>| {
+                let changed = overlay.and_then(|overlay| overlay.get(family.number(), keys[at].as_ref()));
+                values[at] = match changed {
+                    Some(changed) => changed.map(|bytes| read(at, &bytes)).transpose()?,
+                    None => on_disk.map(|bytes| read(at, bytes)).transpose()?,
+                };
+                Ok(())
+            };
+            let mut close = keys.len() >= WALKED;
             // RocksDB pins the blocks of one call together: bounded calls bound the memory.
             for part in order.chunks(1024) {
+                close = close && self.walk_along(db, family, keys, part, &mut take)?;
+                if close {
+                    continue;
+                }
                 let sorted = part.iter().map(|at| keys[*at].as_ref());
                 let found = db.batched_multi_get_cf(handle(db, family), sorted, true);
                 for (at, value) in part.iter().zip(found) {
-                    let key = keys[*at].as_ref();
-                    match overlay.and_then(|overlay| overlay.get(family.number(), key)) {
-                        Some(Some(bytes)) => values[*at] = Some(read(*at, &bytes)?),
-                        Some(None) => {}
-                        None => {
-                            if let Some(bytes) = value.map_err(|error| failure(&self.root, &error))? {
-                                values[*at] = Some(read(*at, &bytes)?);
-                            }
-                        }
-                    }
+                    take(*at, value.map_err(|error| failure(&self.root, &error))?.as_deref())?;
                 }
             }
-            Ok(values)
-        })
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    /// Gives the values under a part of many keys, which is in the order of the keys, by walking from one to the next:
+    /// where a good part of the family is asked for, that takes a sixth of finding each by itself. False where too much
+    /// lies between them; then some were given already.
+    fn walk_along<K: AsRef<[u8]>>(
+        &self,
+        db: &DB,
+        family: Family,
+        keys: &[K],
+        part: &[usize],
+        take: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<(), StoreError>,
+    ) -> Result<bool, StoreError> {
+        let Some(first) = part.first() else { return Ok(true) };
+        let mut walk = db.raw_iterator_cf(handle(db, family));
+        walk.seek(keys[*first].as_ref());
+        let mut patience = WALKED;
+        for at in part {
+            let key = keys[*at].as_ref();
+            patience += STEPS_TO_A_KEY;
+            while walk.key().is_some_and(|here| here < key) {
+                patience -= 1;
+                if patience == 0 {
+                    return Ok(false);
+                }
+                walk.next();
+            }
+            match walk.item() {
+                Some((here, value)) => take(*at, Some(value).filter(|_| here == key))?,
+                None => {
+                    // It ends because there is nothing more, or because that could not be read.
+                    walk.status().map_err(|error| failure(&self.root, &error))?;
+                    take(*at, None)?;
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Walks over the keys from `from` on (itself included) in their order, until `each` says no more. Each is seen once
@@ -705,6 +747,13 @@ impl Batch<'_> {
         self.changes.push(overlay::Change { family: family.number(), key: key.to_vec(), value });
     }
 }
+
+/// From so many keys on it is tried to walk from one to the next, and so many steps are taken to find out whether they lie
+/// close together. Finding a key by itself costs as much as some seven steps.
+const WALKED: usize = 32;
+
+/// They do if there are so many steps to a key on the average.
+const STEPS_TO_A_KEY: usize = 4;
 
 /// How much is kept in memory before the files are opened for writing: what some 1,000 steps leave.
 const OVERLAY_BYTES: usize = 1024 * 1024;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::PoisonError;
 
+use crate::answers::{distinct, in_parts};
 use crate::apply;
 use crate::change::{Change, NewBlobs, NewResult, NewRows, NewRun};
 use crate::commit::Put;
@@ -263,8 +264,9 @@ impl Core {
         if self.durable.check(self.layout.root()).is_err() || traces.is_empty() {
             return Ok(Response::Done);
         }
-        let used = self.index.used_ms(traces)?;
-        let stale = traces
+        let (once, _) = distinct(traces.iter().copied());
+        let used = in_parts(&once, |part| self.index.used_ms(part))?;
+        let stale = once
             .iter()
             .zip(used)
             .filter(|(_, used)| used.is_none_or(|used| used / DAY_MS < at_ms / DAY_MS))

@@ -307,10 +307,7 @@ impl Index {
 
     /// When a result was used last, as far as is noted.
     pub(crate) fn used_ms(&self, traces: &[Trace]) -> Result<Vec<Option<u64>>, StoreError> {
-        self.get_many(Family::Used, traces)?
-            .into_iter()
-            .map(|value| value.map(|bytes| self.number("a time of last use", &bytes)).transpose())
-            .collect()
+        self.get_each(Family::Used, traces, &mut |_, bytes| self.number("a time of last use", bytes))
     }
 
     /// The pin of a version.

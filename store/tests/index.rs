@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use cas_store::{Claim, Committed, Output, Pin, Put, Relink, StoreError};
+use cas_store::{Claim, Committed, Output, Pin, Put, Relink, Store, StoreError};
 use kit::*;
 
 #[test]
@@ -28,6 +28,45 @@ fn what_was_committed_is_found_and_survives_closing() {
     assert_eq!(history.len(), 1);
     assert_eq!((history[0].version, history[0].trace, history[0].at_ms), (version(1), trace(1), 1_001));
     assert_eq!(verify(&store), []);
+}
+
+/// Many rows are found by walking over the index where they lie close together, few and scattered ones one by one.
+#[test]
+fn many_rows_are_found_as_each_by_itself_is() {
+    let kit = Kit::new();
+    let fill = |store: &Store, numbers: &mut dyn Iterator<Item = u32>| {
+        numbers.for_each(|number| drop(put(store, number, &number.to_le_bytes())));
+    };
+    let check = |store: &Store| {
+        let asked: [Vec<u32>; 5] = [
+            (0..200).collect(),
+            (0..200).rev().chain(0..200).collect(),
+            (0..6_000).step_by(3).collect(),
+            (10_000..10_100).collect(),
+            vec![7, 300, 5],
+        ];
+        for numbers in asked {
+            let versions: Vec<_> = numbers.iter().map(|number| version(*number)).collect();
+            let each = |version| Some(store.row(version).expect("row")?.1);
+            let expected: Vec<_> = versions.iter().map(each).collect();
+            assert_eq!(store.lookup(&versions).expect("lookup"), expected);
+            let traces: Vec<_> = numbers.iter().map(|number| trace(*number)).collect();
+            assert_eq!(store.results(&traces).expect("results"), expected);
+        }
+    };
+    let store = kit.open();
+    check(&store);
+    fill(&store, &mut (0..120).filter(|number| number % 5 != 0));
+    check(&store);
+    store.compact().expect("compact");
+    drop(store);
+    // Some stand in the index's files now, and some in memory over them; one that was changed stands in both.
+    let store = kit.open();
+    fill(&store, &mut (110..140));
+    let mut again = commit_of(&store, 7, b"again");
+    again.put = Put::Replace;
+    assert!(matches!(store.commit(again).expect("commit"), Committed::Replaced { .. }));
+    check(&store);
 }
 
 #[test]
@@ -285,7 +324,7 @@ fn runs_are_numbered_and_keep_their_logs() {
         assert_eq!(store.begin_run(10, b"begun".to_vec()).expect("run"), 1);
         assert_eq!(store.begin_run(20, b"begun".to_vec()).expect("run"), 2);
         let log = store.stage_bytes(b"it failed").expect("stage");
-        store.note_run(1, b"done".to_vec(), vec![log]).expect("note");
+        store.note_run(1, b"done".to_vec(), vec![log], &[]).expect("note");
     }
     let store = kit.open();
     assert_eq!(store.begin_run(30, Vec::new()).expect("run"), 3);
@@ -295,7 +334,7 @@ fn runs_are_numbered_and_keep_their_logs() {
     let mut log = Vec::new();
     store.read(&runs[1].blobs[0], &mut log).expect("the log is there");
     assert_eq!(log, b"it failed");
-    assert!(store.note_run(9, Vec::new(), Vec::new()).is_err());
+    assert!(store.note_run(9, Vec::new(), Vec::new(), &[]).is_err());
 }
 
 #[test]

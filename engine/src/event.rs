@@ -84,6 +84,18 @@ pub enum Event {
         /// When.
         at_ms: u64,
     },
+    /// Elements of a step were reused before anything ran, where they are not told one by one
+    /// ([`RunOptions::each_reused`](crate::run::RunOptions::each_reused)).
+    StepsReused {
+        /// The step's name without its elements.
+        step: String,
+        /// How many.
+        count: usize,
+        /// How long the runs that made their results took.
+        saved_ms: u64,
+        /// When.
+        at_ms: u64,
+    },
     /// What a step printed, after it ended, where that is wanted.
     StepPrinted {
         /// The step.
@@ -276,6 +288,10 @@ impl Event {
                 "elapsed_ms": elapsed_ms, "saved_ms": saved_ms,
                 "failure": failure.as_ref().map(report_json), "at_ms": at_ms,
             }),
+            Self::StepsReused { step, count, saved_ms, at_ms } => json!({
+                "cas": CONTRACT, "event": "steps-reused", "step": step, "count": count,
+                "saved_ms": saved_ms, "at_ms": at_ms,
+            }),
             Self::StepPrinted { step, text } => {
                 json!({"cas": CONTRACT, "event": "step-printed", "step": step, "text": text})
             }
@@ -419,6 +435,12 @@ mod tests {
                 }),
                 at_ms: 1_700_000_001_131,
             },
+            Event::StepsReused {
+                step: "train".into(),
+                count: 66_002,
+                saved_ms: 132_004,
+                at_ms: 1_700_000_001_140,
+            },
             Event::StepPrinted { step: "emit_tree".into(), text: "growing\n".into() },
             Event::Undeclared {
                 step: "emit_tree".into(),
@@ -467,6 +489,7 @@ mod tests {
             Event::StepStarted { .. } => "step-started",
             Event::StepRetried { .. } => "step-retried",
             Event::StepFinished { .. } => "step-finished",
+            Event::StepsReused { .. } => "steps-reused",
             Event::StepPrinted { .. } => "step-printed",
             Event::Damaged { .. } => "damaged",
             Event::Published { .. } => "published",

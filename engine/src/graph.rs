@@ -169,6 +169,20 @@ impl Readers {
     }
 }
 
+/// The names of many steps, in one piece of memory.
+pub(crate) struct StepNames {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl StepNames {
+    /// The names, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        let mut from = 0;
+        self.ends.iter().map(move |end| &self.text[std::mem::replace(&mut from, *end)..*end])
+    }
+}
+
 impl Graph {
     /// Takes a pipeline apart under a mode and a run config. The mode is the one that is named, else `default`,
     /// else the only one, else none: the definitions at the top.
@@ -189,6 +203,19 @@ impl Graph {
         let of = &self.steps[step.0 as usize];
         let invocation = of.invocation as usize;
         mapped::name(&self.pipeline.invocations[invocation].name, &self.elements[invocation], of.element)
+    }
+
+    /// The names of steps, one after the other in one text.
+    pub(crate) fn step_names(&self, steps: &[StepId]) -> StepNames {
+        let mut names = StepNames { text: String::new(), ends: Vec::with_capacity(steps.len()) };
+        for step in steps {
+            let of = &self.steps[step.0 as usize];
+            let invocation = of.invocation as usize;
+            let name = &self.pipeline.invocations[invocation].name;
+            mapped::write_name(name, &self.elements[invocation], of.element, &mut names.text);
+            names.ends.push(names.text.len());
+        }
+        names
     }
 
     /// Whether a step stands in the place of elements of a list that is not known yet.

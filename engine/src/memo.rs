@@ -20,6 +20,8 @@ use cas_store::{
 
 pub(crate) use answers::Answer;
 
+use serde::Serialize;
+
 use crate::error::EngineError;
 use crate::execute::{Cause, Failure, Produced, folder};
 use crate::graph::StepId;
@@ -197,15 +199,20 @@ impl Memo {
     pub fn resolve(&self, plan: &Plan, wanted: &Wanted) -> Result<Resolved, EngineError> {
         let mut keys = Vec::with_capacity(plan.steps.len());
         let mut keyed = Vec::with_capacity(plan.steps.len());
-        for (index, &step) in plan.steps.iter().enumerate() {
+        for &step in &plan.steps {
             if let Some(version) = &plan.versions[step.0 as usize] {
                 keys.push(resolve::row_key(plan.graph.solid(step), version));
-                keyed.push(index);
+                keyed.push(step);
             }
         }
-        let mut rows = vec![None; plan.steps.len()];
-        for (index, row) in keyed.into_iter().zip(self.rows(&keys)?) {
-            rows[index] = row;
+        let mut rows = self.rows(&keys)?;
+        // What is all of a plan stands at its place already.
+        let (first, count) = (0_u32.., plan.graph.steps.len());
+        if rows.len() != count || keyed.iter().zip(first).any(|(step, index)| step.0 != index) {
+            let found = std::mem::replace(&mut rows, vec![None; count]);
+            for (step, row) in keyed.into_iter().zip(found) {
+                rows[step.0 as usize] = row;
+            }
         }
         let mut states = resolve::settle(plan, wanted, rows, &mut |traces| self.results(traces))?;
         let targets = resolve::targets(plan, wanted);
@@ -529,28 +536,33 @@ impl Memo {
     }
 
     /// Notes how a run went, or goes, with the logs of what failed.
-    pub(crate) fn note_run(
+    pub(crate) fn note_run<Name: Serialize>(
         &self,
         id: u64,
         run: &mut record::RunRecord,
-        reused: &Vec<record::Reused>,
-        drawing: &record::Drawing,
+        reused: &Vec<record::Reused<Name>>,
+        drawing: &record::Drawing<Name>,
         mut logs: Vec<Staged>,
     ) -> Result<(), EngineError> {
         let store = self.open()?;
-        if !reused.is_empty()
-            && let Ok(bytes) = record::encode_reused(reused)
-        {
-            let staged = store.stage_bytes(&bytes)?;
-            run.reused = Some(staged.digest());
-            logs.push(staged);
+        let reused = if reused.is_empty() { None } else { record::encode_reused(reused).ok() };
+        let drawing = record::encode_drawing(drawing).ok();
+        run.reused = reused.as_deref().map(Digest::of);
+        run.drawing = drawing.as_deref().map(Digest::of);
+        let record = record::encode_run(run).unwrap_or_default();
+        // Equal runs have equal lists: those of one with nothing to do are there, and are not compressed and written
+        // once more to be thrown away.
+        if logs.is_empty() {
+            let named: Vec<Digest> = run.reused.into_iter().chain(run.drawing).collect();
+            match store.note_run(id, record.clone(), Vec::new(), &named) {
+                Err(StoreError::Missing { .. }) => {}
+                noted => return Ok(noted?),
+            }
         }
-        if let Ok(bytes) = record::encode_drawing(drawing) {
-            let staged = store.stage_bytes(&bytes)?;
-            run.drawing = Some(staged.digest());
-            logs.push(staged);
+        for list in reused.into_iter().chain(drawing) {
+            logs.push(store.stage_bytes(&list)?);
         }
-        Ok(store.note_run(id, record::encode_run(run).unwrap_or_default(), logs)?)
+        Ok(store.note_run(id, record, logs, &[])?)
     }
 
     /// Gives stored content to a person: writable, whole or not at all.

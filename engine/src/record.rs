@@ -147,11 +147,11 @@ pub struct Running {
 
 /// The steps of a run and what they consumed, as they stood in its plan.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Drawing {
+pub struct Drawing<Name = String> {
     /// The invocations, in the order of the plan.
     pub invocations: Vec<DrawnInvocation>,
     /// The steps, each after what it consumes.
-    pub steps: Vec<DrawnStep>,
+    pub steps: Vec<DrawnStep<Name>>,
     /// What the steps consumed something of, by index, of one after the other, each once.
     pub inputs: Vec<u32>,
 }
@@ -180,9 +180,9 @@ pub struct DrawnInvocation {
 
 /// A step in a drawing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DrawnStep {
+pub struct DrawnStep<Name = String> {
     /// Its name with its element.
-    pub name: String,
+    pub name: Name,
     /// Its invocation, by index.
     pub invocation: u32,
     /// Where its inputs end in those of the drawing; they begin where those of the step before end.
@@ -233,9 +233,9 @@ pub struct AttemptRecord {
 
 /// A step that a run reused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reused {
+pub struct Reused<Name = String> {
     /// Its name with its element.
-    pub step: String,
+    pub step: Name,
     /// Its version.
     pub version: Version,
 }
@@ -266,6 +266,38 @@ pub fn decode_run(bytes: &[u8]) -> Result<RunRecord, DecodeError> {
     })
 }
 
+/// Encodes the steps of a run and what they consumed.
+///
+/// # Errors
+/// It is larger than a record may be.
+pub fn encode_drawing<Name: Serialize>(value: &Drawing<Name>) -> Result<Vec<u8>, EncodeError> {
+    codec::encode(DRAWING, LAYOUT, value)
+}
+
+/// Decodes the steps of a run and what they consumed.
+///
+/// # Errors
+/// The bytes are something else, damaged, or of another layout.
+pub fn decode_drawing(bytes: &[u8]) -> Result<Drawing, DecodeError> {
+    codec::decode(DRAWING, LAYOUT, bytes)
+}
+
+/// Encodes the list of the steps that a run reused.
+///
+/// # Errors
+/// It is larger than a record may be.
+pub fn encode_reused<Name: Serialize>(value: &Vec<Reused<Name>>) -> Result<Vec<u8>, EncodeError> {
+    codec::encode(REUSED, LAYOUT, value)
+}
+
+/// Decodes the list of the steps that a run reused.
+///
+/// # Errors
+/// The bytes are something else, damaged, or of another layout.
+pub fn decode_reused(bytes: &[u8]) -> Result<Vec<Reused>, DecodeError> {
+    codec::decode(REUSED, LAYOUT, bytes)
+}
+
 macro_rules! record {
     ($encode:ident, $decode:ident, $kind:ident, $layout:ident, $type:ty, $what:literal) => {
         #[doc = concat!("Encodes ", $what, ".")]
@@ -289,16 +321,7 @@ macro_rules! record {
 record!(encode_provenance, decode_provenance, PROVENANCE, LAYOUT, Provenance, "where a result came from");
 record!(encode_listed, decode_listed, LISTED, LAYOUT, Listed, "where a result with lists came from");
 record!(encode_run, decode_second, RUN, LAYOUT_RUN, RunRecord, "what is kept of a run");
-record!(
-    encode_drawing,
-    decode_drawing,
-    DRAWING,
-    LAYOUT,
-    Drawing,
-    "the steps of a run and what they consumed"
-);
 record!(encode_facts, decode_facts, FACTS, LAYOUT, FactNode, "a node of the tree of facts");
-record!(encode_reused, decode_reused, REUSED, LAYOUT, Vec<Reused>, "the list of the steps that a run reused");
 record!(encode_failure, decode_failure, FAILURE, LAYOUT, Failure, "a failure that others wait for");
 record!(
     encode_published,

@@ -23,6 +23,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use cas_store::{Digest, Output};
@@ -53,6 +54,9 @@ use noted::RunLog;
 /// are damaged each time they are written are a failing disk, not an accident.
 const REBUILDS: u32 = 3;
 
+/// So many results are noted as used beside noting the run.
+const MANY: usize = 4096;
+
 /// How a plan is run.
 pub struct RunOptions {
     /// What is wanted.
@@ -72,6 +76,9 @@ pub struct RunOptions {
     pub show_output: bool,
     /// Whether what was kept of what reused steps printed is told (`StepPrinted`).
     pub replay_logs: bool,
+    /// Whether each step that is reused before anything runs is told by itself (`StepFinished`); else it is only told how
+    /// many elements of a step are (`StepsReused`). With `replay_logs` each is told.
+    pub each_reused: bool,
     /// Whether what is forced (`Wanted::force`) runs only to be compared with its result, which stays.
     pub reproduce: bool,
     /// Whether files that were not written by an earlier publish may be overwritten.
@@ -273,11 +280,12 @@ pub fn run_with(
     let mut summary = coordinator.summary();
     summary.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let taken = memo.keep_taken(run, coordinator.plan, &coordinator.states, now_ms());
-    let (steps, reused, logs) = coordinator.told();
+    let names = coordinator.plan.graph.step_names(&coordinator.plan.steps);
+    let (steps, reused, logs) = coordinator.told(&names);
     let touched = coordinator.touched();
     let differing: Vec<StepId> = std::mem::take(&mut coordinator.differing).into_iter().collect();
     let graph = Arc::clone(&coordinator.plan.graph);
-    let drawing = noted::drawing(coordinator.plan);
+    let drawing = noted::drawing(coordinator.plan, &names);
     let (outcomes, outputs) = coordinator.report();
     let may_fail = |step: &StepId| graph.solid(*step).policy.allow_failure;
     let failed = outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Failed);
@@ -289,9 +297,19 @@ pub fn run_with(
     record.ended_ms = Some(record.noted_ms);
     record.summary = summary;
     record.steps = steps;
-    let noted = memo
-        .touch(&touched, started_ms)
-        .and_then(|()| memo.note_run(run, &mut record, &reused, &drawing, logs));
+    let touch = || memo.touch(&touched, started_ms);
+    let noted = thread::scope(|scope| {
+        // Of many, beside the other; where no thread can be had, or for a few, before it.
+        let begun = match touched.len() {
+            0..MANY => None,
+            _ => thread::Builder::new().name("touch".to_owned()).spawn_scoped(scope, &touch).ok(),
+        };
+        let touched_before = if begun.is_none() { touch() } else { Ok(()) };
+        let noted = touched_before.and_then(|()| memo.note_run(run, &mut record, &reused, &drawing, logs));
+        let touched = begun
+            .map_or(Ok(()), |begun| begun.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        noted.and(touched)
+    });
     // What stopped the run says more than that it could not be noted afterwards.
     published?;
     noted?;

@@ -141,6 +141,7 @@ impl Kit {
             show_output: false,
             overwrite: false,
             replay_logs: false,
+            each_reused: true,
             reproduce: false,
             environment: environment(),
             cancel: Arc::new(Cancel::default()),

@@ -145,6 +145,8 @@ struct Kit {
     jobs: usize,
     keep_going: bool,
     overwrite: bool,
+    /// Whether each step that is reused is told by itself.
+    each_reused: bool,
     wanted: Vec<&'static str>,
     force: Vec<&'static str>,
     only: bool,
@@ -165,6 +167,7 @@ impl Kit {
             jobs: 1,
             keep_going: false,
             overwrite: false,
+            each_reused: true,
             wanted: Vec::new(),
             force: Vec::new(),
             only: false,
@@ -264,6 +267,7 @@ impl Kit {
             show_output: false,
             reproduce: false,
             replay_logs: false,
+            each_reused: self.each_reused,
             overwrite: self.overwrite,
             environment: Environment::default(),
             cancel: Arc::new(Cancel::default()),
@@ -481,6 +485,39 @@ solids:
     let log = kit.store().bytes(&step.attempts[0].log.unwrap()).unwrap();
     assert_eq!(&*log, b"it did not work\n");
     assert_eq!(kit.ran(), NOTHING);
+}
+
+#[test]
+fn where_nobody_asks_for_each_what_is_reused_is_told_at_once() {
+    let yaml = "
+pipeline: p
+solids:
+  one:
+    command: echo 1 > {{ outputs.result }}
+  say:
+    inputs: {one: one}
+    matrix: {n: [1, 2, 3]}
+    command: cat {{ inputs.one }} > {{ outputs.result }}
+";
+    let mut kit = Kit::new(yaml);
+    kit.run();
+    kit.each_reused = false;
+    let report = kit.run();
+    assert_eq!((report.summary.reused, report.outcomes.len()), (4, 4));
+    let told: Vec<String> = kit
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::StepsReused { step, count, .. } => Some(format!("{count} of {step}")),
+            Event::StepFinished { step, .. } => Some(step.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["1 of one", "3 of say"]);
+    let memo = Memo::new(kit.store());
+    let (_, record) = memo.runs(None, 1).unwrap().remove(0);
+    let reused: Vec<String> = memo.reused(&record).unwrap().into_iter().map(|reused| reused.step).collect();
+    assert_eq!(reused, ["one", "say[n=1]", "say[n=2]", "say[n=3]"]);
 }
 
 #[test]

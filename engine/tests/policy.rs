@@ -137,6 +137,7 @@ impl Kit {
             show_output: false,
             reproduce: false,
             replay_logs: false,
+            each_reused: true,
             overwrite: false,
             environment: Environment::default(),
             cancel: Arc::new(Cancel::default()),

@@ -507,9 +507,16 @@ impl Store {
         }
     }
 
-    /// Replaces the record of a run; `staged` are blobs that it names, besides those that it named before.
-    pub fn note_run(&self, id: u64, record: Vec<u8>, staged: Vec<Staged>) -> Result<(), StoreError> {
-        let named = staged.iter().map(Staged::digest).collect();
+    /// Replaces the record of a run; `staged` are blobs that it names, besides those that it named before, and `there`
+    /// others, of which it is not known that they are there: [`StoreError::Missing`] where one is not.
+    pub fn note_run(
+        &self,
+        id: u64,
+        record: Vec<u8>,
+        staged: Vec<Staged>,
+        there: &[Digest],
+    ) -> Result<(), StoreError> {
+        let named = staged.iter().map(Staged::digest).chain(there.iter().copied()).collect();
         self.done(Request::NoteRun { id, record: Opaque(record), named, staged: announced(&staged) })
     }
 

@@ -19,6 +19,7 @@ use super::{done, out, status, sweep, watch};
 use crate::args::{self, Program, Which};
 use crate::failure::{Code, Failure};
 use crate::otel::Collector;
+use crate::report::lines::Detail;
 use crate::report::{Look, Report, words};
 use crate::session::{Session, World};
 use crate::signals::Watch;
@@ -129,7 +130,11 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     }
     let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
     let mut session = world.session_of(definition, &args.which, create)?;
-    run_session(world, args, &mut session)
+    let planned = planned(world, args, &session)?;
+    let code = run_planned(world, args, &mut session, &planned);
+    // The process ends: that a plan of many steps be taken apart piece by piece, nobody waits for.
+    std::mem::forget(planned);
+    code
 }
 
 /// A plan with what the command line asks for of it.
@@ -142,7 +147,7 @@ pub(super) struct Planned {
 /// Runs a pipeline with its run config, as the command line asks for it.
 pub(crate) fn run_session(world: &World, args: &RunArgs, session: &mut Session) -> Result<Code, Failure> {
     let planned = planned(world, args, session)?;
-    run_planned(world, args, session, planned)
+    run_planned(world, args, session, &planned)
 }
 
 /// Plans what the command line asks for.
@@ -158,16 +163,16 @@ pub(super) fn run_planned(
     world: &World,
     args: &RunArgs,
     session: &mut Session,
-    planned: Planned,
+    planned: &Planned,
 ) -> Result<Code, Failure> {
     let Planned { plan, selection, selected } = planned;
     let force = match (args.force, selected.wanted.is_empty()) {
         (false, _) => Vec::new(),
         (true, false) => selected.wanted.clone(),
-        (true, true) => selected.plan,
+        (true, true) => selected.plan.clone(),
     };
     let mut wanted = Wanted {
-        steps: selected.wanted,
+        steps: selected.wanted.clone(),
         all: args.all,
         force,
         only: args.only,
@@ -176,24 +181,24 @@ pub(super) fn run_planned(
         again: Some(selection.asking(args.force)),
     };
     if args.reproduce {
-        wanted.force = reproduced(world, args, &session.memo, &plan, &wanted)?;
+        wanted.force = reproduced(world, args, &session.memo, plan, &wanted)?;
     }
     if args.dry_run {
-        let resolved = session.memo.resolve(&plan, &wanted)?;
-        status::warn_of_secrets(world, &plan, &resolved);
+        let resolved = session.memo.resolve(plan, &wanted)?;
+        status::warn_of_secrets(world, plan, &resolved);
         let mut out = out();
         let past = session.memo.past(&plan.graph.pipeline.name)?;
-        let rows = status::to_run(&session.memo, &plan, &resolved, &past)?;
+        let rows = status::to_run(&session.memo, plan, &resolved, &past)?;
         let own = Own { jobs: jobs(args), cores: run::cores(), memory: memory(), limits: limits(args) };
         let limits = session.memo.limits(own);
-        let forecast = forecast(&plan, &resolved.states, &past, &limits.capacity);
-        let counts = status::counts(&plan, &resolved);
+        let forecast = forecast(plan, &resolved.states, &past, &limits.capacity);
+        let counts = status::counts(plan, &resolved);
         status::write(world, &mut out, "run", &counts, &rows, Some(&forecast))?;
         return done(out);
     }
     if session.store().is_none() {
-        let resolved = session.memo.resolve(&plan, &wanted)?;
-        if let Some(output) = run::needed_above(&plan, &resolved, &wanted) {
+        let resolved = session.memo.resolve(plan, &wanted)?;
+        if let Some(output) = run::needed_above(plan, &resolved, &wanted) {
             let name = plan.graph.output_name(output);
             return Err(Failure::missing(format!("`{name}` is not stored, and nothing upstream may run"))
                 .hint("run it without `--only`"));
@@ -228,6 +233,7 @@ pub(super) fn run_planned(
         keep_going: args.keep_going,
         show_output: args.show_output || args.replay_logs,
         replay_logs: args.replay_logs,
+        each_reused: look(world) == Look::Json || world.detail() == Detail::Verbose,
         reproduce: args.reproduce,
         overwrite: args.overwrite,
         environment: world.environment.clone(),
@@ -235,7 +241,7 @@ pub(super) fn run_planned(
         command_line: world.command_line.clone(),
         home: world.home(),
     };
-    let ran = run::run(&plan, &session.memo, &options, &mut |event| report.tell(event));
+    let ran = run::run(plan, &session.memo, &options, &mut |event| report.tell(event));
     orphans::end_all();
     let stopped = watch.code();
     // The watch holds an end of the report's channel, and the report waits for all of them.

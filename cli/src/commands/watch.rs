@@ -117,7 +117,7 @@ fn round(
         return Ok(None);
     }
     header(world, changed);
-    let code = run::run_planned(world, args, &mut session, planned)?;
+    let code = run::run_planned(world, args, &mut session, &planned)?;
     Ok(Some((seen, code)))
 }
 

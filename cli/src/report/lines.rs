@@ -41,7 +41,7 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                 lines.err.push(format!("run {run} of {pipeline}{mode}: {of} to run"));
             }
         }
-        Event::PlanGrew { .. } | Event::StepStarted { .. } => {}
+        Event::PlanGrew { .. } | Event::StepStarted { .. } | Event::StepsReused { .. } => {}
         Event::StepWaits { step, limits, by, .. } => {
             if detail == Detail::Verbose {
                 let limits = limits.join(" and ");

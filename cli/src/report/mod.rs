@@ -284,5 +284,8 @@ fn write_shown(text: &str) {
 }
 
 fn write_err(lines: &[String]) {
-    write_shown(&shown(lines));
+    // Most of what happens gives no line, and then nobody is asked how wide and how colourful the screen is.
+    if !lines.is_empty() {
+        write_shown(&shown(lines));
+    }
 }

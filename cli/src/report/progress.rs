@@ -110,6 +110,11 @@ impl Progress {
                     | Outcome::Cancelled => {}
                 }
             }
+            Event::StepsReused { step, count, .. } => {
+                *self.elements.entry(step.clone()).or_default() += count;
+                self.reused += count;
+                self.settled += if self.grew { *count } else { 0 };
+            }
             Event::RunFinished { .. } => {
                 self.running.clear();
                 self.waiting.clear();
@@ -222,9 +227,11 @@ mod tests {
             },
             at(0),
         );
-        for _ in 0..6 {
+        for _ in 0..2 {
             progress.absorb(&finished("cached", Outcome::Reused), at(0));
         }
+        let together = Event::StepsReused { step: "train".to_owned(), count: 4, saved_ms: 9, at_ms: 0 };
+        progress.absorb(&together, at(0));
         progress.absorb(&started("a"), at(100));
         progress.absorb(&finished("a", Outcome::Ran), at(110));
         assert_eq!(progress.time_left(at(110)), None);

@@ -171,15 +171,16 @@ fn listed(reader: &mut Reader<'_>, entry: &Entry, items: &[std::rc::Rc<Node>]) -
         return None;
     }
     let mut points = Vec::with_capacity(items.len());
-    let mut seen = HashSet::new();
     for item in items {
         let value = reader.value(item)?;
-        let label = value.text();
-        if !seen.insert(label.clone()) {
+        points.push(Point { label: value.text(), value, row: false });
+    }
+    let mut seen = HashSet::with_capacity(points.len());
+    for (item, Point { label, .. }) in items.iter().zip(&points) {
+        if !seen.insert(label.as_str()) {
             let hint = "each value makes one element, which is named by it";
             reader.fault(item.at, format!("`{label}` is in the axis `{}` twice", entry.key), hint);
         }
-        points.push(Point { label, value, row: false });
     }
     Some(Arc::new(points))
 }

@@ -427,14 +427,21 @@ fn content_of(element: &Element) -> String {
 
 /// The name of an element's step.
 pub(super) fn name(invocation: &str, elements: &Elements, element: u32) -> String {
-    if elements.stands_for_all(element) {
-        return format!("{invocation}[*]");
-    }
     let label = |axis: &Axis, point: u32| axis.name.len() + axis.points[point as usize].label.len() + 4;
     let labels: usize =
         elements.axes.iter().zip(elements.points(element)).map(|(axis, point)| label(axis, point)).sum();
     let mut name = String::with_capacity(invocation.len() + labels);
+    write_name(invocation, elements, element, &mut name);
+    name
+}
+
+/// Writes the name of an element's step behind a text.
+pub(super) fn write_name(invocation: &str, elements: &Elements, element: u32, name: &mut String) {
     name.push_str(invocation);
+    if elements.stands_for_all(element) {
+        name.push_str("[*]");
+        return;
+    }
     for (index, (axis, point)) in elements.axes.iter().zip(elements.points(element)).enumerate() {
         name.push(if index == 0 { '[' } else { ',' });
         name.push_str(&axis.name);
@@ -444,7 +451,6 @@ pub(super) fn name(invocation: &str, elements: &Elements, element: u32) -> Strin
     if !elements.axes.is_empty() {
         name.push(']');
     }
-    name
 }
 
 /// For each point of an axis, the one of another that has the same label and value.

@@ -12,10 +12,17 @@ use crate::attempt;
 use crate::error::EngineError;
 use crate::event::{Event, FailureReport, Outcome, Summary};
 use crate::execute::Stop;
-use crate::graph::{OutputId, StepId};
+use crate::graph::{OutputId, StepId, StepNames};
 use crate::publish;
 use crate::record::{Reused, StepRecord};
 use crate::schedule::{Phase, Schedule};
+
+/// What of an invocation was reused before anything runs.
+#[derive(Clone, Default)]
+pub(super) struct Together {
+    count: usize,
+    saved_ms: u64,
+}
 
 impl Coordinator<'_> {
     pub(super) fn record(&mut self, step: StepId) -> &mut StepRecord {
@@ -76,6 +83,30 @@ impl Coordinator<'_> {
             failure,
             at_ms: now_ms(),
         });
+    }
+
+    /// Notes a step that is reused before anything runs, to be told with others.
+    pub(super) fn reused_before(&mut self, step: StepId, together: &mut Together) {
+        let note = &mut self.notes[step.0 as usize];
+        self.finished += 1;
+        (note.finished, note.outcome) = (self.finished, Some(Outcome::Reused));
+        together.count += 1;
+        together.saved_ms += self.saved(step);
+    }
+
+    /// Tells what was reused before anything runs, by invocation.
+    pub(super) fn tell_together(&mut self, together: &[Together]) {
+        for (invocation, of) in self.plan.graph.pipeline.invocations.iter().zip(together) {
+            if of.count > 0 {
+                self.log.touched();
+                (self.tell)(&Event::StepsReused {
+                    step: invocation.name.clone(),
+                    count: of.count,
+                    saved_ms: of.saved_ms,
+                    at_ms: now_ms(),
+                });
+            }
+        }
     }
 
     /// Tells what a step printed when its result was made, where that is wanted and was kept.
@@ -160,17 +191,20 @@ impl Coordinator<'_> {
     }
 
     /// What is noted of the run: what was done, what was reused, and the logs to be kept with it.
-    pub(super) fn told(&mut self) -> (Vec<StepRecord>, Vec<Reused>, Vec<Staged>) {
+    pub(super) fn told<'n>(
+        &mut self,
+        names: &'n StepNames,
+    ) -> (Vec<StepRecord>, Vec<Reused<&'n str>>, Vec<Staged>) {
         let mut steps: Vec<(u64, StepRecord)> = Vec::new();
         let mut reused = Vec::new();
-        for &step in &self.plan.steps {
+        for (&step, name) in self.plan.steps.iter().zip(names.iter()) {
             let note = &mut self.notes[step.0 as usize];
             if let Some(record) = note.record.take() {
                 steps.push((note.finished, *record));
             } else if note.outcome == Some(Outcome::Reused)
                 && let Some(version) = self.states[step.0 as usize].version
             {
-                reused.push(Reused { step: self.plan.graph.step_name(step), version });
+                reused.push(Reused { step: name, version });
             }
         }
         steps.sort_by_key(|(finished, _)| *finished);

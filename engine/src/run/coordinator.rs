@@ -10,6 +10,7 @@ use std::thread;
 
 use cas_store::{Staged, Trace, Version};
 
+use super::account::Together;
 use super::ended::{absent_above, any_bytes};
 use super::grow::AtWork;
 use super::noted::RunLog;
@@ -122,6 +123,8 @@ impl<'a> Coordinator<'a> {
     /// Tells the steps that have their outcome before anything runs.
     pub(super) fn settled_before(&mut self) {
         let held = self.held();
+        let one_by_one = self.options.each_reused || self.options.replay_logs;
+        let mut together = vec![Together::default(); self.plan.graph.pipeline.invocations.len()];
         for &step in &self.plan.steps {
             let index = step.0 as usize;
             let state = &self.states[index];
@@ -131,13 +134,20 @@ impl<'a> Coordinator<'a> {
             if state.skipped {
                 self.finish(step, Outcome::Skipped, Some(absent_above()), None);
             } else if state.by_version {
-                if any_bytes(state) {
+                if !any_bytes(state) {
+                    continue;
+                }
+                let of = &mut together[self.plan.graph.steps[index].invocation as usize];
+                if one_by_one {
                     self.finish(step, Outcome::Reused, None, None);
+                } else {
+                    self.reused_before(step, of);
                 }
             } else {
                 self.unchanged(step);
             }
         }
+        self.tell_together(&together);
     }
 
     /// The steps that are settled on record, but stand below one that is to run: what they are depends on it.

@@ -10,6 +10,7 @@ use super::coordinator::Coordinator;
 use super::now_ms;
 
 use crate::event::Outcome;
+use crate::graph::StepNames;
 use crate::plan::Plan;
 use crate::record::{Drawing, DrawnInvocation, DrawnStep, Reused, RunRecord, Running};
 
@@ -69,7 +70,8 @@ impl Coordinator<'_> {
     pub(super) fn note_so_far(&mut self) {
         let mut steps = Vec::new();
         let mut reused = Vec::new();
-        for &step in &self.plan.steps {
+        let names = self.plan.graph.step_names(&self.plan.steps);
+        for (&step, name) in self.plan.steps.iter().zip(names.iter()) {
             let note = &self.notes[step.0 as usize];
             if note.outcome.is_none() {
                 continue;
@@ -79,7 +81,7 @@ impl Coordinator<'_> {
             } else if note.outcome == Some(Outcome::Reused)
                 && let Some(version) = self.states[step.0 as usize].version
             {
-                reused.push(Reused { step: self.plan.graph.step_name(step), version });
+                reused.push(Reused { step: name, version });
             }
         }
         steps.sort_by_key(|(finished, _)| *finished);
@@ -90,20 +92,21 @@ impl Coordinator<'_> {
         record.summary.elapsed_ms = record.noted_ms.saturating_sub(record.started_ms);
         let logs = std::mem::take(&mut self.logs);
         // What cannot be noted now is noted with the end of the run, and what is wrong is said then.
-        let _ = self.memo.note_run(self.log.run, &mut record, &reused, &drawing(self.plan), logs);
+        let drawing = drawing(self.plan, &names);
+        let _ = self.memo.note_run(self.log.run, &mut record, &reused, &drawing, logs);
         self.log.noted = Instant::now();
         self.log.news = false;
     }
 }
 
-/// The steps of a plan and what they consume.
-pub(super) fn drawing(plan: &Plan) -> Drawing {
+/// The steps of a plan, of these names, and what they consume.
+pub(super) fn drawing<'n>(plan: &Plan, names: &'n StepNames) -> Drawing<&'n str> {
     let graph = &plan.graph;
     let mut drawing = Drawing { steps: Vec::with_capacity(plan.steps.len()), ..Drawing::default() };
     let mut inputs: Vec<u32> = Vec::new();
     let mut invocations = vec![NONE; graph.pipeline.invocations.len()];
     let mut drawn = vec![NONE; graph.steps.len()];
-    for &step in &plan.steps {
+    for (&step, name) in plan.steps.iter().zip(names.iter()) {
         let known = &mut invocations[graph.steps[step.0 as usize].invocation as usize];
         if *known == NONE {
             *known = u32::try_from(drawing.invocations.len()).unwrap_or(NONE);
@@ -126,7 +129,7 @@ pub(super) fn drawing(plan: &Plan) -> Drawing {
         drawn[step.0 as usize] = u32::try_from(drawing.steps.len()).unwrap_or(NONE);
         drawing.inputs.extend(&inputs);
         let inputs_end = u32::try_from(drawing.inputs.len()).unwrap_or(NONE);
-        drawing.steps.push(DrawnStep { name: graph.step_name(step), invocation, inputs_end });
+        drawing.steps.push(DrawnStep { name, invocation, inputs_end });
     }
     drawing
 }

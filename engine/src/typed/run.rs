@@ -184,6 +184,7 @@ pub fn run(
         show_output: false,
         reproduce: false,
         replay_logs: false,
+        each_reused: true,
         overwrite: false,
         environment: options.environment,
         cancel: options.cancel,

@@ -93,7 +93,11 @@ fn a_thread_that_waits_is_told_from_one_that_works() {
     static DONE: AtomicBool = AtomicBool::new(false);
     let pid = std::process::id();
     let name = |name: &str| std::thread::Builder::new().name(name.to_owned());
-    let works = || while !DONE.load(Ordering::Relaxed) {};
+    let works = || {
+        while !DONE.load(Ordering::Relaxed) {
+            std::hint::spin_loop()
+        }
+    };
     let works = name("works").spawn(works).expect("a thread");
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let waits = name("waits").spawn(move || ended.recv().is_err()).expect("a thread");

@@ -95,10 +95,7 @@ impl Core {
             }
             Request::Runs { before, limit } => Response::Runs(self.runs(before, limit)?),
             Request::Blobs(digests) => Response::Blobs(self.index.blobs(&digests)?),
-            Request::Lost { digest, why } => {
-                self.lose(&digest, &why)?;
-                Response::Done
-            }
+            Request::Lost { digest, why } => Response::Flag(self.lose(&digest, &why)?),
             Request::Enter { .. } | Request::Attach { .. } | Request::Renew => {
                 return Err(self.index_error("this is only said when a connection begins"));
             }

@@ -249,19 +249,14 @@ impl Core {
         })?;
         let mut findings = Vec::new();
         for (key, value) in &page {
-            let found = match cursor.stage {
-                ROWS => self.check_row(key, value),
-                RESULTS => self.check_result(key, value),
-                BLOBS => self.check_blob(key, value),
-                REFS => self.check_reference(key),
-                HISTORY => self.index.moment(key, value).map(|_| None),
-                _ => self.check_mark(key, value),
-            };
-            match found {
-                Ok(finding) => findings.extend(finding),
-                // A record that cannot be read is what is being looked for.
-                Err(StoreError::IndexDamaged { what, .. }) => findings.push(Finding::Index { what }),
-                Err(error) => return Err(error),
+            if self.check_entry(cursor.stage, key, value)?.is_none() {
+                continue;
+            }
+            // Others write while it is looked at, and what belongs together is read piece by piece: it is looked at again
+            // while nobody does.
+            let _writer = self.journal();
+            if let Some(value) = self.index.get(family, key)? {
+                findings.extend(self.check_entry(cursor.stage, key, &value)?);
             }
         }
         let next = match page.last() {
@@ -276,6 +271,23 @@ impl Core {
             _ => None,
         };
         Ok(Response::Checked { findings, checked: page.len() as u64, next })
+    }
+
+    /// What is wrong with one entry, as far as it can be told while others write.
+    fn check_entry(&self, stage: u8, key: &[u8], value: &[u8]) -> Result<Option<Finding>, StoreError> {
+        let found = match stage {
+            ROWS => self.check_row(key, value),
+            RESULTS => self.check_result(key, value),
+            BLOBS => self.check_blob(key, value),
+            REFS => self.check_reference(key),
+            HISTORY => self.index.moment(key, value).map(|_| None),
+            _ => self.check_mark(key, value),
+        };
+        match found {
+            // A record that cannot be read is what is being looked for.
+            Err(StoreError::IndexDamaged { what, .. }) => Ok(Some(Finding::Index { what })),
+            found => found,
+        }
     }
 
     /// Reads the journal whole, if asked to, and tells what of it was ever found lost. What cannot be read

@@ -330,12 +330,13 @@ impl Core {
     }
 
     /// Moves a blob that is not what it should be out of the way, and forgets it. Whoever says so saw what was there
-    /// then: it may have been made anew since, by somebody who was told so, and then it stays.
-    pub(crate) fn lose(&self, digest: &Digest, why: &str) -> Result<(), StoreError> {
+    /// then: it may have been made anew since, by somebody who was told so, and then it stays. False where it stays, or was
+    /// given up meanwhile.
+    pub(crate) fn lose(&self, digest: &Digest, why: &str) -> Result<bool, StoreError> {
         for _ in 0..LOOKS {
             let seen = self.look_closely(digest)?;
             if seen.as_ref().is_some_and(|seen| seen.is_right) {
-                return Ok(());
+                return Ok(false);
             }
             // Commits need not wait for that look: they only have to find what it was about.
             let alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
@@ -345,7 +346,7 @@ impl Core {
             drop(alone);
         }
         // Made anew again and again while it was looked at: it is not what somebody saw some time ago.
-        Ok(())
+        Ok(false)
     }
 
     /// Reads a blob whole, whatever was noted of it; `None` where it has no bytes in the index or no row.
@@ -374,19 +375,21 @@ impl Core {
     }
 
     /// As [`Core::lose`], for whoever has the gate alone.
-    fn lose_alone(&self, digest: &Digest, why: &str) -> Result<(), StoreError> {
+    fn lose_alone(&self, digest: &Digest, why: &str) -> Result<bool, StoreError> {
         let Some(record) = self.index.blobs(std::slice::from_ref(digest))?.pop().flatten() else {
             // The row, or the bytes of an inline value, are gone already.
-            if self.index.blob_row(digest)?.is_some() {
+            let has_row = self.index.blob_row(digest)?.is_some();
+            if has_row {
                 self.write_one(&Change::Lost { blobs: vec![*digest] })?;
             }
-            return Ok(());
+            return Ok(has_row);
         };
         // The record goes first: a file without one is nothing, a record without its file looks like damage.
         crash::point("lose.begin");
         self.write_one(&Change::Lost { blobs: vec![*digest] })?;
         crash::point("lose.forgotten");
-        self.files.quarantine(digest, &record, why).map(drop)
+        self.files.quarantine(digest, &record, why)?;
+        Ok(true)
     }
 }
 

@@ -582,9 +582,10 @@ impl Store {
         Ok(wrong)
     }
 
-    /// Moves a blob out of the way that is not what it should be; it is a miss from now on.
-    pub fn quarantine(&self, digest: &Digest, why: &str) -> Result<(), StoreError> {
-        self.done(Request::Lost { digest: *digest, why: why.to_owned() })
+    /// Moves a blob out of the way that is not what it should be; it is a miss from now on. False where it is right by
+    /// now, or was given up meanwhile.
+    pub fn quarantine(&self, digest: &Digest, why: &str) -> Result<bool, StoreError> {
+        self.flag(Request::Lost { digest: *digest, why: why.to_owned() })
     }
 
     // The way to the host.
@@ -678,7 +679,7 @@ impl Store {
         if let Err(StoreError::Damaged { digest, what }) = &result {
             match self.quarantine(digest, what) {
                 // It is as wrong in a store that cannot be written.
-                Ok(()) | Err(StoreError::ReadOnly { .. }) => {}
+                Ok(_) | Err(StoreError::ReadOnly { .. }) => {}
                 Err(error) => return Err(error),
             }
         }

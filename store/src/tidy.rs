@@ -119,10 +119,9 @@ impl Core {
             };
             let Ok(mut now) = now else { return };
             if now > bound {
-                match self.collect_by_itself() {
-                    Ok(Some(left)) => now = left,
-                    // It failed, perhaps for want of room: the next results begin another.
-                    Ok(None) | Err(_) => {}
+                // Where it failed, perhaps for want of room, the next results begin another.
+                if let Ok(Some(left)) = self.collect_by_itself() {
+                    now = left;
                 }
                 // Where too much is in use or pinned, trying again at once would do no better.
                 bound = max.max(now).saturating_add(slack);

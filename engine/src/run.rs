@@ -302,7 +302,7 @@ pub fn run_with(
         // Of many, beside the other; where no thread can be had, or for a few, before it.
         let begun = match touched.len() {
             0..MANY => None,
-            _ => thread::Builder::new().name("touch".to_owned()).spawn_scoped(scope, &touch).ok(),
+            _ => thread::Builder::new().name("touch".to_owned()).spawn_scoped(scope, touch).ok(),
         };
         let touched_before = if begun.is_none() { touch() } else { Ok(()) };
         let noted = touched_before.and_then(|()| memo.note_run(run, &mut record, &reused, &drawing, logs));

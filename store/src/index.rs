@@ -173,6 +173,9 @@ pub(crate) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, Store
 /// Is given the place of a key among those that were asked for, and its value.
 pub(crate) type Read<'a, T> = &'a mut dyn FnMut(usize, &[u8]) -> Result<T, StoreError>;
 
+/// Is given the place of a key among those that were asked for, and what is on disk under it.
+type Take<'a> = &'a mut dyn FnMut(usize, Option<&[u8]>) -> Result<(), StoreError>;
+
 /// The open index.
 pub(crate) struct Index {
     /// The files, open for writing, from the moment that something is to be written to them.
@@ -414,7 +417,7 @@ impl Index {
         family: Family,
         keys: &[K],
         part: &[usize],
-        take: &mut dyn FnMut(usize, Option<&[u8]>) -> Result<(), StoreError>,
+        take: Take<'_>,
     ) -> Result<bool, StoreError> {
         let Some(first) = part.first() else { return Ok(true) };
         let mut walk = db.raw_iterator_cf(handle(db, family));

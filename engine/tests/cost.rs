@@ -106,8 +106,38 @@ impl Execute for Names {
     }
 }
 
+/// `split` gives a folder of ten thousand files, of which one is as it is told, and so is what its step gives; each other
+/// step gives its name. Notes what ran.
+struct Parts {
+    odd: &'static str,
+    ran: Mutex<Vec<String>>,
+}
+
+impl Execute for Parts {
+    fn execute(&self, attempt: &Attempt<'_>) -> Attempted {
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).push(attempt.step.to_owned());
+        if attempt.step == "each[part=4321]" {
+            return Attempted::new(Ok(vec![Produced::Bytes(self.odd.into())]), Duration::ZERO);
+        }
+        if attempt.step != "split" {
+            return Names.execute(attempt);
+        }
+        let parts = attempt.folder.join("parts");
+        std::fs::create_dir(&parts).unwrap();
+        for part in 0..10_000 {
+            let text = if part == 4321 { self.odd } else { "as ever" };
+            std::fs::write(parts.join(format!("{part:04}")), format!("{part} {text}")).unwrap();
+        }
+        Attempted::new(Ok(vec![Produced::Folder(parts)]), Duration::ZERO)
+    }
+}
+
 /// Runs a pipeline, and gives how many of its steps ran.
 fn run(text: &str, folder: &Path, store: &Store) -> usize {
+    run_by(text, folder, store, &Names)
+}
+
+fn run_by(text: &str, folder: &Path, store: &Store, executor: &dyn Execute) -> usize {
     let plan = plan(text, folder);
     let options = RunOptions {
         wanted: Wanted::default(),
@@ -126,7 +156,7 @@ fn run(text: &str, folder: &Path, store: &Store) -> usize {
         command_line: vec!["cas".to_owned(), "run".to_owned()],
         home: None,
     };
-    let report = run_with(&plan, &Memo::new(store.clone()), &options, &Names, &mut |_| {}).unwrap();
+    let report = run_with(&plan, &Memo::new(store.clone()), &options, executor, &mut |_| {}).unwrap();
     report.summary.ran
 }
 
@@ -160,6 +190,39 @@ fn a_run_of_a_thousand_steps_with_nothing_to_do() {
     let (ran, asked, _) = counted(|| run(&text, folder.path(), &store));
     assert_eq!(ran, 0);
     at_most(NO_OP, asked, "for 1,000 steps with nothing to do");
+}
+
+/// Of ten thousand elements one is another: it runs, with what makes the list and what gathers it, and the others cost
+/// what it costs to see that they are as they were.
+#[test]
+fn one_changed_element_of_ten_thousand() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder.path().join(".cas"));
+    let text = "pipeline: parts\nsolids:\n  \
+                split: {config: {n: {type: int, default: 1}}, command: 'true', outputs: [{parts: {list: true}}]}\n  \
+                each: {map: {part: split.parts}, command: cat inputs/part, stdout: result}\n  \
+                total: {inputs: {all: 'each[*]'}, command: ls inputs/all, stdout: result}\n";
+    let run = |text: &str, odd| {
+        let parts = Parts { odd, ran: Mutex::default() };
+        let (count, asked, _) = counted(|| run_by(text, folder.path(), &store, &parts));
+        let ran = parts.ran.into_inner().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(ran.len(), count);
+        (ran, asked)
+    };
+    let mut all = vec!["split".to_owned()];
+    all.extend((0..10_000).map(|part| format!("each[part={part:04}]")));
+    all.push("total".to_owned());
+    let (ran, cold) = run(text, "as ever");
+    assert_eq!(ran, all);
+    let (ran, asked) = run(&text.replace("default: 1", "default: 2"), "another");
+    assert_eq!(ran, ["split", "each[part=4321]", "total"]);
+    println!("{cold} allocations for 10,000 elements, {asked} for one of them");
+    assert!(asked * 2 < cold, "{asked} allocations for one changed element, and {cold} for all");
+    let (ran, asked) = run(&text.replace("default: 1", "default: 2"), "another");
+    assert_eq!(ran, Vec::<String>::new());
+    println!("{asked} for none of them");
+    assert!(asked * 4 < cold, "{asked} allocations with nothing to do, and {cold} for all");
 }
 
 /// With the plan at hand, why one of ten thousand steps would run is found by looking at that step alone.

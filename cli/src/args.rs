@@ -320,7 +320,7 @@ pub(crate) fn limit(text: &str) -> Result<(String, u32), String> {
     if name.trim().is_empty() {
         return Err(wrong());
     }
-    if name.trim() == limits::CPUS || name.trim() == limits::MEMORY {
+    if limits::is_own(name.trim()) {
         return Err(format!("how much there is of `{}` is `-j` or the store's config.toml", name.trim()));
     }
     Ok((name.trim().to_owned(), amount.trim().parse().map_err(|_| wrong())?))

@@ -17,6 +17,11 @@ pub const CPUS: &str = "cpus";
 /// The same for memory, in bytes.
 pub const MEMORY: &str = "memory";
 
+/// Whether this is a limit that has a key of its own, so that no pipeline and no command line can name one like it.
+pub fn is_own(name: &str) -> bool {
+    name == CPUS || name == MEMORY
+}
+
 /// What a run says of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Own {

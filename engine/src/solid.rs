@@ -213,6 +213,25 @@ impl Sandbox {
     }
 }
 
+/// A folder that a step finds again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScratchFolder {
+    /// Its path in the step's folder, `/` between parts.
+    pub at: String,
+    /// Where it was declared.
+    pub place: Option<Place>,
+}
+
+impl ScratchFolder {
+    /// A folder as it was written. What cannot be one stays as it is, for the check of the pipeline to tell.
+    pub fn new(written: &str, place: Option<Place>) -> Self {
+        let parts: Vec<&str> = written.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        let at =
+            if written.starts_with('/') || parts.is_empty() { written.to_owned() } else { parts.join("/") };
+        Self { at, place }
+    }
+}
+
 /// How a solid is run. None of it is hashed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
@@ -231,7 +250,7 @@ pub struct Policy {
     /// How much of each named limit one step of it uses.
     pub limits: BTreeMap<String, u32>,
     /// Folders, in the step's folder, that are there again at its next attempt on this machine.
-    pub scratch: Vec<String>,
+    pub scratch: Vec<ScratchFolder>,
 }
 
 impl Default for Policy {

@@ -380,6 +380,44 @@ fn wrong(p: Builder) -> Vec<String> {
     }
 }
 
+/// What a file is refused for, a builder took: `..`, absolute folders, and `outputs` itself as a scratch folder.
+#[test]
+fn build_refuses_of_a_command_what_a_file_is_refused_for() {
+    let mut p = Builder::new("p");
+    p.shell("a", "true")
+        .no_outputs()
+        .scratch("/tmp")
+        .scratch("../x")
+        .scratch("./outputs/a")
+        .scratch("target")
+        .scratch("target/deps")
+        .add();
+    p.shell("b", "true").output_at("site", "build").scratch("build/cache").add();
+    p.shell("c", "true")
+        .no_outputs()
+        .limit("cpus", 2)
+        .limit("gpu", 0)
+        .limit("a b", 1)
+        .cpus(0)
+        .memory(0)
+        .add();
+    assert_eq!(
+        wrong(p),
+        [
+            "`/tmp` is no folder in the step's folder",
+            "`../x` is no folder in the step's folder",
+            "`outputs/a` cannot be a scratch folder: `outputs` is cas's",
+            "`target/deps` and `target` are, or hold, the same folder",
+            "`build/cache` cannot be a scratch folder: the output `site` holds it",
+            "the solid `c` uses 0 of the cores",
+            "the solid `c` uses 0 of the memory",
+            "`a b` is no name for a limit",
+            "`cpus` of `c` is no limit that one names",
+            "the solid `c` uses 0 of the limit `gpu`",
+        ]
+    );
+}
+
 #[test]
 fn build_names_what_the_compiler_cannot_see() {
     let mut p = Builder::new("p");

@@ -131,12 +131,44 @@ solids:
     outputs: [{app: {at: target/app}}]
     command: \"ls target; if {{ config.write }}; then echo made > target/app; touch target/kept; fi\"
 ";
+    // However the places are written: it was left there once, and stored for another version.
+    for text in [text.to_owned(), text.replace("at: target/app", "at: ./target/./app")] {
+        let folder = Folder::with(&[("pipeline.yaml", &text)]);
+        assert_eq!(folder.cas("run --set a.write=true").ok().steps(), ["a"]);
+        let ran = folder.cas("run --set a.write=false").code(1);
+        assert!(ran.stderr.contains("it did not write its output"), "{}", ran.stderr);
+        // What is no output is there.
+        assert!(ran.stderr.contains("  | kept\n"), "{}", ran.stderr);
+    }
+}
+
+/// An output that held a scratch folder was stored with what other versions had left in it, and was a hit from then on.
+#[test]
+fn no_output_holds_one() {
+    let text = "\
+solids:
+  site:
+    config: {n: int}
+    scratch: [build/cache]
+    outputs: [{site: {at: build/}}]
+    command: touch build/cache/{{ config.n }}
+";
     let folder = Folder::with(&[("pipeline.yaml", text)]);
-    assert_eq!(folder.cas("run --set a.write=true").ok().steps(), ["a"]);
-    let ran = folder.cas("run --set a.write=false").code(1);
-    assert!(ran.stderr.contains("target/app"), "{}", ran.stderr);
-    // What is no output is there.
-    assert!(ran.stderr.contains("  | kept\n"), "{}", ran.stderr);
+    let refused = folder.cas("run --set site.n=1").code(2);
+    assert!(refused.stderr.contains("pipeline.yaml:4:15: `build/cache` cannot be a scratch folder"));
+    assert!(refused.stderr.contains("the output `site` holds it"), "{}", refused.stderr);
+    // Beside it, each version has what it made.
+    let beside = text.replace("[build/cache]", "[cache]");
+    folder.write(
+        "pipeline.yaml",
+        beside.replace("touch build/cache/", "mkdir build; touch cache/x build/x build/"),
+    );
+    for n in ["1", "2"] {
+        let line = format!("--set site.n={n}");
+        assert_eq!(folder.cas(&format!("run {line}")).ok().steps(), ["site"]);
+        let _ = folder.cas(&format!("get site out{n} {line}")).ok();
+        assert_eq!(folder.names(&format!("out{n}")), [n, "x"]);
+    }
 }
 
 #[test]

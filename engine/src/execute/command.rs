@@ -64,10 +64,10 @@ impl CommandExecutor {
         let facts = facts(attempt);
         folder::prepare(attempt, &facts.config_json()).map_err(|error| unprepared(&error))?;
         for scratch in &attempt.solid.policy.scratch {
-            let at = folder::step(attempt.folder).join(scratch);
+            let at = folder::step(attempt.folder).join(&scratch.at);
             let empty = fs::create_dir_all(&at).and_then(|()| Ok(fs::read_dir(&at)?.next().is_none()));
-            if !empty.map_err(|error| unscratched(scratch, &error))? {
-                return Err(unscratched(scratch, &io::ErrorKind::DirectoryNotEmpty.into()));
+            if !empty.map_err(|error| unscratched(&scratch.at, &error))? {
+                return Err(unscratched(&scratch.at, &io::ErrorKind::DirectoryNotEmpty.into()));
             }
         }
         let env = facts.environment(attempt.folder, &self.path, attempt.path, attempt.env);
@@ -86,7 +86,7 @@ impl CommandExecutor {
         if let Some(scratch) = attempt.scratch {
             scratch
                 .bring(&attempt.solid.outputs)
-                .map_err(|error| unscratched(&attempt.solid.policy.scratch.join(", "), &error))?;
+                .map_err(|error| unscratched(&scratch.paths().join(", "), &error))?;
         }
         let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
         let program = self.program(&line.program, path, &step)?;

@@ -50,7 +50,7 @@ fn script(attempt: &Attempt<'_>, line: &CommandLine, env: &[(String, String)], s
     script.push_str("cd -- \"$here/step\" || exit\n");
     script.push_str("rm -rf outputs && mkdir outputs || exit\n");
     for scratch in &attempt.solid.policy.scratch {
-        script.push_str(&format!("mkdir -p -- {} || exit\n", quote(scratch)));
+        script.push_str(&format!("mkdir -p -- {} || exit\n", quote(&scratch.at)));
     }
     script.push_str("umask 022\n");
     script.push_str("exec env -i \\\n");

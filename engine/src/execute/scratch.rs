@@ -15,21 +15,22 @@
 //! file would look older than what was built of it. A step with scratch folders is therefore given copies, whose time is
 //! that of the first attempt that was given this content: now for what changed, and the time of before for what did not.
 //!
-//! An output that lies in a scratch folder is removed before the attempt: what is stored was made by it.
+//! An output that lies in a scratch folder is removed before the attempt: what is stored was made by it. None holds one:
+//! the check of the pipeline sees to that.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use cas_store::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{self, safe_label};
-use crate::solid::OutputDecl;
+use crate::solid::{OutputDecl, ScratchFolder};
 
 /// The scratch folders of one attempt. Given back when it is dropped.
 #[derive(Debug)]
@@ -51,8 +52,13 @@ struct Laid {
 impl Scratch {
     /// Takes them for the attempt of this folder. What an attempt that was killed left in its folder is fetched from
     /// there.
-    pub(crate) fn take(store: cas_store::Scratch, paths: &[String], attempt: &Path) -> io::Result<Self> {
-        let scratch = Self { store, paths: paths.to_vec(), step: folder::step(attempt) };
+    pub(crate) fn take(
+        store: cas_store::Scratch,
+        folders: &[ScratchFolder],
+        attempt: &Path,
+    ) -> io::Result<Self> {
+        let paths = folders.iter().map(|folder| folder.at.clone()).collect();
+        let scratch = Self { store, paths, step: folder::step(attempt) };
         match fs::read(scratch.at()) {
             Ok(left) => {
                 let left = String::from_utf8_lossy(&left).into_owned();
@@ -63,6 +69,11 @@ impl Scratch {
             Err(error) => return Err(error),
         }
         Ok(scratch)
+    }
+
+    /// Their paths in the step's folder.
+    pub(crate) fn paths(&self) -> &[String] {
+        &self.paths
     }
 
     /// What holds them: the processes of the step inherit it.
@@ -83,8 +94,9 @@ impl Scratch {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 other => other?,
             }
-            for output in outputs.iter().filter(|output| Path::new(&output.at).starts_with(path)) {
-                remove(&self.step.join(&output.at))?;
+            // However it is written: `./target/app` lies in `target`.
+            for at in outputs.iter().map(|output| plain(&output.at)).filter(|at| at.starts_with(path)) {
+                remove(&self.step.join(at))?;
             }
         }
         Ok(())
@@ -163,6 +175,11 @@ impl Drop for Scratch {
             let _ = fs::remove_file(self.at());
         }
     }
+}
+
+/// A path in the step's folder without the parts that say nothing.
+fn plain(at: &str) -> PathBuf {
+    Path::new(at).components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -4,15 +4,14 @@
 //! (`solid: emit_dog`) invokes that one's, with inputs and axes of its own where it gives them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Place;
 use crate::limits;
 use crate::pipeline::{Axis, Input, Invocation};
 use crate::solid::{
-    Body, Command, Declared, EnvVar, Line, Pattern, Platform, Policy, Retries, RetryOn, Sandbox, Shell,
-    Solid, Template,
+    Body, Command, Declared, EnvVar, Line, Pattern, Platform, Policy, Retries, RetryOn, Sandbox,
+    ScratchFolder, Shell, Solid, Template,
 };
 use crate::value::Schema;
 
@@ -570,7 +569,7 @@ fn percent(reader: &mut Reader<'_>, node: &Node) -> Option<u32> {
 
 fn named_limits(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u32> {
     let entries = reader.names(node, "limits", "limits: {gpu: 1}");
-    for entry in entries.iter().filter(|entry| entry.key == limits::CPUS || entry.key == limits::MEMORY) {
+    for entry in entries.iter().filter(|entry| limits::is_own(&entry.key)) {
         let message = format!("`{}` is a key of its own, beside `limits`", entry.key);
         reader.fault(entry.at, message, format!("write `{}: …` in the solid", entry.key));
     }
@@ -580,31 +579,10 @@ fn named_limits(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u32> {
         .collect()
 }
 
-/// Folders of a step, as they stand in its folder.
-fn scratch(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
-    let mut folders: Vec<String> = Vec::new();
-    for (text, at) in reader.texts(node, "scratch") {
-        let parts: Vec<&str> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-        let folder = parts.join("/");
-        let overlaps =
-            |other: &str| Path::new(other).starts_with(&folder) || Path::new(&folder).starts_with(other);
-        if text.starts_with('/') || parts.contains(&"..") || folder.is_empty() {
-            let hint = "a scratch folder is one of the step's folder: scratch: [target]";
-            reader.fault(at, format!("`{text}` is no folder in the step's folder"), hint);
-        } else if let Some(own) = ["inputs", "outputs", "config.json"].into_iter().find(|own| overlaps(own)) {
-            let hint = "name another folder: what is given and what is made is new in each attempt";
-            reader.fault(at, format!("`{text}` cannot be a scratch folder: `{own}` is cas's"), hint);
-        } else if let Some(other) = folders.iter().find(|other| overlaps(other)) {
-            reader.fault(
-                at,
-                format!("`{text}` and `{other}` are, or hold, the same folder"),
-                "name one of them",
-            );
-        } else {
-            folders.push(folder);
-        }
-    }
-    folders
+/// Folders of a step, as they stand in its folder. Which can be is checked with the whole pipeline.
+fn scratch(reader: &mut Reader<'_>, node: &Node) -> Vec<ScratchFolder> {
+    let texts = reader.texts(node, "scratch");
+    texts.into_iter().map(|(text, at)| ScratchFolder::new(&text, Some(reader.place(at)))).collect()
 }
 
 pub(crate) fn sandbox(reader: &mut Reader<'_>, node: &Node) -> Option<Sandbox> {

@@ -4,14 +4,16 @@
 //! Pure, and linear in the size of the pipeline: names that are near are only looked for where one is wrong.
 
 mod placeholders;
+mod places;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::error::{Diagnostic, Place};
 use crate::file::{is_name, variable};
+use crate::limits;
 use crate::pipeline::{Axis, Input, Invocation, OutputRef, Pick, Pipeline, Source};
 use crate::resource::Resource;
-use crate::solid::{Body, OutputDecl, Part, Pattern, Solid};
+use crate::solid::{Body, Part, Pattern, Solid};
 use crate::value::{listed, nearest};
 
 /// The resource whose config says where the store is; it needs no definition.
@@ -238,77 +240,32 @@ impl<'p> Check<'p> {
             );
         }
         self.outputs(solid);
+        self.scratch(solid);
+        self.limits(solid);
         self.environment(solid);
     }
 
-    fn outputs(&mut self, solid: &Solid) {
-        let mut variables: HashMap<String, &OutputDecl> = HashMap::new();
-        let mut places: BTreeMap<Vec<&str>, &OutputDecl> = BTreeMap::new();
-        for output in &solid.outputs {
-            let place = output.place.as_ref();
-            self.name("an output", &output.name, place);
-            if let Some(other) = variables.insert(variable("CAS_OUTPUT_", &output.name), output) {
-                let message = if other.name == output.name {
-                    format!("the output `{}` is declared twice", output.name)
-                } else {
-                    format!("the outputs `{}` and `{}` give one variable", other.name, output.name)
-                };
-                self.say(place, message, "give one another name");
+    /// What a step takes of what there is. A file is told so where each number stands; here it is said of builders.
+    fn limits(&mut self, solid: &Solid) {
+        let place = solid.place.as_ref();
+        let policy = &solid.policy;
+        let unusable = |what: &str| format!("the solid `{}` uses 0 of {what}", solid.name);
+        if policy.cpus == 0 {
+            self.say(place, unusable("the cores"), "a step uses one at least");
+        }
+        if policy.memory == Some(0) {
+            self.say(place, unusable("the memory"), "leave it out, if it is not known");
+        }
+        for (name, amount) in &policy.limits {
+            if limits::is_own(name) {
+                let message = format!("`{name}` of `{}` is no limit that one names", solid.name);
+                self.say(place, message, format!("it is said by `{name}` itself, beside the limits"));
                 continue;
             }
-            if matches!(solid.body, Body::Function(_)) {
-                continue;
+            self.name("a limit", name, place);
+            if *amount == 0 {
+                self.say(place, unusable(&format!("the limit `{name}`")), "leave it out");
             }
-            if output.at.contains("{{") {
-                self.say(place, "the place of an output takes no placeholders", "");
-                continue;
-            }
-            let parts: Vec<&str> = output.at.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
-            if let Some(wrong) = leaves(&output.at) {
-                self.say(place, format!("`{}` {wrong}", output.at), "an output lies in the step's folder");
-            } else if parts.is_empty() || parts == ["outputs"] {
-                let hint = "name a file or folder in it";
-                self.say(place, format!("`{}` is a folder that is always there", output.at), hint);
-            } else if matches!(parts[0], "inputs" | "config.json") {
-                let hint = "what a step is given stays as it is";
-                self.say(place, format!("`{}` is where the step is given things", output.at), hint);
-            } else {
-                places.insert(parts, output);
-            }
-        }
-        // Sorted by parts, a place comes directly before those that are inside of it.
-        let sorted: Vec<_> = places.into_iter().collect();
-        for (at, (outer, first)) in sorted.iter().enumerate() {
-            if let Some((_, second)) = sorted[at + 1..].first().filter(|(inner, _)| inner.starts_with(outer))
-            {
-                let message = format!("the output `{}` lies inside of `{}`", second.name, first.name);
-                self.say(second.place.as_ref(), message, "give each a place of its own, with `at`");
-            }
-        }
-        let known = solid.outputs.iter().map(|output| output.at.as_str());
-        if known.collect::<HashSet<_>>().len() < variables.len() && !matches!(solid.body, Body::Function(_)) {
-            let mut seen: HashMap<&str, &OutputDecl> = HashMap::new();
-            for output in &solid.outputs {
-                if let Some(first) = seen.insert(&output.at, output)
-                    && first.name != output.name
-                {
-                    let message =
-                        format!("the outputs `{}` and `{}` have one place", first.name, output.name);
-                    self.say(output.place.as_ref(), message, "give each a place of its own, with `at`");
-                }
-            }
-        }
-        if let Body::Command(command) = &solid.body
-            && let Some(stdout) = &command.stdout
-            && !solid.outputs.iter().any(|output| output.name == *stdout)
-        {
-            let known = solid.outputs.iter().map(|output| output.name.as_str()).collect();
-            let hint = near(stdout, known, "declare it");
-            self.say(
-                command.place.as_ref(),
-                format!("standard output is to be `{stdout}`, which is no output"),
-                hint,
-            );
         }
     }
 

@@ -62,7 +62,6 @@ impl Builder {
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.pipeline.folder = folder.into();
         self.pipeline.home.clone_from(&self.pipeline.folder);
-        self.pipeline.home.clone_from(&self.pipeline.folder);
         self
     }
 

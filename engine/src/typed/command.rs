@@ -17,7 +17,9 @@ use super::solid::{Axis, Draft, common, without_extension};
 use super::version::CodeVersion;
 use crate::error::{Diagnostic, Place};
 use crate::execute::Content;
-use crate::solid::{Body, Command, Declared, EnvVar, Line, OutputDecl, Pattern, Sandbox, Shell, Solid};
+use crate::solid::{
+    Body, Command, Declared, EnvVar, Line, OutputDecl, Pattern, Sandbox, ScratchFolder, Shell, Solid,
+};
 
 /// A command that is being defined, up to [`add`](CommandBuilder::add).
 #[must_use = "a command is put into the pipeline by `.add()`"]
@@ -195,8 +197,11 @@ impl<'p> CommandBuilder<'p> {
     }
 
     /// A folder, in the step's folder, that is there again at its next attempt on this machine: to save time only.
+    /// No output may hold it.
+    #[track_caller]
     pub fn scratch(mut self, folder: &str) -> Self {
-        self.draft.policy.scratch.push(folder.to_owned());
+        let place = place(Location::caller());
+        self.draft.policy.scratch.push(ScratchFolder::new(folder, Some(place)));
         self
     }
 

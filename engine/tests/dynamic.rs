@@ -6,6 +6,7 @@ mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -695,6 +696,38 @@ fn hundreds_of_elements_run_once_each_however_many_at_a_time() {
     let mut ran = kit.ran();
     ran.sort();
     assert_eq!(ran, ["report", "split", "train[part=150]", "train[part=150b]"]);
+}
+
+/// Workers were counted before the list was known: three steps, so three workers, however many elements came of them and
+/// however many were to run at once.
+#[test]
+fn as_many_elements_run_at_once_as_are_to() {
+    let yaml = "\
+solids:
+  split:
+    command: 'mkdir {{ outputs.parts }}; cd {{ outputs.parts }}; for n in 1 2 3 4 5 6; do echo $n > $n; done'
+    outputs: [{parts: {list: true}}]
+  train:
+    map: {part: split.parts}
+    timeout: 1m
+    command: 'exec 8> PLACE/here; echo here >&8; : > PLACE/go; cat {{ inputs.part }} > {{ outputs.result }}'
+";
+    let mut kit = Kit::new("");
+    kit.yaml = yaml.replace("PLACE", kit.project.path().to_str().unwrap());
+    kit.jobs = 4;
+    for pipe in ["here", "go"] {
+        let made = std::process::Command::new("mkfifo").arg(kit.path(pipe)).status().unwrap();
+        assert!(made.success());
+    }
+    let (here, go) = (kit.path("here"), kit.path("go"));
+    // Each element says that it is here, and goes on when four are: what opens `go` to write waits for who reads.
+    let seen = std::thread::spawn(move || {
+        let mut lines = BufReader::new(fs::File::open(here).unwrap()).lines();
+        let seen = lines.by_ref().take(4).count();
+        (seen, lines, fs::OpenOptions::new().read(true).write(true).open(go).unwrap())
+    });
+    assert_eq!(kit.ran().len(), 7);
+    assert_eq!(seen.join().unwrap().0, 4);
 }
 
 #[test]

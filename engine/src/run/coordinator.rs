@@ -206,8 +206,7 @@ impl<'a> Coordinator<'a> {
         }
         let (say, hear) = channel();
         let schedule = self.schedule();
-        let live = self.states.iter().filter(|state| state.to_run).count();
-        let workers = self.options.jobs.max(1).min(live.max(1));
+        let workers = self.options.jobs.max(1).min(self.most());
         thread::scope(|scope| {
             let mut tasks = Vec::with_capacity(workers);
             for worker in 0..workers {
@@ -237,6 +236,14 @@ impl<'a> Coordinator<'a> {
             self.unsettled(&floor.schedule);
         });
         self.broken.take().map_or(Ok(()), Err)
+    }
+
+    /// How many steps there can be to run, at one time or another: finished ones may be taken back in, and where steps are
+    /// mapped, nobody knows how many there will be. A worker that has nothing to do costs a thread that sleeps.
+    fn most(&self) -> usize {
+        let mut invocations = self.plan.graph.pipeline.invocations.iter();
+        let grows = invocations.any(|invocation| invocation.mapped().is_some());
+        if grows { usize::MAX } else { self.plan.steps.len().max(1) }
     }
 
     pub(super) fn schedule(&self) -> Schedule {

@@ -164,6 +164,17 @@ impl Resolved {
         }
     }
 
+    /// What can be run once more to be compared: of the steps that are named (of all, where none is), those that are stored
+    /// and meant to give the same each time.
+    pub fn reproducible(&self, plan: &Plan, wanted: &Wanted) -> Vec<StepId> {
+        let named = |step: &StepId| wanted.steps.is_empty() || wanted.steps.contains(step);
+        let lasts = |step: &StepId| {
+            !matches!(plan.graph.solid(*step).version, Some(Declared::Volatile | Declared::Every(_)))
+        };
+        let steps = plan.steps.iter().copied().filter(|step| named(step) && lasts(step));
+        steps.filter(|step| self.step_status(*step) == Status::Stored).collect()
+    }
+
     /// The status of a step as a whole: stored if all its outputs that were produced are.
     pub fn step_status(&self, step: StepId) -> Status {
         let state = &self.states[step.0 as usize];

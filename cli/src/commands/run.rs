@@ -8,11 +8,10 @@ use cas_engine::execute::{Cancel, orphans};
 use cas_engine::forecast::forecast;
 use cas_engine::graph::StepId;
 use cas_engine::limits::Own;
-use cas_engine::memo::{Memo, Status, Wanted};
+use cas_engine::memo::{Memo, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{self, RunOptions};
 use cas_engine::select::{Selected, Selection};
-use cas_engine::solid::Declared;
 use cas_store::{Create, Digest};
 
 use super::{done, out, status, sweep, watch};
@@ -280,7 +279,7 @@ pub(super) fn run_planned(
     }
 }
 
-/// The steps that are run again to be compared: those that are stored and are meant to give the same each time.
+/// The steps that are run again to be compared, or the part of them that was asked for.
 fn reproduced(
     world: &World,
     args: &RunArgs,
@@ -288,16 +287,7 @@ fn reproduced(
     plan: &Plan,
     wanted: &Wanted,
 ) -> Result<Vec<StepId>, Failure> {
-    let resolved = memo.resolve(plan, wanted)?;
-    let graph = &plan.graph;
-    let named = |step: &StepId| wanted.steps.is_empty() || wanted.steps.contains(step);
-    let stored: Vec<StepId> = plan
-        .steps
-        .iter()
-        .copied()
-        .filter(|step| named(step) && resolved.step_status(*step) == Status::Stored)
-        .filter(|step| !matches!(graph.solid(*step).version, Some(Declared::Volatile | Declared::Every(_))))
-        .collect();
+    let stored = memo.resolve(plan, wanted)?.reproducible(plan, wanted);
     if stored.is_empty() {
         return Err(Failure::missing("nothing is stored that could be reproduced").hint("`cas run` makes it"));
     }

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::mounts;
 use super::{Attempt, Cause, Failure, Produced};
+use crate::file::tidy;
 use crate::solid::OutputDecl;
 use crate::value::nearest;
 
@@ -128,7 +129,7 @@ fn bad(output: &OutputDecl, what: &str) -> Failure {
 fn follow(step: &Path, at: &Path, output: &OutputDecl) -> Result<(), Failure> {
     let io = |error: io::Error| bad(output, &format!("is a link that cannot be followed: {error}"));
     let target = fs::read_link(at).map_err(io)?;
-    let stated = normal(&at.parent().unwrap_or(step).join(&target));
+    let stated = tidy(&at.parent().unwrap_or(step).join(&target));
     let whole = step.canonicalize().map_err(io)?;
     let real = match at.canonicalize() {
         Ok(real) => real,
@@ -149,21 +150,6 @@ fn follow(step: &Path, at: &Path, output: &OutputDecl) -> Result<(), Failure> {
         return Err(failure);
     }
     fs::remove_file(at).and_then(|()| fs::copy(&real, at)).map(|_| ()).map_err(io)
-}
-
-/// A path without `.` and `..`, by its text alone.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => {
-                normal.pop();
-            }
-            Component::CurDir => {}
-            Component::RootDir | Component::Prefix(_) | Component::Normal(_) => normal.push(part),
-        }
-    }
-    normal
 }
 
 /// Looks for what stands in `outputs/` and was not declared. `path` is relative to the folder.
@@ -312,10 +298,5 @@ mod tests {
         check(999_949, "999.9 kB");
         check(999_950, "1.0 MB");
         check(4 << 30, "4.3 GB");
-    }
-
-    #[test]
-    fn a_path_is_made_normal_by_its_text() {
-        assert_eq!(normal(Path::new("/a/b/../c/./d")), Path::new("/a/c/d"));
     }
 }

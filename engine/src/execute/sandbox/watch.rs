@@ -11,7 +11,7 @@ use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::listen::{self, Call};
 use super::rules::Rules;
+use crate::file::tidy;
 
 /// The most paths that are told of one step.
 const LIMIT: usize = 10_000;
@@ -164,21 +165,6 @@ impl Hearing {
             *known = (*known).max(how);
         }
     }
-}
-
-/// Takes `.` and `..` out of a path by its words alone.
-fn tidy(path: &Path) -> PathBuf {
-    let mut tidy = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                tidy.pop();
-            }
-            part => tidy.push(part),
-        }
-    }
-    tidy
 }
 
 /// What a call asks for; `None` where it reads nothing, or that cannot be known.

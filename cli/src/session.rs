@@ -26,7 +26,7 @@ use crate::args::{Common, Format, Program, Which};
 use crate::commands::runs;
 use crate::failure::{Code, Failure, HINT};
 use crate::report::lines::Detail;
-use crate::signals::{self, Interrupts};
+use crate::signals::Interrupts;
 
 /// The name of a pipeline file that is looked for.
 const PIPELINE_FILE: &str = "pipeline.yaml";
@@ -147,7 +147,7 @@ impl World {
             common,
             command_line,
             environment: Environment { vars },
-            interrupts: Interrupts::default(),
+            interrupts: Interrupts::new(),
             compiled,
         })
     }
@@ -264,7 +264,7 @@ impl World {
                         say(waiting(host));
                     }
                 });
-                signals::hand_over_when_stopped(&store, &self.interrupts);
+                self.interrupts.hand_over_when_stopped(&store);
                 Ok(Some(store))
             }
             Err(StoreError::Absent { .. }) if create == Create::Never => Ok(None),

@@ -1,12 +1,15 @@
 //! Ctrl-C and its kin while a run goes on: asked once, the run ends in order; asked again, at once.
+//!
+//! A signal that was ignored when the process was started stays so (`nohup`, a job in the background of a script): whoever
+//! listens for signals asks `Interrupts` for which.
 
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use cas_engine::execute::{Cancel, Stop};
-use cas_store::Store;
+use cas_store::{Store, WeakStore};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 use signal_hook::iterator::{Handle, Signals};
 
@@ -18,6 +21,8 @@ pub(crate) struct Watch {
     handle: Handle,
     first: Arc<AtomicI32>,
     thread: Option<JoinHandle<()>>,
+    /// Given back before it listens no longer, so that no signal is nobody's.
+    taken: Option<Taken>,
     others: Arc<Shared>,
 }
 
@@ -27,11 +32,10 @@ impl Watch {
     /// # Errors
     /// The operating system gives no signals, or no thread.
     pub(crate) fn start(cancel: Arc<Cancel>, notes: Notes, interrupts: &Interrupts) -> io::Result<Self> {
-        interrupts.shared.watched.store(true, Ordering::SeqCst);
-        let others = Arc::clone(&interrupts.shared);
+        let (taken, others) = (interrupts.taken(), Arc::clone(&interrupts.shared));
         // A terminal that is closed ends a run as SIGTERM does: steps have process groups of their own, so that they
         // would not hear of it otherwise.
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let mut signals = Signals::new(interrupts.heard())?;
         let handle = signals.handle();
         let first = Arc::new(AtomicI32::new(0));
         let noted = Arc::clone(&first);
@@ -47,7 +51,7 @@ impl Watch {
                 }
             }
         })?;
-        Ok(Self { handle, first, thread: Some(thread), others })
+        Ok(Self { handle, first, thread: Some(thread), taken: Some(taken), others })
     }
 
     /// What the process ends with because of a signal, if one came.
@@ -58,7 +62,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.others.watched.store(false, Ordering::SeqCst);
+        self.taken = None;
         *self.others.telling() = None;
         self.handle.close();
         if let Some(thread) = self.thread.take() {
@@ -70,18 +74,25 @@ impl Drop for Watch {
 
 /// What Ctrl-C and its kin do before a run has begun: probes that are being asked are ended first, because they have
 /// process groups of their own and would not hear of it; else they do what they always do.
-#[derive(Debug, Default)]
+///
+/// And what Ctrl-Z does: one thread hands over all stores that this process hosts, and stops it once.
+#[derive(Debug)]
 pub(crate) struct Interrupts {
     shared: Arc<Shared>,
     started: OnceLock<bool>,
+    /// The stores that are open, for as long as they are.
+    stores: Arc<Mutex<Vec<WeakStore>>>,
+    handing_over: OnceLock<bool>,
+    /// The signals that were ignored when the process was started, a bit each, the lowest for 1.
+    ignored: u64,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     /// What stops the probes that are being asked now.
     asking: Mutex<Option<Arc<Cancel>>>,
-    /// Whether a run watches for signals itself.
-    watched: AtomicBool,
+    /// How many watch for signals themselves now: a run, and whoever waits for changes.
+    watched: AtomicUsize,
     /// The first signal that came while probes were asked.
     first: AtomicI32,
     /// Where the run tells what goes on, while there is one.
@@ -98,10 +109,47 @@ impl Shared {
     }
 }
 
+/// While this lives, somebody else does what a signal asks for.
+pub(crate) struct Taken(Arc<Shared>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.watched.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Gives what stops the probes that are about to be asked.
 pub(crate) type Stoppable<'a> = dyn Fn() -> Arc<Cancel> + Sync + 'a;
 
 impl Interrupts {
+    /// As the process was started: nothing is listened for yet.
+    pub(crate) fn new() -> Self {
+        // Where it cannot be read, nothing is taken to be ignored.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Self {
+            shared: Arc::default(),
+            started: OnceLock::new(),
+            stores: Arc::default(),
+            handing_over: OnceLock::new(),
+            ignored: ignored(&status),
+        }
+    }
+
+    /// The signals that end what goes on, but for those that are ignored.
+    pub(crate) fn heard(&self) -> Vec<i32> {
+        [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !self.is_ignored(*signal)).collect()
+    }
+
+    fn is_ignored(&self, signal: i32) -> bool {
+        self.ignored >> (signal - 1) & 1 == 1
+    }
+
+    /// Leaves it to somebody else what signals do, as long as the returned value lives.
+    pub(crate) fn taken(&self) -> Taken {
+        self.shared.watched.fetch_add(1, Ordering::SeqCst);
+        Taken(Arc::clone(&self.shared))
+    }
+
     /// Does something that may ask probes, and gives it what stops them.
     pub(crate) fn while_asking<R>(&self, work: &dyn Fn(&Stoppable<'_>) -> R) -> R {
         let asking = || {
@@ -131,7 +179,7 @@ impl Interrupts {
     /// Listens from now on, until the process ends. Where that cannot be done signals do what they always do.
     fn start(&self) {
         self.started.get_or_init(|| {
-            let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return false };
+            let Ok(mut signals) = Signals::new(self.heard()) else { return false };
             let shared = Arc::clone(&self.shared);
             let listen = move || {
                 for signal in signals.forever() {
@@ -140,7 +188,7 @@ impl Interrupts {
                             shared.first.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
                         let again = cancel.now() > Stop::No;
                         cancel.request(if again { Stop::Now } else { Stop::Gently });
-                    } else if !shared.watched.load(Ordering::SeqCst) {
+                    } else if shared.watched.load(Ordering::SeqCst) == 0 {
                         let _ = signal_hook::low_level::emulate_default_handler(signal);
                     }
                 }
@@ -148,8 +196,50 @@ impl Interrupts {
             std::thread::Builder::new().name("interrupts".to_owned()).spawn(listen).is_ok()
         });
     }
+
+    /// From now on Ctrl-Z first lets another process serve this store, so that nobody has to wait for this one to go
+    /// on, and takes away what is live on the terminal, which is somebody else's then. However many stores are opened one
+    /// after the other, the process is stopped once, and goes on when it is told to once.
+    pub(crate) fn hand_over_when_stopped(&self, store: &Store) {
+        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.retain(|store| store.upgrade().is_some());
+        stores.push(store.downgrade());
+        drop(stores);
+        if self.is_ignored(SIGTSTP) {
+            return;
+        }
+        self.handing_over.get_or_init(|| {
+            // Without it, whoever needs the store is told who keeps it: that is no reason to fail.
+            let Ok(mut signals) = Signals::new([SIGTSTP]) else { return false };
+            let (stores, shared) = (Arc::clone(&self.stores), Arc::clone(&self.shared));
+            let listen = move || {
+                for _ in signals.forever() {
+                    let open: Vec<Store> = {
+                        let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
+                        stores.iter().filter_map(WeakStore::upgrade).collect()
+                    };
+                    let handed_over: Vec<_> = open.iter().map(Store::hand_over).collect();
+                    drop(open);
+                    let notes = shared.telling().clone();
+                    let paused = notes.map(|notes| notes.pause());
+                    // This returns when the process goes on.
+                    let _ = signal_hook::low_level::raise(SIGSTOP);
+                    drop(paused);
+                    drop(handed_over);
+                }
+            };
+            std::thread::Builder::new().name("stop".to_owned()).spawn(listen).is_ok()
+        });
+    }
 }
 
+/// The signals that a process ignores, from what the kernel says of it.
+fn ignored(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// What the process ends with because of a signal.
 fn code_of(signal: i32) -> Option<Code> {
     match signal {
         0 => None,
@@ -158,22 +248,22 @@ fn code_of(signal: i32) -> Option<Code> {
     }
 }
 
-/// From now on Ctrl-Z first lets another process serve the store, so that nobody has to wait for this one to go on,
-/// and takes away what is live on the terminal, which is somebody else's then.
-pub(crate) fn hand_over_when_stopped(store: &Store, interrupts: &Interrupts) {
-    // Without it, whoever needs the store is told who keeps it: that is no reason to fail.
-    let Ok(mut signals) = Signals::new([SIGTSTP]) else { return };
-    let store = store.downgrade();
-    let shared = Arc::clone(&interrupts.shared);
-    let _ = std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
-        for _ in signals.forever() {
-            let handed_over = store.upgrade().map(|store| store.hand_over());
-            let notes = shared.telling().clone();
-            let paused = notes.map(|notes| notes.pause());
-            // This returns when the process goes on.
-            let _ = signal_hook::low_level::raise(SIGSTOP);
-            drop(paused);
-            drop(handed_over);
-        }
-    });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_what_the_kernel_says() {
+        let check = |status: &str, expected: &[i32]| {
+            let interrupts = Interrupts { ignored: ignored(status), ..Interrupts::new() };
+            assert_eq!(interrupts.heard(), expected, "{status}");
+        };
+        check(
+            "Name:\tcas\nSigBlk:\t0000000000000007\nSigIgn:\t0000000000001000\n",
+            &[SIGINT, SIGTERM, SIGHUP],
+        );
+        check("SigIgn:\t0000000000000001\n", &[SIGINT, SIGTERM]);
+        check("SigIgn:\t0000000000004003\n", &[]);
+        check("", &[SIGINT, SIGTERM, SIGHUP]);
+    }
 }

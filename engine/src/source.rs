@@ -30,7 +30,6 @@ use cas_store::{Digest, Entry, Node, Trace, Tree};
 pub use asked::path_before;
 use asked::{Asked, Questions};
 pub use hash::Counters;
-pub use pattern::fixed_part;
 
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::execute::{Cancel, sandbox};

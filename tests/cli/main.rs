@@ -25,6 +25,7 @@ mod sandbox;
 mod scratch;
 mod screens;
 mod several_files;
+mod signals;
 mod stores;
 mod sweeps;
 mod terminal;

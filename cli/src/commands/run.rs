@@ -309,7 +309,7 @@ fn reproduced(
     drawn.sort_unstable_by_key(|(drawn, _)| *drawn);
     let mut sample: Vec<StepId> = drawn.into_iter().take(count).map(|(_, step)| step).collect();
     sample.sort_unstable();
-    let names: Vec<String> = sample.iter().map(|step| graph.step_name(*step)).collect();
+    let names: Vec<String> = sample.iter().map(|step| plan.graph.step_name(*step)).collect();
     world.tell(format_args!(
         "reproducing {} of {}: {}",
         words::thousands(count),

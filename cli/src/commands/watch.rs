@@ -21,11 +21,12 @@ use cas_store::{Create, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::SIGINT;
 
 use super::run::{self, RunArgs};
 use crate::failure::{Code, Failure};
 use crate::session::{Definition, Session, World};
+use crate::signals::Taken;
 
 /// An editor writes a file in several steps, and a checkout many files: what comes this close together is one change.
 const QUIET: Duration = Duration::from_millis(100);
@@ -40,15 +41,16 @@ const CLUTTER: [&str; 4] = [".git", "__pycache__", "node_modules", "target"];
 const FOLDERS: usize = 8192;
 
 pub(super) fn watch(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
-    let mut stops = Stops::start().map_err(cannot)?;
+    let mut stops = Stops::start(world).map_err(cannot)?;
     let mut eyes = Eyes::open().map_err(cannot)?;
     let mut memo: Option<(PathBuf, Memo)> = None;
     let mut last: Option<Seen> = None;
-    let mut code = Code::Done;
+    // Until something has run.
+    let mut code = Code::Interrupted;
     let mut changed: Vec<PathBuf> = Vec::new();
     loop {
-        match round(world, args, &mut eyes, &mut memo, last.as_ref(), &changed) {
-            Ok(Some((seen, came))) => {
+        match round(world, args, &mut eyes, &mut stops, &mut memo, last.as_ref(), &changed) {
+            Ok(Round::Ran(seen, came)) => {
                 last = Some(seen);
                 code = came;
                 if matches!(code, Code::Interrupted | Code::Terminated) {
@@ -56,7 +58,8 @@ pub(super) fn watch(world: &mut World, args: &RunArgs) -> Result<Code, Failure> 
                 }
                 told(world, &eyes);
             }
-            Ok(None) => {}
+            Ok(Round::Same) => {}
+            Ok(Round::Stopped(signal)) => return Ok(stopped(signal, code)),
             Err(failure) if failure.code == Code::Ours => return Err(failure),
             Err(failure) => {
                 code = failure.code;
@@ -72,11 +75,24 @@ pub(super) fn watch(world: &mut World, args: &RunArgs) -> Result<Code, Failure> 
         }
         changed = match eyes.wait(&mut stops).map_err(cannot)? {
             Woken::Changed(changed) => changed,
-            // It did what was asked for: it ends as the last run did.
-            Woken::Stopped(SIGINT) => return Ok(code),
-            Woken::Stopped(_) => return Ok(Code::Terminated),
+            Woken::Stopped(signal) => return Ok(stopped(signal, code)),
         };
     }
+}
+
+/// What it ends with when a signal comes while nothing runs. Ctrl-C is how it is told that it did what was asked for: it
+/// ends as the last run did.
+fn stopped(signal: i32, last: Code) -> Code {
+    if signal == SIGINT { last } else { Code::Terminated }
+}
+
+/// What became of a round.
+enum Round {
+    /// The plan is the last one.
+    Same,
+    Ran(Seen, Code),
+    /// By this signal, before anything was run.
+    Stopped(i32),
 }
 
 /// What a run was made of: where nothing of it differs, there is nothing to run.
@@ -86,16 +102,21 @@ struct Seen {
     versions: Vec<(String, Option<Version>)>,
 }
 
-/// Reads, plans, and runs where that is another plan than the last; `None` where it is not.
+/// Reads, plans, and runs where that is another plan than the last.
 fn round(
     world: &mut World,
     args: &RunArgs,
     eyes: &mut Eyes,
+    stops: &mut Stops,
     memo: &mut Option<(PathBuf, Memo)>,
     last: Option<&Seen>,
     changed: &[PathBuf],
-) -> Result<Option<(Seen, Code)>, Failure> {
+) -> Result<Round, Failure> {
     let (mut session, planned) = loop {
+        // A run hears of signals once it goes on, and not of those that came before.
+        if let Some(signal) = stops.signal().map_err(cannot)? {
+            return Ok(Round::Stopped(signal));
+        }
         eyes.look_at_definition(args).map_err(cannot)?;
         let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
         let session = opened(world, args, definition, memo)?;
@@ -114,11 +135,14 @@ fn round(
     let seen =
         Seen { texts: session.texts().to_vec(), versions: planned.plan.steps.iter().map(version).collect() };
     if last == Some(&seen) {
-        return Ok(None);
+        return Ok(Round::Same);
+    }
+    if let Some(signal) = stops.signal().map_err(cannot)? {
+        return Ok(Round::Stopped(signal));
     }
     header(world, changed);
     let code = run::run_planned(world, args, &mut session, &planned)?;
-    Ok(Some((seen, code)))
+    Ok(Round::Ran(seen, code))
 }
 
 /// The session of a round; the store stays open from one to the next.
@@ -341,7 +365,7 @@ impl Eyes {
             };
             let timeout = quiet.and_then(|time| Timespec::try_from(time).ok());
             let mut ready = vec![PollFd::new(&self.kernel, PollFlags::IN)];
-            ready.extend(stops.0.iter().map(|(_, end, _)| PollFd::new(end, PollFlags::IN)));
+            ready.extend(stops.ends.iter().map(|(_, end, _)| PollFd::new(end, PollFlags::IN)));
             match poll(&mut ready, timeout.as_ref()) {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
@@ -425,23 +449,26 @@ fn is_clutter(name: &OsStr) -> bool {
 }
 
 /// The signals that end it, while nothing runs; during a run they are the run's, too.
-struct Stops(Vec<(i32, UnixStream, signal_hook::SigId)>);
+struct Stops {
+    ends: Vec<(i32, UnixStream, signal_hook::SigId)>,
+    _taken: Taken,
+}
 
 impl Stops {
-    fn start() -> io::Result<Self> {
-        let mut stops = Self(Vec::new());
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+    fn start(world: &World) -> io::Result<Self> {
+        let mut stops = Self { ends: Vec::new(), _taken: world.interrupts.taken() };
+        for signal in world.interrupts.heard() {
             let (end, other) = UnixStream::pair()?;
             end.set_nonblocking(true)?;
             let id = signal_hook::low_level::pipe::register(signal, other)?;
-            stops.0.push((signal, end, id));
+            stops.ends.push((signal, end, id));
         }
         Ok(stops)
     }
 
     /// Which signal came, if one did.
     fn signal(&mut self) -> io::Result<Option<i32>> {
-        for (signal, end, _) in &mut self.0 {
+        for (signal, end, _) in &mut self.ends {
             match end.read(&mut [0; 64]) {
                 Ok(_) => return Ok(Some(*signal)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -454,7 +481,7 @@ impl Stops {
 
 impl Drop for Stops {
     fn drop(&mut self) {
-        for (_, _, id) in &self.0 {
+        for (_, _, id) in &self.ends {
             signal_hook::low_level::unregister(*id);
         }
     }

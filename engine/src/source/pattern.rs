@@ -4,8 +4,6 @@
 //! alternative of its braces the components that follow. One component is matched against one name, by
 //! characters, so `*` never crosses a `/`. A backslash takes the next character as it is.
 
-use std::path::PathBuf;
-
 /// The most alternatives that braces may give.
 const ALTERNATIVES: usize = 1024;
 
@@ -53,12 +51,6 @@ enum Token {
         not: bool,
         ranges: Vec<(char, char)>,
     },
-}
-
-/// The part of a declared path below which alone anything of it is looked for, from the project folder; all of one that is
-/// no pattern.
-pub fn fixed_part(text: &str) -> PathBuf {
-    Pattern::parse(text).map_or_else(|_| PathBuf::from(text), |pattern| PathBuf::from(pattern.place()))
 }
 
 impl Pattern {
@@ -109,12 +101,6 @@ impl Pattern {
     /// Whether it is below the project folder.
     pub(super) fn is_inside(&self) -> bool {
         !self.absolute && self.up == 0
-    }
-
-    /// Its fixed part, from the project folder.
-    pub(super) fn place(&self) -> String {
-        let fixed = self.fixed_text();
-        if self.absolute { format!("/{fixed}") } else { "../".repeat(self.up) + &fixed }
     }
 
     /// Its fixed part, relative to where it begins; empty for that itself.
@@ -370,19 +356,6 @@ mod tests {
         assert_eq!(Pattern::parse("a/../../../x/y").unwrap().up, 2);
         assert!(Pattern::parse("a/../x").unwrap().is_inside());
         assert!(!Pattern::parse("/../x").unwrap().is_inside());
-    }
-
-    #[test]
-    fn all_of_a_pattern_lies_below_its_fixed_part() {
-        let check =
-            |text: &str, fixed: &str| assert_eq!(fixed_part(text), std::path::Path::new(fixed), "{text}");
-        check("data/raw.txt", "data/raw.txt");
-        check("data/*/x.txt", "data");
-        check("*.txt", "");
-        check("../data/{a,b}/c", "../data");
-        check("/mnt/d[0-9]", "/mnt");
-        check(r"odd\*name/x?", "odd*name");
-        check("", "");
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl<'a> Search<'a> {
             let message = format!("`{text}` is in the store");
             return Err(Unfound::new(message).hint("use the step output itself as an input"));
         }
-        let shown = pattern.place();
+        let shown = if pattern.absolute { format!("/{fixed}") } else { "../".repeat(pattern.up) + &fixed };
         let base = Base { folder: &folder, shown: &shown, leave };
         if pattern.is_glob() {
             if !metadata.is_dir() {

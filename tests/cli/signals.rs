@@ -1,0 +1,114 @@
+//! What signals do at other times than while one run goes on in a terminal: ignored ones, Ctrl-Z of many runs in one process,
+//! Ctrl-C between two runs.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+
+use crate::kit::Folder;
+
+/// A project with the pipes that its steps tell and wait with: `PLACE` in the pipeline is the folder that they are in.
+fn project(yaml: &str) -> Folder {
+    let folder = Folder::new();
+    folder.write("pipeline.yaml", yaml.replace("PLACE", &folder.path("").display().to_string()));
+    for name in ["ready", "go"] {
+        let made = Command::new("mkfifo").arg(folder.path(name)).status().expect("mkfifo is there");
+        assert!(made.success());
+    }
+    folder
+}
+
+fn started(command: &mut Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it can be started")
+}
+
+fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("it is there");
+}
+
+/// Opens once somebody writes, and reads until nobody does any more.
+fn heard(path: &Path) -> String {
+    let mut text = String::new();
+    File::open(path).and_then(|mut pipe| pipe.read_to_string(&mut text)).expect("a pipe");
+    text
+}
+
+/// Opens once somebody reads.
+fn say(path: &Path, text: &str) {
+    let pipe = OpenOptions::new().write(true).open(path);
+    pipe.and_then(|mut pipe| pipe.write_all(text.as_bytes())).expect("a pipe");
+}
+
+const WAITS: &str = "\
+pipeline: p
+solids:
+  a:
+    config: {n: {type: int, default: 0}}
+    command: 'echo {{ config.n }} > PLACE/ready; cat PLACE/go > {{ outputs.result }}'
+";
+
+/// `nohup cas run` was ended by the hang-up all the same, and a job that a script had put in the background by the
+/// Ctrl-C that was meant for another one: signals that were ignored were listened for.
+#[test]
+fn a_signal_that_was_ignored_when_it_was_started_stays_ignored() {
+    for signal in [Signal::HUP, Signal::INT] {
+        let folder = project(WAITS);
+        let mut shell = folder.command("/bin/sh".as_ref());
+        shell.args(["-c", "trap '' HUP INT TSTP; exec \"$0\" run", env!("CARGO_BIN_EXE_cas")]);
+        let mut child = started(&mut shell);
+        assert_eq!(heard(&folder.path("ready")), "0\n");
+        send(&child, signal);
+        send(&child, Signal::TSTP);
+        say(&folder.path("go"), "done\n");
+        assert_eq!(child.wait().expect("it ends").code(), Some(0), "{signal:?}");
+        assert_eq!(folder.cas("cat a").ok().stdout, "done\n");
+    }
+}
+
+/// Each combination of a sweep opened the store anew, and listened for Ctrl-Z once more: it took as many `fg` until the
+/// sweep went on, and the first stop came before anything was handed over.
+#[test]
+#[expect(clippy::zombie_processes, reason = "it is waited for in a way that tells of a stop, too")]
+fn a_sweep_is_stopped_once_and_goes_on_when_it_is_told_to_once() {
+    let folder = project(WAITS);
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let mut child = started(command.args(["run", "--sweep", "a.n=1..4"]));
+    for n in 1..=3 {
+        assert_eq!(heard(&folder.path("ready")), format!("{n}\n"));
+        say(&folder.path("go"), "done\n");
+    }
+    assert_eq!(heard(&folder.path("ready")), "4\n");
+    send(&child, Signal::TSTP);
+    let pid = Pid::from_child(&child);
+    let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).expect("it is a child").expect("it waits");
+    assert!(status.stopped());
+    send(&child, Signal::CONT);
+    // What comes next is its end, and no other stop.
+    say(&folder.path("go"), "done\n");
+    let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).expect("it is a child").expect("it waits");
+    let ended = status.exit_status();
+    if ended.is_none() {
+        let _ = child.kill();
+    }
+    assert_eq!(ended, Some(0), "{status:?}");
+}
+
+/// A Ctrl-C that came while `--watch` read and planned was forgotten until the run that followed was over.
+#[test]
+fn watching_ends_before_the_run_when_it_is_told_to_while_it_plans() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let folder = project(WAITS);
+        let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+        let mut child = started(command.args(["run", "--watch", "-c", "go"]));
+        // It reads its run config, and waits for what is in it.
+        let mut config = OpenOptions::new().write(true).open(folder.path("go")).expect("a pipe");
+        send(&child, signal);
+        config.write_all(b"{}\n").expect("it is read");
+        drop(config);
+        assert_eq!(child.wait().expect("it ends").code(), Some(code), "{signal:?}");
+        assert_eq!(folder.cas("runs").ok().stdout.lines().count(), 0);
+    }
+}

@@ -242,6 +242,35 @@ fn what_reused_steps_printed_is_printed_again_where_it_is_asked_for() {
     assert!(again.stderr.contains("planting"), "{}", again.stderr);
 }
 
+/// The log is made with the first byte: until then there was nothing to follow, and that was said with silence and a 0.
+#[test]
+fn a_step_that_has_printed_nothing_yet_is_followed_too() {
+    let folder = Folder::with(&[]);
+    let place = folder.path("").display().to_string();
+    let text = "solids: {late: {command: 'echo > PLACE/ready; cat PLACE/go; cat PLACE/end', outputs: []}}\n";
+    folder.write("pipeline.yaml", text.replace("PLACE", &place));
+    for pipe in ["ready", "go", "end"] {
+        let made =
+            std::process::Command::new("mkfifo").arg(folder.path(pipe)).status().expect("mkfifo is there");
+        assert!(made.success());
+    }
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_cas"));
+    let mut run = folder.command(program);
+    let mut run = run.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    // It runs, and stays until it was followed.
+    assert_eq!(folder.read("ready"), "\n");
+    let mut follow = folder.command(program);
+    let follow = follow.args(["logs", "--follow", "late"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut follow = follow.spawn().expect("it starts");
+    folder.write("go", "here\n");
+    let mut lines = BufReader::new(follow.stdout.take().expect("its output")).lines();
+    assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some("here"));
+    folder.write("end", "there\n");
+    assert_eq!(lines.map_while(Result::ok).collect::<Vec<_>>(), ["there"]);
+    assert!(follow.wait().expect("it ends").success());
+    assert!(run.wait().expect("it ends").success());
+}
+
 #[test]
 fn a_running_step_is_followed_to_its_end_without_its_secrets() {
     let mut folder = Folder::with(&[]);

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ pub(super) fn follow(world: &mut World, names: &[String], which: &Which) -> Resu
 /// Prints a log until its attempt has ended; true where nobody listens any longer.
 fn print(out: &mut dyn Write, attempt: &Path, secrets: &[String]) -> Result<bool, Failure> {
     let log = attempt.join("log");
-    let Ok(mut file) = fs::File::open(&log) else { return Ok(false) };
+    let Some(mut file) = begun(&log, attempt)? else { return Ok(false) };
     let mut waiting: Vec<u8> = Vec::new();
     loop {
         // Asked before reading: what was written until then is read.
@@ -82,6 +82,21 @@ fn print(out: &mut dyn Write, attempt: &Path, secrets: &[String]) -> Result<bool
         }
         if read == 0 {
             std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// The log of an attempt, which is made with the first byte that the step prints: it is waited for while the step runs.
+/// `None` where the attempt ended, or its folder went, without any.
+fn begun(log: &Path, attempt: &Path) -> Result<Option<fs::File>, Failure> {
+    loop {
+        // Asked before opening: what was printed until then is there to be opened.
+        let runs = is_written(log, attempt);
+        match fs::File::open(log) {
+            Ok(file) => return Ok(Some(file)),
+            Err(error) if error.kind() == ErrorKind::NotFound && !runs => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => std::thread::sleep(PAUSE),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -47,7 +47,12 @@ impl Scratch {
 pub(crate) fn take(layout: &Layout, name: &str) -> Result<Option<Scratch>, StoreError> {
     let path = layout.scratch().join(name);
     loop {
-        fs::create_dir_all(&path).at("make", &path)?;
+        match fs::create_dir_all(&path) {
+            // It was there, and was removed in this very moment.
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(&path).is_err() => {}
+            made => made.at("make", &path)?,
+        }
         let lock = match lock(&path) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Ok(None),
@@ -119,8 +124,24 @@ pub(crate) fn remove(folder: &Path) -> Result<u64, StoreError> {
         return Err(StoreError::Io { action: "remove", path: folder.to_owned(), source });
     }
     let bytes = work::open_up(folder)?;
-    fs::remove_dir_all(folder).at("remove", folder)?;
-    Ok(bytes)
+    // The lock goes last: once it is gone, whoever comes makes a new one there and has the folder. It is then left alone,
+    // because it is not empty.
+    for entry in fs::read_dir(folder).at("list", folder)? {
+        let entry = entry.at("list", folder)?;
+        if entry.file_name() != LOCK {
+            let path = entry.path();
+            let is_folder = entry.file_type().at("look at", &path)?.is_dir();
+            let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.at("remove", &path)?;
+        }
+    }
+    fs::remove_file(folder.join(LOCK)).at("remove", folder)?;
+    match fs::remove_dir(folder) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
+            Err(error).at("remove", folder)
+        }
+        Ok(()) | Err(_) => Ok(bytes),
+    }
 }
 
 /// How many folders there are, and how many bytes are in them.
@@ -174,5 +195,52 @@ mod tests {
         folders.clear();
         list(&layout, &mut folders).unwrap();
         assert!(folders[0].in_use);
+    }
+    /// Removing began with whatever came first, and where that was the lock, somebody else took the folder and lost what
+    /// was in it while having it.
+    #[test]
+    fn who_takes_one_while_it_is_removed_keeps_what_is_put_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let mark = |scratch: &Scratch| scratch.path().join("dirs/mark");
+        for _ in 0..20 {
+            let first = take(&layout, "a").unwrap().unwrap();
+            for number in 0..300 {
+                fs::create_dir_all(first.path().join(format!("dirs/{number}"))).unwrap();
+                fs::write(first.path().join(format!("left{number}")), "left").unwrap();
+            }
+            let path = first.path().to_owned();
+            drop(first);
+            let begun = std::sync::Barrier::new(2);
+            let next = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    begun.wait();
+                    loop {
+                        match remove(&path) {
+                            // The other one was first, and found what was to be removed.
+                            Err(_) if path.join("left0").exists() => std::thread::yield_now(),
+                            _ => return,
+                        }
+                    }
+                });
+                begun.wait();
+                loop {
+                    match take(&layout, "a").unwrap() {
+                        // Before it was removed.
+                        Some(taken) if taken.path().join("left0").exists() => drop(taken),
+                        Some(taken) => {
+                            fs::create_dir_all(mark(&taken).parent().unwrap()).unwrap();
+                            fs::write(mark(&taken), "mine").unwrap();
+                            return taken;
+                        }
+                        None => {}
+                    }
+                }
+            });
+            assert_eq!(fs::read_to_string(mark(&next)).unwrap(), "mine");
+            assert!(take(&layout, "a").unwrap().is_none(), "it is taken");
+            drop(next);
+            remove(&path).unwrap();
+        }
     }
 }

@@ -82,7 +82,9 @@ impl ChronicleStep {
     /// The size of its outputs together, where its result is on record.
     pub fn bytes(&self) -> Option<u64> {
         let outputs = &self.result.as_ref()?.record.outputs;
-        Some(outputs.iter().filter_map(|output| output.artifact.as_ref()).map(|artifact| artifact.len).sum())
+        // Of what was evicted only the record is left, and that may come from an archive, which may say anything.
+        let lens = outputs.iter().filter_map(|output| output.artifact.as_ref()).map(|artifact| artifact.len);
+        Some(lens.fold(0, u64::saturating_add))
     }
 }
 

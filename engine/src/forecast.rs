@@ -146,7 +146,7 @@ pub fn forecast(plan: &Plan, states: &[StepState], past: &Past, capacity: &Capac
         jobs: capacity.cpus,
         elapsed_ms: simulated(&all),
         at_least_ms: simulated(&least),
-        work_ms: is_known.then(|| to_run().map(|step| all[step.0 as usize]).sum()),
+        work_ms: is_known.then(|| to_run().map(|step| all[step.0 as usize]).fold(0, u64::saturating_add)),
         known: count(&[Some(Known::Same), Some(Known::Before)]),
         alike: count(&[Some(Known::Alike)]),
         unknown: count(&[None]),
@@ -157,13 +157,14 @@ pub fn forecast(plan: &Plan, states: &[StepState], past: &Past, capacity: &Capac
 /// When the last step ends, if each takes so long.
 fn simulate(mut schedule: Schedule, states: &[StepState], took_ms: &[u64]) -> u64 {
     let mut running: BinaryHeap<Reverse<(u64, u32)>> = BinaryHeap::new();
-    let mut now = 0;
+    let mut now = 0_u64;
     loop {
         while let Some(step) = schedule.opened() {
             if states[step as usize].to_run { schedule.want(step) } else { schedule.settle(step) }
         }
         while let Some(step) = schedule.start() {
-            running.push(Reverse((now + took_ms[step as usize], step)));
+            // How long it took may come from an archive, which may say anything.
+            running.push(Reverse((now.saturating_add(took_ms[step as usize]), step)));
         }
         let Some(Reverse((end, step))) = running.pop() else { return now };
         now = end;

@@ -221,7 +221,8 @@ impl Schedule {
             if phases[step as usize] == Phase::Waiting {
                 let heaviest = edges.below(step).iter().map(|&below| weights[below as usize]).max();
                 // A duration of 0 still counts as one, so that among unknown ones the longer path wins.
-                weights[step as usize] = durations[step as usize].max(1) + heaviest.unwrap_or(0);
+                weights[step as usize] =
+                    durations[step as usize].max(1).saturating_add(heaviest.unwrap_or(0));
             }
         }
         let mut schedule = Self {

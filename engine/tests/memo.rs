@@ -17,7 +17,9 @@ use cas_engine::execute::{
     Attempt, Attempted, Cancel, Cause, Content, Execute, Failure, Produced, Stop, folder,
 };
 use cas_engine::file;
+use cas_engine::forecast::forecast;
 use cas_engine::graph::{Graph, StepId};
+use cas_engine::limits::{Limits, Own};
 use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{RunOptions, RunReport, now_ms, run_with};
@@ -1203,4 +1205,41 @@ fn where_nothing_can_be_refused_a_run_says_so_once_and_goes_on() {
                 results are not those of a machine that can";
     assert_eq!(warnings, [said]);
     assert_eq!(*kit.fake.ran.lock().unwrap(), ["a[n=1]", "a[n=2]"]);
+}
+
+/// What an imported record says is not looked into: a run that reused two results which had cost as much as a number can
+/// say added that up, and ended as a fault of ours.
+#[test]
+fn costs_that_no_number_can_hold_together_are_the_highest_one() {
+    let mut kit = Kit::new(CHAIN);
+    assert_eq!(kit.ran(), ["a", "b", "c"]);
+    let (_, resolved) = kit.resolve();
+    for state in &resolved.states {
+        let found = state.found.as_ref().unwrap();
+        let commit = Commit {
+            trace: found.trace,
+            facts: Vec::new(),
+            rows: Vec::new(),
+            outputs: found.record.outputs.clone(),
+            staged: Vec::new(),
+            log: None,
+            made_ms: 1,
+            cost_ms: u64::MAX,
+            provenance: Vec::new(),
+            parents: Vec::new(),
+            history: None,
+            put: Put::Replace,
+        };
+        kit.store().commit(commit).unwrap();
+    }
+    assert_eq!(kit.run().summary.saved_ms, u64::MAX);
+    assert_eq!(kit.outcomes(), ["a: reused", "b: reused", "c: reused"]);
+    // How long it would take to make them again.
+    kit.force = vec!["a", "b", "c"];
+    let (plan, resolved) = kit.resolve();
+    let past = Memo::new(kit.store()).past("chain").unwrap();
+    let capacity = Limits::new(Own { jobs: 1, ..Own::default() }, &BTreeMap::new()).capacity;
+    let forecast = forecast(&plan, &resolved.states, &past, &capacity);
+    assert_eq!((forecast.elapsed_ms, forecast.work_ms), (Some(u64::MAX), Some(u64::MAX)));
+    assert_eq!(kit.ran(), ["a", "b", "c"]);
 }

@@ -242,6 +242,26 @@ fn what_is_written_elsewhere_is_refused_and_told_of() {
     assert_eq!(folder.read("../out/old"), "as it was\n");
 }
 
+/// The system stops root at nothing, and `deny` did not either, below `/dev` and `/proc`.
+#[test]
+fn root_is_kept_from_the_systems_switches_and_others_are_by_the_system() {
+    let text = "\
+sandbox: deny
+solids:
+  devices: {command: 'head -c 1 /dev/zero > /dev/null; echo x 2> /dev/full > {{ outputs.result }}'}
+  switch: {command: 'echo 500 > /proc/self/oom_score_adj', outputs: []}
+";
+    let folder = Folder::with(&[("pipeline.yaml", text)]);
+    assert_eq!(folder.cas("run devices").ok().steps(), ["devices"]);
+    let ran = folder.cas("run switch");
+    if rustix::process::geteuid().is_root() {
+        let ran = ran.code(1);
+        assert!(ran.stderr.contains("not allowed to write to `/proc/"), "{}", ran.stderr);
+    } else {
+        assert_eq!(ran.ok().steps(), ["switch"]);
+    }
+}
+
 #[test]
 fn no_way_around_leads_out() {
     let folder = Folder::with(&[("data/declared.txt", "declared\n")]);

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -44,6 +45,10 @@ pub const SYSTEM: &[&str] = &[
 /// Where every step may write too: devices and the kernel's switches for a process, as far as its user may.
 const SYSTEM_WRITABLE: &[&str] = &["/dev", "/proc"];
 
+/// Where the user that the system stops at nothing may write instead, beside the devices that all users may write to:
+/// terminals and graphics cards. Not to disks, and not below `/proc`, where the switches of the whole system are.
+const ROOT_WRITABLE: &[&str] = &["/dev/pts", "/dev/dri", "/dev/kfd"];
+
 /// Memory that processes share under a name: files are made and removed there.
 const SHARED_MEMORY: &str = "/dev/shm";
 
@@ -81,7 +86,7 @@ impl Rules {
         for system in SYSTEM {
             rules.folder(Path::new(system));
         }
-        rules.writable.extend(SYSTEM_WRITABLE.iter().filter_map(|path| fs::canonicalize(path).ok()));
+        rules.writable.extend(system_writable(rustix::process::geteuid().is_root()));
         rules.own.extend(fs::canonicalize(SHARED_MEMORY));
         rules.own.extend(fs::canonicalize(attempt.folder));
         for folder in attempt.path {
@@ -201,6 +206,29 @@ impl Rules {
     }
 }
 
+/// What of the system may be written to.
+fn system_writable(is_root: bool) -> Vec<PathBuf> {
+    let real = |paths: &[&str]| -> Vec<PathBuf> {
+        paths.iter().filter_map(|path| fs::canonicalize(path).ok()).collect()
+    };
+    if !is_root {
+        return real(SYSTEM_WRITABLE);
+    }
+    let mut writable = real(ROOT_WRITABLE);
+    let mut folders = vec![PathBuf::from("/dev")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() && folder == Path::new("/dev") {
+                folders.push(entry.path());
+            } else if metadata.file_type().is_char_device() && metadata.mode() & 0o002 != 0 {
+                writable.push(entry.path());
+            }
+        }
+    }
+    writable
+}
+
 /// A program as it is named, and as its links lead.
 pub(super) fn beside(program: &Path) -> Vec<PathBuf> {
     let mut all = vec![program.to_owned()];
@@ -264,6 +292,26 @@ mod tests {
         check("LANG=C tool --version | head -1", Some("tool"));
         check("\"/opt/x\" -v", Some("/opt/x"));
         check("  ", None);
+    }
+
+    /// Whoever the system stops at nothing could write to disks, and to `/proc/sys`, under `deny` too.
+    #[test]
+    fn root_may_write_to_the_devices_that_all_may_write_to_and_not_to_the_system() {
+        let may = |is_root: bool, path: &str| {
+            let rules =
+                Rules { writable: system_writable(is_root).into_iter().collect(), ..Rules::default() };
+            rules.may_write(Path::new(path))
+        };
+        for path in ["/dev/null", "/dev/zero", "/dev/full", "/dev/urandom"] {
+            assert!(may(true, path) && may(false, path), "{path}");
+        }
+        for path in
+            ["/dev/sda", "/dev/mem", "/dev/new", "/proc/sys/kernel/core_pattern", "/proc/1/oom_score_adj"]
+        {
+            assert!(!may(true, path), "{path}");
+            // Others are stopped by the system.
+            assert!(may(false, path), "{path}");
+        }
     }
 
     #[test]

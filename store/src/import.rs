@@ -4,7 +4,8 @@
 //! archive ─► some blobs and records ─► host: journal, kept aside ─► … ─► end: all of them become results, in one change
 //! ```
 //!
-//! An archive may be larger than a message or the memory, so it is told to the host in parts. A part's blobs are
+//! An archive may be larger than a message, and its bytes larger than the memory, so it is told to the host in parts; its
+//! records are all held at its end. A part's blobs are
 //! recorded at once and kept by the import that is under way ([`refs::IMPORT`]); its results are kept aside in the
 //! index, where no lookup sees them. The last message makes results of them, all in one change, which is decided then:
 //! what is there already stays, what counts as absent stays absent, and so does what was made from it. An import that is

@@ -1,7 +1,8 @@
 //! What an attempt uses of what all runs on its store share.
 //!
 //! Invariants: a share is asked for under the claim and held while the attempt executes, and whoever has one waits
-//! for nothing that another run makes; a run that a step started lives on what that step was given.
+//! for nothing that another run makes; a run that a step started lives on what that step was given. That such a run
+//! waits for no claim of another one cannot be seen to here: the guide says to give it a store of its own.
 
 use std::sync::mpsc::Sender;
 

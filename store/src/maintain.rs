@@ -193,3 +193,74 @@ impl Store {
         self.done(Request::Sync)
     }
 }
+
+#[cfg(all(test, not(feature = "schedules")))]
+mod tests {
+    use super::*;
+    use crate::commit::{Commit, Put};
+    use crate::digest::{Trace, Version};
+    use crate::record::Output;
+    use crate::store::{Create, Hosting, Open};
+
+    fn open(dir: &std::path::Path) -> Store {
+        let (wait, owner) = (std::time::Duration::ZERO, "a test".to_owned());
+        let how =
+            Open { create: Create::IfAbsent, hosting: Hosting::Willing, wait, owner, on_wait: &mut |_| {} };
+        Store::open(dir, how).unwrap()
+    }
+
+    fn put(store: &Store, bytes: &[u8]) -> Digest {
+        let staged = store.stage_bytes(bytes).unwrap();
+        let artifact = staged.artifact("bytes");
+        let digest = artifact.digest;
+        let commit = Commit {
+            trace: Trace::from_bytes([1; 32]),
+            rows: vec![Version::from_bytes([2; 32])],
+            outputs: vec![Output { name: "result".to_owned(), artifact: Some(artifact) }],
+            staged: vec![staged],
+            log: None,
+            made_ms: 1,
+            cost_ms: 1,
+            provenance: Vec::new(),
+            parents: Vec::new(),
+            facts: Vec::new(),
+            history: None,
+            put: Put::IfAbsent,
+        };
+        store.commit(commit).unwrap();
+        digest
+    }
+
+    /// Looks at blobs as they were on record some time ago; how many findings that gives.
+    fn look(store: &Store, page: &[(Digest, BlobRecord)]) -> u64 {
+        let (mut told, mut report) = (0, VerifyReport::default());
+        store.verify_blobs(Depth::Quick, page, &mut report, &mut |_| told += 1).unwrap();
+        assert_eq!(report.findings, told);
+        told
+    }
+
+    /// `cas verify` beside a collection told of loss where there was none.
+    #[test]
+    fn what_was_collected_since_its_record_was_read_is_no_finding() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = vec![0; 9_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        drop(put(&open(dir.path()), &bytes));
+        let store = open(dir.path());
+        let Response::BlobPage(page) = store.ask(Request::BlobPage { after: None, limit: PAGE }).unwrap()
+        else {
+            panic!("a page was asked for");
+        };
+        let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+        let report = store.gc(&policy, Mode::Collect, 1 << 40, &mut |_| {}).unwrap();
+        assert_eq!((page.len(), report.results), (1, 1));
+        assert_eq!(look(&store, &page), 0);
+
+        // The same file, gone without a word, is one.
+        let digest = put(&store, &bytes);
+        assert_eq!(look(&store, &page), 0);
+        std::fs::remove_file(store.files().path_of(&digest, &page[0].1)).unwrap();
+        assert_eq!(look(&store, &page), 1);
+        assert_eq!(look(&store, &page), 0, "it is told once");
+    }
+}

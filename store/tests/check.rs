@@ -5,7 +5,6 @@ mod kit;
 use std::fs;
 use std::time::Duration;
 
-use cas_store::collect::{Mode, Policy};
 use cas_store::{Depth, Digest, Finding, Pin, Store, StoreError};
 use kit::*;
 
@@ -304,34 +303,4 @@ fn a_store_that_is_open_is_not_rebuilt() {
 fn last_segment(kit: &Kit) -> std::path::PathBuf {
     let files = files_below(&kit.dir().join("journal"));
     files.last().expect("there is a journal").0.clone()
-}
-
-/// What belongs together is read piece by piece, and files are looked at after their records: what is collected or made
-/// anew in between was told as damage.
-#[test]
-fn what_is_collected_while_it_is_looked_at_is_no_finding() {
-    let kit = Kit::new();
-    let store = kit.open();
-    let looked = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
-            while !looked.load(std::sync::atomic::Ordering::SeqCst) {
-                for number in 0..40 {
-                    put(&store, number, &noise(number, if number % 2 == 0 { 100 } else { 5_000 }));
-                }
-                // Records go too, as well as bytes.
-                gc(&store, &policy, Mode::Collect, 1 << 40);
-                let all = Policy { max_record_age: Some(Duration::ZERO), ..policy.clone() };
-                gc(&store, &all, Mode::Collect, 1 << 41);
-            }
-        });
-        let other = kit.open();
-        let mut findings = Vec::new();
-        for _ in 0..60 {
-            other.verify(Depth::Quick, &mut |finding| findings.push(finding)).expect("it is looked at");
-        }
-        looked.store(true, std::sync::atomic::Ordering::SeqCst);
-        assert_eq!(findings, []);
-    });
 }

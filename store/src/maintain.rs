@@ -206,11 +206,11 @@ mod tests {
         let (wait, owner) = (std::time::Duration::ZERO, "a test".to_owned());
         let how =
             Open { create: Create::IfAbsent, hosting: Hosting::Willing, wait, owner, on_wait: &mut |_| {} };
-        Store::open(dir, how).unwrap()
+        Store::open(dir, how).expect("it opens")
     }
 
     fn put(store: &Store, bytes: &[u8]) -> Digest {
-        let staged = store.stage_bytes(bytes).unwrap();
+        let staged = store.stage_bytes(bytes).expect("it stages");
         let artifact = staged.artifact("bytes");
         let digest = artifact.digest;
         let commit = Commit {
@@ -227,14 +227,14 @@ mod tests {
             history: None,
             put: Put::IfAbsent,
         };
-        store.commit(commit).unwrap();
+        store.commit(commit).expect("it commits");
         digest
     }
 
     /// Looks at blobs as they were on record some time ago; how many findings that gives.
     fn look(store: &Store, page: &[(Digest, BlobRecord)]) -> u64 {
         let (mut told, mut report) = (0, VerifyReport::default());
-        store.verify_blobs(Depth::Quick, page, &mut report, &mut |_| told += 1).unwrap();
+        store.verify_blobs(Depth::Quick, page, &mut report, &mut |_| told += 1).expect("it is looked at");
         assert_eq!(report.findings, told);
         told
     }
@@ -245,7 +245,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut bytes = vec![0; 9_000];
         blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-        drop(put(&open(dir.path()), &bytes));
+        put(&open(dir.path()), &bytes);
         let store = open(dir.path());
         let Response::BlobPage(page) = store.ask(Request::BlobPage { after: None, limit: PAGE }).unwrap()
         else {

@@ -124,6 +124,7 @@ fn why(bencher: Bencher<'_, '_>, steps: usize) {
             keep_going: false,
             show_output: false,
             replay_logs: false,
+            each_reused: false,
             reproduce: false,
             overwrite: false,
             environment: Environment::default(),

@@ -535,14 +535,14 @@ impl Memo {
         Ok(miss(store.bytes(digest))?.ok().and_then(|bytes| record::decode_drawing(&bytes).ok()))
     }
 
-    /// Notes how a run went, or goes, with the logs of what failed.
+    /// Notes how a run went, or goes, with the logs of what failed: taken where that could be done, left where not.
     pub(crate) fn note_run<Name: Serialize>(
         &self,
         id: u64,
         run: &mut record::RunRecord,
         reused: &Vec<record::Reused<Name>>,
         drawing: &record::Drawing<Name>,
-        mut logs: Vec<Staged>,
+        logs: &mut Vec<Staged>,
     ) -> Result<(), EngineError> {
         let store = self.open()?;
         let reused = if reused.is_empty() { None } else { record::encode_reused(reused).ok() };
@@ -554,15 +554,19 @@ impl Memo {
         // once more to be thrown away.
         if logs.is_empty() {
             let named: Vec<Digest> = run.reused.into_iter().chain(run.drawing).collect();
-            match store.note_run(id, record.clone(), Vec::new(), &named) {
+            match store.note_run(id, record.clone(), &[], &named) {
                 Err(StoreError::Missing { .. }) => {}
                 noted => return Ok(noted?),
             }
         }
-        for list in reused.into_iter().chain(drawing) {
-            logs.push(store.stage_bytes(&list)?);
-        }
-        Ok(store.note_run(id, record, logs, &[])?)
+        let lists = reused.into_iter().chain(drawing).map(|list| store.stage_bytes(&list));
+        let mut lists = lists.collect::<Result<Vec<Staged>, StoreError>>()?;
+        let kept = logs.len();
+        logs.append(&mut lists);
+        let noted = store.note_run(id, record, logs, &[]);
+        // The lists are made anew each time. What the store did not take is still where it was staged.
+        logs.truncate(if noted.is_ok() { 0 } else { kept });
+        Ok(noted?)
     }
 
     /// Gives stored content to a person: writable, whole or not at all.

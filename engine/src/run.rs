@@ -281,7 +281,7 @@ pub fn run_with(
     summary.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let taken = memo.keep_taken(run, coordinator.plan, &coordinator.states, now_ms());
     let names = coordinator.plan.graph.step_names(&coordinator.plan.steps);
-    let (steps, reused, logs) = coordinator.told(&names);
+    let (steps, reused, mut logs) = coordinator.told(&names);
     let touched = coordinator.touched();
     let differing: Vec<StepId> = std::mem::take(&mut coordinator.differing).into_iter().collect();
     let graph = Arc::clone(&coordinator.plan.graph);
@@ -305,7 +305,8 @@ pub fn run_with(
             _ => thread::Builder::new().name("touch".to_owned()).spawn_scoped(scope, touch).ok(),
         };
         let touched_before = if begun.is_none() { touch() } else { Ok(()) };
-        let noted = touched_before.and_then(|()| memo.note_run(run, &mut record, &reused, &drawing, logs));
+        let noted =
+            touched_before.and_then(|()| memo.note_run(run, &mut record, &reused, &drawing, &mut logs));
         let touched = begun
             .map_or(Ok(()), |begun| begun.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         noted.and(touched)

@@ -513,11 +513,11 @@ impl Store {
         &self,
         id: u64,
         record: Vec<u8>,
-        staged: Vec<Staged>,
+        staged: &[Staged],
         there: &[Digest],
     ) -> Result<(), StoreError> {
         let named = staged.iter().map(Staged::digest).chain(there.iter().copied()).collect();
-        self.done(Request::NoteRun { id, record: Opaque(record), named, staged: announced(&staged) })
+        self.done(Request::NoteRun { id, record: Opaque(record), named, staged: announced(staged) })
     }
 
     /// Runs, newest first, older than `before` if given.

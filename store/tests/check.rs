@@ -22,7 +22,7 @@ fn filled() -> Kit {
     store.pin(pin).expect("pin");
     let id = store.begin_run(1, b"run".to_vec()).expect("run");
     let log = store.stage_bytes(&noise(99, 9_000)).expect("stage");
-    store.note_run(id, b"run".to_vec(), vec![log], &[]).expect("note");
+    store.note_run(id, b"run".to_vec(), &[log], &[]).expect("note");
     kit
 }
 

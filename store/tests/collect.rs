@@ -383,7 +383,7 @@ fn old_runs_lose_their_logs_and_then_go() {
     let store = kit.open();
     let id = store.begin_run(1, b"run".to_vec()).expect("run");
     let log = store.stage_bytes(&noise(1, 10_000)).expect("stage");
-    store.note_run(id, b"run".to_vec(), vec![log], &[]).expect("note");
+    store.note_run(id, b"run".to_vec(), &[log], &[]).expect("note");
     store.begin_run(NOW, b"run".to_vec()).expect("run");
     let policy = Policy { max_age: Some(DAY), max_record_age: Some(2000 * DAY), ..Policy::default() };
     let (would, _) = gc(&store, &policy, Mode::DryRun, NOW);

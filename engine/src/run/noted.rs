@@ -90,10 +90,9 @@ impl Coordinator<'_> {
         record.summary = self.summary();
         record.noted_ms = now_ms();
         record.summary.elapsed_ms = record.noted_ms.saturating_sub(record.started_ms);
-        let logs = std::mem::take(&mut self.logs);
-        // What cannot be noted now is noted with the end of the run, and what is wrong is said then.
+        // What cannot be noted now, logs among it, is noted with the end of the run, and what is wrong is said then.
         let drawing = drawing(self.plan, &names);
-        let _ = self.memo.note_run(self.log.run, &mut record, &reused, &drawing, logs);
+        let _ = self.memo.note_run(self.log.run, &mut record, &reused, &drawing, &mut self.logs);
         self.log.noted = Instant::now();
         self.log.news = false;
     }
@@ -132,4 +131,61 @@ pub(super) fn drawing<'n>(plan: &Plan, names: &'n StepNames) -> Drawing<&'n str>
         drawing.steps.push(DrawnStep { name, invocation, inputs_end });
     }
     drawing
+}
+
+#[cfg(test)]
+mod tests {
+    use cas_store::{Create, Digest, Hosting, Open, Store};
+
+    use crate::event::Summary;
+    use crate::memo::Memo;
+    use crate::record::{Drawing, Reused, RunRecord};
+
+    /// Where a note in between failed (on a full disk, which is why steps fail), the logs of the failures went with it:
+    /// the record of the run named blobs that nobody had stored.
+    #[test]
+    fn what_could_not_be_noted_keeps_its_logs_for_the_next_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = Open {
+            create: Create::IfAbsent,
+            wait: std::time::Duration::from_secs(10),
+            owner: "a test".to_owned(),
+            on_wait: &mut |_| {},
+            hosting: Hosting::Willing,
+        };
+        let store = Store::open(&dir.path().join("store"), open).unwrap();
+        let memo = Memo::new(store.clone());
+        let mut record = RunRecord {
+            pipeline: "p".to_owned(),
+            file: None,
+            mode: None,
+            command_line: Vec::new(),
+            config: Digest::of(b""),
+            program: String::new(),
+            host: String::new(),
+            started_ms: 1,
+            ended_ms: None,
+            summary: Summary::default(),
+            steps: Vec::new(),
+            reused: None,
+            drawing: None,
+            jobs: 1,
+            noted_ms: 1,
+            running: Vec::new(),
+        };
+        let run = memo.begin_run(1, &record).unwrap();
+        // Above what lives in the index.
+        let log = dir.path().join("log");
+        std::fs::write(&log, "it failed\n".repeat(5000)).unwrap();
+        let staged = memo.stage_log(&log, cas_store::Take::Copy).unwrap().unwrap();
+        let (digest, mut logs) = (staged.digest(), vec![staged]);
+        let none = Drawing::<String>::default();
+        assert!(
+            memo.note_run(run + 1, &mut record, &Vec::<Reused<String>>::new(), &none, &mut logs).is_err()
+        );
+        assert_eq!(logs.len(), 1);
+        memo.note_run(run, &mut record, &Vec::<Reused<String>>::new(), &none, &mut logs).unwrap();
+        assert!(logs.is_empty());
+        assert_eq!(store.bytes(&digest).unwrap().len(), 50_000);
+    }
 }

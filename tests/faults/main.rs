@@ -7,6 +7,7 @@
 mod kit;
 
 mod beside;
+mod full;
 mod identity;
 mod results;
 mod runs;

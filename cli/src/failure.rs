@@ -253,9 +253,12 @@ impl From<StoreError> for Failure {
                 (Code::Store, Some("wait for it to end, or use the same version of cas as it does"))
             }
             StoreError::NoHost { .. } => (Code::Store, None),
-            StoreError::Refused { .. } => {
-                (Code::Store, Some("`cas init --shared` lets a group use one; --store DIR names another"))
-            }
+            StoreError::Refused { .. } => (
+                Code::Store,
+                Some(
+                    "run cas as that user, let a group use it (`cas init --shared`), or name another with --store",
+                ),
+            ),
             StoreError::Network { .. } => (
                 Code::Store,
                 Some(

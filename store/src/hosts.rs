@@ -6,7 +6,9 @@
 //! first one's host instead. A child of a fork begins without any of it.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +30,7 @@ use crate::host::{self, Core, Host};
 use crate::index::Expect;
 use crate::layout::Layout;
 use crate::lock::{self, HostLock};
+use crate::plain_file;
 use crate::processes::{self, ProcessFile};
 use crate::rebuild::{self, RebuildReport};
 use crate::reserve;
@@ -148,6 +151,7 @@ pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached,
     }
     let mut opening = Opening { slot, found: State::Closed };
     let mut patience = Patience::new(layout, wanted.wait);
+    let locks_out = share::locks_out(layout, member.config.sharing, member.file.made_by());
     loop {
         // Asked before each attempt: whoever only wants to end would open the index to close it again, while all the
         // others, who may want just that as well, wait for it.
@@ -155,9 +159,16 @@ pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached,
             return Err(closed(layout));
         }
         if wanted.hosting == Hosting::Willing && !slot.hands_over.load(Ordering::SeqCst) {
-            let hosted = match HostLock::take(layout, wanted.owner) {
+            let hosted = match &locks_out {
+                None => HostLock::take(layout, wanted.owner),
+                Some(_) if lock::is_held(layout) => Ok(None),
+                Some(why) => Err(StoreError::Refused { dir: layout.root().to_owned(), why: why.clone() }),
+            };
+            let hosted = match hosted {
                 Ok(Some(lock)) => Some(host(member, lock, wanted)?),
                 Ok(None) => None,
+                // Nobody serves it: what is on record can be read all the same.
+                Err(StoreError::Refused { why, .. }) if wanted.to_read => Some(only_read(member, &why)?),
                 Err(error) => match frozen::reason(&error).filter(|_| wanted.to_read) {
                     Some(why) => Some(only_read(member, why)?),
                     None => return Err(error),
@@ -216,6 +227,15 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 /// Makes the index of a store anew; nobody may have the store open.
 pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<RebuildReport, StoreError> {
+    let layout = &folder.layout;
+    let probe = layout.staged(&format!("{}-owner", crate::blob::token()));
+    let made =
+        plain_file::replace(&probe).and_then(|file| file.metadata()).map(|metadata| metadata.uid()).ok();
+    // What is left of it is swept with the rest of staging.
+    let _ = fs::remove_file(&probe);
+    if let Some(why) = share::locks_out(layout, Config::read(&layout.config())?.sharing, made) {
+        return Err(StoreError::Refused { dir: layout.root().to_owned(), why });
+    }
     alone(folder, wanted, &|layout, lock| rebuild_under(folder, layout, lock))
 }
 

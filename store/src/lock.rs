@@ -68,6 +68,12 @@ impl Drop for HostLock {
     }
 }
 
+/// Whether a process has the lock.
+pub(crate) fn is_held(layout: &Layout) -> bool {
+    File::open(layout.lock())
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Who has the lock, as far as is known.
 pub(crate) fn owner(layout: &Layout) -> String {
     let mut text = String::new();

@@ -13,6 +13,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -118,6 +119,11 @@ impl ProcessFile {
                 }
             }
         }
+    }
+
+    /// Whose files are that this process makes; `None` where it could make none.
+    pub(crate) fn made_by(&self) -> Option<u32> {
+        self.file.as_ref()?.metadata().ok().map(|metadata| metadata.uid())
     }
 
     /// Notes that these results were said to be present.

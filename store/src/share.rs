@@ -166,6 +166,11 @@ pub(crate) fn check(layout: &Layout, config: &Config) -> Result<(), StoreError> 
     Err(StoreError::Config { line: Config::line_of(&path, "sharing"), path, what: what.to_owned() })
 }
 
+/// The user whose store it is.
+pub(crate) fn owner_of(layout: &Layout) -> io::Result<u32> {
+    fs::metadata(layout.root()).map(|metadata| metadata.uid())
+}
+
 /// The group whose members may use a store.
 pub(crate) fn group_of(layout: &Layout) -> io::Result<u32> {
     fs::metadata(layout.root()).map(|metadata| metadata.gid())
@@ -184,6 +189,15 @@ pub(crate) fn refused(root: &Path) -> Option<StoreError> {
         format!("it is shared among {}, which {} is not in", group(metadata.gid()), user(own))
     };
     Some(StoreError::Refused { dir: root.to_owned(), why })
+}
+
+/// Why a process whose files are `made`'s is not to serve a store, nor to make it anew: root gets in everywhere, and a
+/// journal or folder of root's would lock out whose store it is. (Some file systems say of all files that they are one
+/// user's, whoever makes them: that is why it is asked of a file.)
+pub(crate) fn locks_out(layout: &Layout, sharing: Sharing, made: Option<u32>) -> Option<String> {
+    let owner = owner_of(layout).ok()?;
+    let is_others = sharing == Sharing::Private && made.is_some_and(|made| made != owner);
+    is_others.then(|| format!("it is private to {}, whom files of another user would lock out", user(owner)))
 }
 
 /// What a user is called, as far as that is known.

@@ -87,21 +87,23 @@ pub(crate) fn check_peer(stream: impl AsFd, layout: &Layout, sharing: Sharing) -
     let of_group = |group: u32| -> io::Result<bool> {
         Ok(own_group == group || sys::peer_groups(&stream)?.contains(&group))
     };
-    let is_welcome = is_welcome(user, own, sharing, &|| of_group(share::group_of(layout)?));
+    let trusted = [own, 0, share::owner_of(layout).map_err(unknown)?];
+    let is_welcome = is_welcome(user, &trusted, sharing, &|| of_group(share::group_of(layout)?));
     if is_welcome.map_err(unknown)? {
         return Ok(user);
     }
     Err(format!("{} (uid {user})", share::user(user)))
 }
 
-/// A private store is its user's, and root's, who may do everything anyway; a shared one its group's too.
+/// A private store is its user's, and root's, who may do everything anyway; a shared one its group's too. It is asked at
+/// both ends: whoever serves a store to root is its user.
 fn is_welcome(
     peer: u32,
-    own: u32,
+    trusted: &[u32],
     sharing: Sharing,
     is_member: &dyn Fn() -> io::Result<bool>,
 ) -> io::Result<bool> {
-    if peer == own || peer == 0 {
+    if trusted.contains(&peer) {
         return Ok(true);
     }
     match sharing {
@@ -125,7 +127,7 @@ mod tests {
             (1001, 1000, Sharing::Group, false, false),
             (1000, 1000, Sharing::Group, false, true),
         ] {
-            let is_welcome = is_welcome(peer, own, sharing, &|| Ok(is_member)).unwrap();
+            let is_welcome = is_welcome(peer, &[own, 0], sharing, &|| Ok(is_member)).unwrap();
             assert_eq!(is_welcome, expected, "{peer} {own} {sharing:?} {is_member}");
         }
     }

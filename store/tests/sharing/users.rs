@@ -17,6 +17,7 @@ const GROUP: u32 = 60_010;
 /// careful people.
 const ONE: User = User { uid: 60_001, gid: GROUP, groups: &[], umask: 0o077 };
 const TWO: User = User { uid: 60_002, gid: 60_002, groups: &[GROUP, 60_011], umask: 0o000 };
+const ROOT: User = User { uid: 0, gid: 0, groups: &[], umask: 0o077 };
 const STRANGER: User = User { uid: 60_003, gid: 60_003, groups: &[60_011], umask: 0o022 };
 
 fn is_root() -> bool {
@@ -286,4 +287,30 @@ fn a_store_that_only_says_that_it_is_shared_is_refused_with_what_to_do() {
         "# ours\nsharing = \"group\"\n"
     );
     put(&kit.open(), 1, b"one");
+}
+
+/// Root gets in everywhere. A segment of the journal or a folder that is root's would keep its owner from writing.
+#[test]
+fn root_joins_and_reads_a_private_store_of_another_user_and_never_locks_that_user_out() {
+    if !is_root() {
+        return;
+    }
+    let machine = Machine::new();
+    let mut one = machine.opened(&ONE);
+    assert_eq!(one.ask("put 1"), "new");
+    let mut root = machine.opened(&ROOT);
+    assert_eq!([root.ask("host"), root.ask("put 2"), root.ask("get 1")], ["other", "new", "there"]);
+    // Nobody is left who serves it.
+    assert_eq!(one.ask("close"), "closed");
+    let said = root.ask("put 3");
+    assert!(
+        said.contains("it is private to the user 60001, whom files of another user would lock out"),
+        "{said}"
+    );
+    assert_eq!(root.ask("close"), "closed");
+    let said = machine.start(&ROOT).ask("open");
+    assert!(said.contains("cannot be used: it is private to the user 60001"), "{said}");
+
+    let mut one = machine.opened(&ONE);
+    assert_eq!([one.ask("get 2"), one.ask("put 3"), one.ask("verify")], ["there", "new", "0 findings"]);
 }

@@ -162,6 +162,12 @@ impl Layout {
         self.root.join("quarantine")
     }
 
+    /// The folders directly below the store's.
+    pub(crate) fn folders(&self) -> [PathBuf; 8] {
+        let (own, index, journal, blobs) = (self.processes(), self.index(), self.journal(), self.blobs());
+        [own, index, journal, blobs, self.scratch(), self.staging(), self.work(), self.quarantine()]
+    }
+
     /// The marks of what was hashed since the machine started.
     pub(crate) fn checked(&self) -> PathBuf {
         self.root.join("checked")

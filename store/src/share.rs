@@ -159,11 +159,29 @@ pub(crate) fn check(layout: &Layout, config: &Config) -> Result<(), StoreError> 
     let mut list = [0; 256];
     let has_list = rustix::fs::getxattr(root, DEFAULT_LIST, &mut list).is_ok_and(|len| len > 0);
     if mode & SHARED_MODE == SHARED_MODE && has_list {
-        return Ok(());
+        return check_folders(layout);
     }
     let path = layout.config();
     let what = "the store's folder is not its group's, as `sharing = \"group\"` says: `cas init --shared` makes it so";
     Err(StoreError::Config { line: Config::line_of(&path, "sharing"), path, what: what.to_owned() })
+}
+
+/// Refuses a folder of a shared store in whose place a member has put a link: what others would write, sweep or
+/// remove there is their own, anywhere. Whose store it is may have moved one to another disk.
+fn check_folders(layout: &Layout) -> Result<(), StoreError> {
+    let root = layout.root();
+    let own = rustix::process::geteuid().as_raw();
+    let trusted = [own, 0, owner_of(layout).at("look at", root)?];
+    for folder in layout.folders() {
+        let Ok(metadata) = fs::symlink_metadata(&folder) else { continue };
+        if metadata.is_symlink() && !trusted.contains(&metadata.uid()) {
+            let name = folder.strip_prefix(root).unwrap_or(&folder).display();
+            let whose = user(metadata.uid());
+            let why = format!("its folder `{name}` is a link, which {whose} put there and may take away");
+            return Err(StoreError::Refused { dir: root.to_owned(), why });
+        }
+    }
+    Ok(())
 }
 
 /// The user whose store it is.

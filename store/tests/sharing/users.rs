@@ -314,3 +314,33 @@ fn root_joins_and_reads_a_private_store_of_another_user_and_never_locks_that_use
     let mut one = machine.opened(&ONE);
     assert_eq!([one.ask("get 2"), one.ask("put 3"), one.ask("verify")], ["there", "new", "0 findings"]);
 }
+
+/// A member put a link to another member's own folder in the place of one of the store's, and that one's sweeping emptied it.
+#[test]
+fn a_link_that_a_member_put_in_the_place_of_a_folder_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let machine = Machine::new();
+    let mut one = machine.start(&ONE);
+    assert_eq!(one.ask("share"), format!("shared {GROUP}"));
+    drop(one);
+    let (thesis, staging) = (machine.home.join("thesis"), machine.store().join("staging"));
+    fs::create_dir(&thesis).expect("make");
+    fs::write(thesis.join("chapter-1"), "once").expect("write");
+    chown(&thesis, Some(ONE.uid), Some(ONE.gid)).expect("give");
+    chown(thesis.join("chapter-1"), Some(ONE.uid), Some(ONE.gid)).expect("give");
+    for (whose, expected) in
+        [(&TWO, "its folder `staging` is a link, which the user 60002 put there"), (&ONE, "opened")]
+    {
+        let _ = fs::remove_dir_all(&staging);
+        let _ = fs::remove_file(&staging);
+        std::os::unix::fs::symlink(&thesis, &staging).expect("link");
+        std::os::unix::fs::lchown(&staging, Some(whose.uid), Some(GROUP)).expect("give");
+        let said = machine.start(&ONE).ask("open");
+        assert!(said.contains(expected), "{said}");
+        if whose.uid == TWO.uid {
+            assert_eq!(fs::read_to_string(thesis.join("chapter-1")).expect("read"), "once");
+        }
+    }
+}

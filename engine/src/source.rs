@@ -74,6 +74,8 @@ pub struct Measures {
     /// Places that the pipeline publishes to and that it would find again, once something is put there: for each, the
     /// declaration that would.
     pub reached: BTreeMap<String, String>,
+    /// Places that the pipeline publishes to whose folder is reached through a link: where they are without.
+    pub through: BTreeMap<String, PathBuf>,
     /// How much was done for it.
     pub counters: Counters,
 }
@@ -280,7 +282,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         }
     }
     let answers = answers.into_iter().flatten().collect();
-    let reached = search.reached(graph, &needed);
+    let reach = search.reached(graph, &needed);
     let content = Content { hashed: &hashed, files: &search.files };
 
     let mut measures = Measures {
@@ -293,7 +295,8 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         probes: vec![None; graph.probes.len()],
         questions: questions(graph, &probes, &asked),
         resource_probes: vec![None; graph.resources.len()],
-        reached,
+        reached: reach.reached,
+        through: reach.through,
         counters,
     };
     for path in &paths {

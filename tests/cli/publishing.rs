@@ -165,3 +165,52 @@ fn what_a_declared_glob_or_folder_would_find_is_refused_the_first_time() {
     check("code: [\"lib/**\"]", "lib/out/b.sh", None);
     check("code: [\"lib/**\"]", "lib/.b.sh", None);
 }
+
+/// A link in the project leads to a declared folder, or what is declared is reached through one: it is the same place.
+#[test]
+fn what_a_declaration_would_find_is_refused_whichever_link_leads_there() {
+    let check = |path: &str, target: &str, expected: Option<&str>| {
+        let yaml = format!(
+            "pipeline: p\nsolids:\n  a: {{inputs: {{d: {{path: \"{path}\"}}}}, command: echo 1, stdout: result}}\n\
+             publish: {{{target}: a}}\n"
+        );
+        let folder =
+            Folder::with(&[("pipeline.yaml", yaml.as_str()), ("data/eu/x.txt", "1\n"), ("other/keep", "\n")]);
+        for (link, to) in [("data/alias", "eu"), ("lnk", "data/eu"), ("away", "other"), ("store", ".cas")] {
+            std::os::unix::fs::symlink(to, folder.path(link)).expect("the link is new");
+        }
+        let Some(expected) = expected else {
+            assert_eq!(folder.cas("run").ok().steps(), ["a"], "{path} {target}");
+            assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 1 reused", "{path} {target}");
+            return;
+        };
+        let refused = folder.cas("run").code(2);
+        assert!(refused.stderr.contains(expected), "{path} {target}: {}", refused.stderr);
+        assert!(refused.stderr.contains("pipeline.yaml:4:"), "{}", refused.stderr);
+        assert_eq!(folder.names("data/eu"), ["x.txt"]);
+        assert_eq!(folder.read("data/eu/x.txt"), "1\n");
+    };
+    let found = |path: &str| format!("would be found by the input `{path}`: nothing can be published there");
+    check("data/eu/*.txt", "lnk/q.txt", Some(&found("data/eu/*.txt")));
+    check("data/eu/**", "lnk/new/q.txt", Some(&found("data/eu/**")));
+    check("data/eu", "data/alias/q.txt", Some(&found("data/eu")));
+    check("data/alias/*.txt", "data/eu/q.txt", Some(&found("data/alias/*.txt")));
+    check("lnk/*.txt", "data/alias/q.txt", Some(&found("lnk/*.txt")));
+    check("data/eu/x.txt", "lnk/x.txt", Some("`lnk/x.txt` is a file of the input `data/eu/x.txt`"));
+    check("lnk/x.txt", "data/eu/x.txt", Some(&found("lnk/x.txt")));
+    check("data/eu", "store/x.txt", Some("`store/x.txt` is in the way of the store"));
+    check("data/eu/*.txt", "lnk/q.csv", None);
+    check("data/eu", "away/q.txt", None);
+}
+
+#[test]
+fn two_targets_that_a_link_makes_one_place_are_refused() {
+    let yaml = "pipeline: p\nsolids:\n  a: {command: echo 1, stdout: result}\n  b: {command: echo 2, stdout: result}\n\
+                publish:\n  o/x.txt: a\n  lnk/x.txt: b\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml), ("o/keep", "")]);
+    std::os::unix::fs::symlink("o", folder.path("lnk")).expect("the link is new");
+    let refused = folder.cas("run").code(2);
+    let message = "`o/x.txt` and `lnk/x.txt` are one place: a link leads there";
+    assert!(refused.stderr.contains(message), "{}", refused.stderr);
+    assert_eq!(folder.names("o"), ["keep"]);
+}

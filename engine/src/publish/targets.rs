@@ -67,9 +67,22 @@ pub fn check(plan: &Plan, store: Option<&Path>) -> Result<(), Vec<Diagnostic>> {
         return Ok(());
     }
     let project = &pipeline.folder;
-    let own: BTreeMap<Vec<&str>, &Placed> =
+    let measures = &plan.measures;
+    let mut own: BTreeMap<Vec<&str>, &Placed> =
         placed.iter().map(|placed| (parts(&placed.target), placed)).collect();
     let mut wrong: BTreeMap<&str, Diagnostic> = BTreeMap::new();
+    // One that lies behind a link stands at both of its places.
+    for placed in &placed {
+        let real = measures.through.get(&placed.target).and_then(|real| real.strip_prefix(project).ok());
+        let Some(real) = real.and_then(Path::to_str).map(parts) else { continue };
+        let other = own.entry(real).or_insert(placed);
+        if other.target != placed.target {
+            let message =
+                format!("`{}` and `{}` are one place: a link leads there", other.target, placed.target);
+            let diagnostic = Diagnostic::new(message).hint("give each a place of its own");
+            wrong.insert(&placed.target, diagnostic.at(placed.place.as_ref()));
+        }
+    }
     // A declared file is in the way of the target that is it, or that is a folder above it.
     let mut declared = |file: &Path, what: &dyn Fn() -> String| {
         let Ok(below) = file.strip_prefix(project) else { return };
@@ -107,7 +120,6 @@ pub fn check(plan: &Plan, store: Option<&Path>) -> Result<(), Vec<Diagnostic>> {
             files.files.iter().for_each(|file: &MeasuredFile| declared(&file.from, what));
         }
     };
-    let measures = &plan.measures;
     for (invocation, code) in pipeline.invocations.iter().zip(&measures.code) {
         if let Some(code) = code {
             files(code, &|| format!("code of `{}`", invocation.name));
@@ -136,8 +148,14 @@ pub fn check(plan: &Plan, store: Option<&Path>) -> Result<(), Vec<Diagnostic>> {
             });
         }
         let target = project.join(&placed.target);
+        let in_the_way = |store: &Path| {
+            [Some(&target), measures.through.get(&placed.target)]
+                .into_iter()
+                .flatten()
+                .any(|target| target.starts_with(store) || store.starts_with(target))
+        };
         if let Some(store) = store
-            && (target.starts_with(store) || store.starts_with(&target))
+            && in_the_way(store)
         {
             let message = format!("`{}` is in the way of the store, `{}`", placed.target, store.display());
             let hint = "publish it elsewhere: what is in the store is nobody's but cas's";

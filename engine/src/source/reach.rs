@@ -1,7 +1,8 @@
 //! Which places that a pipeline publishes to lie where it would find them again, once something is put there: below a
-//! declared folder, or where a declared glob matches. Looks at ignore files, not at what is there.
+//! declared folder, or where a declared glob matches. Looks at ignore files and follows links, and looks at nothing else
+//! of what is there: a place is the same one whichever link leads to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::Needed;
@@ -19,31 +20,51 @@ struct Finds {
     what: String,
 }
 
-/// For each place that would be found again: what would find it.
+/// What is known of the places that a pipeline publishes to.
+#[derive(Default)]
+pub(super) struct Reach {
+    /// For each place that would be found again: what would find it.
+    pub(super) reached: BTreeMap<String, String>,
+    /// For each place whose folder is reached through a link: where it is without, in the project if it lies there.
+    pub(super) through: BTreeMap<String, PathBuf>,
+}
+
+/// Finds what would be found again, and what lies behind links.
 pub(super) fn reached(
     graph: &Graph,
     needed: &Needed,
     walker: &mut Walker,
     root: &dyn Fn(&Pattern) -> PathBuf,
-) -> BTreeMap<String, String> {
+) -> Reach {
     let placed = publish::placed(graph);
-    let mut reached = BTreeMap::new();
+    let mut reach = Reach::default();
     if placed.is_empty() {
-        return reached;
+        return reach;
     }
+    let project = lexical(&graph.pipeline.folder);
+    let mut links = Links { real: HashMap::new(), project: (project.clone(), project.canonicalize().ok()) };
     // By the folder below which it looks, so that a place is held against few of them.
     let mut finds: BTreeMap<PathBuf, Vec<Finds>> = BTreeMap::new();
+    let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
     let mut add = |text: &str, leave: Leave, what: String| {
         // What is wrong with a pattern was told when it was resolved.
         let Ok(pattern) = Pattern::parse(text) else { return };
         let folder = root(&pattern).join(pattern.fixed_text());
+        // A file that is named outright is held against the place itself, where links lead to it; else it is found as
+        // one of the declared files.
         let alternatives = if pattern.is_glob() {
             pattern.alternatives
         } else if folder.is_dir() {
             vec![vec![Component::AnyDepth]]
         } else {
+            files.entry(links.at(&folder)).or_insert(what);
             return;
         };
+        let real = links.folder(&folder);
+        if real != folder {
+            let (alternatives, what) = (alternatives.clone(), what.clone());
+            finds.entry(real).or_default().push(Finds { alternatives, leave, what });
+        }
         finds.entry(folder).or_default().push(Finds { alternatives, leave, what });
     };
     for &index in &needed.invocations {
@@ -64,22 +85,64 @@ pub(super) fn reached(
         add(path, Leave::Nothing, format!("the input `{path}`"));
     }
     for placed in placed {
-        let target = lexical(&graph.pipeline.folder.join(&placed.target));
+        let target = lexical(&project.join(&placed.target));
         let output = &graph.solid(placed.output.step).outputs[usize::from(placed.output.output)];
         let is_folder = output.at.ends_with('/');
-        let found = target.ancestors().skip(1).find_map(|folder| {
-            let names: Vec<&str> =
-                target.strip_prefix(folder).ok()?.iter().filter_map(|name| name.to_str()).collect();
-            finds.get(folder)?.iter().find(|finds| {
-                let base = Base { folder, shown: "", leave: finds.leave };
-                walker.would_find(&base, &finds.alternatives, &names, is_folder)
-            })
-        });
-        if let Some(finds) = found {
-            reached.insert(placed.target, finds.what.clone());
+        let mut found = |target: &Path| {
+            let by = target.ancestors().skip(1).find_map(|folder| {
+                let names: Vec<&str> =
+                    target.strip_prefix(folder).ok()?.iter().filter_map(|name| name.to_str()).collect();
+                finds.get(folder)?.iter().find(|finds| {
+                    let base = Base { folder, shown: "", leave: finds.leave };
+                    walker.would_find(&base, &finds.alternatives, &names, is_folder)
+                })
+            });
+            by.map(|finds| finds.what.clone())
+        };
+        let real = links.at(&target);
+        let what = found(&target).or_else(|| if real == target { None } else { found(&real) });
+        if let Some(what) = what.or_else(|| files.get(&real).cloned()) {
+            reach.reached.insert(placed.target.clone(), what);
+        }
+        if real != target {
+            reach.through.insert(placed.target, real);
         }
     }
-    reached
+    reach
+}
+
+/// Paths without links, each folder looked at once. What lies in the project is called as the project is.
+struct Links {
+    real: HashMap<PathBuf, PathBuf>,
+    /// As it is called, and without links.
+    project: (PathBuf, Option<PathBuf>),
+}
+
+impl Links {
+    /// Where something is that is not followed itself: a link that is published to is replaced.
+    fn at(&mut self, path: &Path) -> PathBuf {
+        match (path.parent(), path.file_name()) {
+            (Some(folder), Some(name)) => self.folder(folder).join(name),
+            _ => path.to_owned(),
+        }
+    }
+
+    /// A folder that is there, or the part of it that is.
+    fn folder(&mut self, folder: &Path) -> PathBuf {
+        if let Some(real) = self.real.get(folder) {
+            return real.clone();
+        }
+        let real = match (folder.canonicalize(), &self.project) {
+            (Ok(real), (project, Some(without))) => match real.strip_prefix(without) {
+                Ok(below) => lexical(&project.join(below)),
+                Err(_) => real,
+            },
+            (Ok(real), _) => real,
+            (Err(_), _) => self.at(folder),
+        };
+        self.real.insert(folder.to_owned(), real.clone());
+        real
+    }
 }
 
 /// A path without `.`.

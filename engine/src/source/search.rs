@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::Needed;
 use super::ignored::Leave;
 use super::pattern::Pattern;
+use super::reach::{self, Reach};
 use super::walk::{self, Base, Found, FoundWhat, Unfound, Walker};
-use super::{Needed, reach};
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::graph::Graph;
 use crate::value::nearest;
@@ -160,7 +161,7 @@ impl<'a> Search<'a> {
     }
 
     /// Which places that are published to would be found by what is declared.
-    pub(super) fn reached(&mut self, graph: &Graph, needed: &Needed) -> BTreeMap<String, String> {
+    pub(super) fn reached(&mut self, graph: &Graph, needed: &Needed) -> Reach {
         let project = self.project;
         reach::reached(graph, needed, &mut self.walker, &|pattern| root(project, pattern))
     }

@@ -789,9 +789,12 @@ fn families(whom: For) -> impl Iterator<Item = ColumnFamilyDescriptor> {
 /// Why the index could not be opened.
 fn not_opened(root: &Path, error: &rocksdb::Error) -> StoreError {
     let text = error.as_ref();
-    if text.contains("lock file") || text.contains("No locks available") {
+    if text.contains("Too many open") {
+        // Its lock file is among those that cannot be opened then: nobody else has it.
+        failure(root, error)
+    } else if text.contains("lock file") || text.contains("No locks available") {
         StoreError::InUse { dir: root.to_owned(), owner: "a program that is not cas".to_owned() }
-    } else if is_full(text) || text.contains("Permission denied") || text.contains("Too many open") {
+    } else if is_full(text) || text.contains("Permission denied") {
         failure(root, error)
     } else {
         StoreError::IndexDamaged { dir: root.to_owned(), what: text.to_owned() }

@@ -151,6 +151,7 @@ fn default_list() -> Vec<u8> {
 
 /// Whether the folder of a store that says that it is shared is as it has to be.
 pub(crate) fn check(layout: &Layout, config: &Config) -> Result<(), StoreError> {
+    check_folders(layout)?;
     if config.sharing == Sharing::Private {
         return Ok(());
     }
@@ -159,19 +160,21 @@ pub(crate) fn check(layout: &Layout, config: &Config) -> Result<(), StoreError> 
     let mut list = [0; 256];
     let has_list = rustix::fs::getxattr(root, DEFAULT_LIST, &mut list).is_ok_and(|len| len > 0);
     if mode & SHARED_MODE == SHARED_MODE && has_list {
-        return check_folders(layout);
+        return Ok(());
     }
     let path = layout.config();
     let what = "the store's folder is not its group's, as `sharing = \"group\"` says: `cas init --shared` makes it so";
     Err(StoreError::Config { line: Config::line_of(&path, "sharing"), path, what: what.to_owned() })
 }
 
-/// Refuses a folder of a shared store in whose place a member has put a link: what others would write, sweep or
-/// remove there is their own, anywhere. Whose store it is may have moved one to another disk.
+/// Refuses a folder of a store in whose place somebody else has put a link: what this process would write, sweep or
+/// remove there is its own user's, anywhere. Whose store it is may have moved one to another disk; root follows none but
+/// its own.
 fn check_folders(layout: &Layout) -> Result<(), StoreError> {
     let root = layout.root();
     let own = rustix::process::geteuid().as_raw();
-    let trusted = [own, 0, owner_of(layout).at("look at", root)?];
+    let owner = owner_of(layout).at("look at", root)?;
+    let trusted = [own, 0, if own == 0 { own } else { owner }];
     for folder in layout.folders() {
         let Ok(metadata) = fs::symlink_metadata(&folder) else { continue };
         if metadata.is_symlink() && !trusted.contains(&metadata.uid()) {

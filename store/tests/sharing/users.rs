@@ -340,6 +340,7 @@ fn a_link_that_a_member_put_in_the_place_of_a_folder_is_refused() {
         let said = machine.start(&ONE).ask("open");
         assert!(said.contains(expected), "{said}");
         if whose.uid == TWO.uid {
+            assert!(machine.start(&ROOT).ask("open").contains(expected));
             assert_eq!(fs::read_to_string(thesis.join("chapter-1")).expect("read"), "once");
         }
     }

@@ -101,6 +101,8 @@ pub(crate) struct Stored {
     pub(crate) artifact: Option<Artifact>,
     /// The result that it is of.
     pub(crate) trace: Option<Trace>,
+    /// It failed in this run, and who gathers goes on without it.
+    pub(crate) left_out: bool,
 }
 
 /// What a worker tells while it works on a step.

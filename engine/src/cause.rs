@@ -18,7 +18,7 @@ use crate::plan::Plan;
 use crate::record::{Provenance, ProvenanceInput};
 use crate::resolve::{self, Resolved, StepState, Why};
 use crate::solid::Declared;
-use crate::version::FactNode;
+use crate::version::{FactNode, InputContent};
 
 /// How many earlier versions of a step are compared.
 const MOMENTS: usize = 8;
@@ -362,14 +362,13 @@ impl Memo {
 
     /// Compares a step that is about to run with its earlier versions.
     fn compare_task(&self, plan: &Plan, task: &Task) -> Result<Compared, EngineError> {
-        let content: HashMap<_, _> =
-            task.consumes.iter().map(|stored| (stored.output, stored.artifact.as_ref())).collect();
+        let content: HashMap<_, _> = task.consumes.iter().map(|stored| (stored.output, stored)).collect();
         let moments = self.moments(plan, &task.name)?;
         let key = resolve::row_key(plan.graph.solid(task.step), &task.version);
         let row = self.rows(&[key])?.pop().flatten().map(|row| row.trace);
         let before = row.or_else(|| moment_of(&moments, Some(task.version)));
         if let Some(before) = before.filter(|before| *before != task.trace) {
-            let now = |output: OutputId| content.get(&output)?.map(|artifact| artifact.digest);
+            let now = |output: OutputId| Some(content.get(&output)?.artifact.as_ref()?.digest);
             return Ok(Compared::Content { words: self.content(plan, task.step, &before, &now)? });
         }
         let earlier: Vec<Moment> =
@@ -389,9 +388,12 @@ impl Memo {
             &self.secret_key(),
             &mut |above| versions.get(&above).copied().or(plan.versions[above.0 as usize]),
             &mut |output| {
-                Some(match content.get(&output)? {
-                    Some(artifact) => crate::version::InputContent::Artifact(artifact),
-                    None => crate::version::InputContent::Absent,
+                let stored = content.get(&output)?;
+                Some(match &stored.artifact {
+                    // What failed and was left out is no part of what it is made of.
+                    None if stored.left_out => InputContent::LeftOut,
+                    None => InputContent::Absent,
+                    Some(artifact) => InputContent::Artifact(artifact),
                 })
             },
             &mut |_| true,

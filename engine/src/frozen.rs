@@ -7,6 +7,9 @@
 
 use cas_store::{Digest, Trace, Version};
 
+use crate::graph::StepId;
+use crate::plan::Plan;
+use crate::resolve::StepState;
 use crate::solid::{Declared, Solid};
 
 /// The contexts of the keys: none of them is ever the trace of a step.
@@ -40,6 +43,13 @@ impl Frozen {
 /// Whether the results of a solid are good for one run, or for a while only.
 pub(crate) fn is_dated(solid: &Solid) -> bool {
     matches!(solid.version, Some(Declared::Volatile | Declared::Every(_)))
+}
+
+/// The version under which a run keeps the result that it had of a step: that of the plan, where it is known, because
+/// what was left out above it is not known to who asks for it.
+pub(crate) fn version(plan: &Plan, states: &[StepState], step: StepId) -> Option<Version> {
+    let index = step.0 as usize;
+    plan.versions[index].or(states[index].version)
 }
 
 /// Where a run keeps the result that it had of a step.

@@ -186,7 +186,8 @@ impl Memo {
         plan.graph.each_input(step, &mut |output| {
             let state = &states[output.step.0 as usize];
             let artifact = state.artifact(output.output).cloned();
-            consumes.push(Stored { output, artifact, trace: state.found.as_ref().map(|found| found.trace) });
+            let trace = state.found.as_ref().map(|found| found.trace);
+            consumes.push(Stored { output, artifact, trace, left_out: false });
         });
         let inputs = given::inputs(plan, step, &consumes);
         let inputs = inputs.into_iter().map(|input| (input.name, input.content)).collect();

@@ -230,9 +230,11 @@ pub(crate) fn trace_of(plan: &Plan, states: &[StepState], step: StepId) -> Optio
     plan.trace(step, &mut |output| content(states, output))
 }
 
-/// The version of a step whose inputs are all settled: the plan's, or else the one by content.
+/// The version of a step whose inputs are all settled: the plan's, or else the one by content, where something above
+/// it is not what the plan takes it for: it was left out, or was made without something that was.
 pub(crate) fn version_of(plan: &Plan, states: &[StepState], step: StepId) -> Option<Version> {
-    let whole = plan.versions[step.0 as usize].filter(|_| !leaves_out(plan, states, step));
+    let as_planned = || !leaves_out(plan, states, step) && !below_left_out(plan, states, step);
+    let whole = plan.versions[step.0 as usize].filter(|_| as_planned());
     whole.or_else(|| {
         plan.version_by_content(step, &mut |above| states[above.0 as usize].version, &mut |output| {
             content(states, output)
@@ -257,6 +259,16 @@ fn leaves_out(plan: &Plan, states: &[StepState], step: StepId) -> bool {
         }
         _ => false,
     })
+}
+
+/// Whether something that a step consumes has another version than the plan's, because something was left out above.
+fn below_left_out(plan: &Plan, states: &[StepState], step: StepId) -> bool {
+    let mut below = false;
+    plan.graph.each_input(step, &mut |output| {
+        let above = output.step.0 as usize;
+        below |= states[above].version.is_some() && states[above].version != plan.versions[above];
+    });
+    below
 }
 
 /// The key of the row by which a step is found: its first output's, or its own where it has none.
@@ -441,7 +453,8 @@ impl Settling<'_> {
         match self.of_run(step) {
             Some(run) => {
                 let name = self.plan.graph.step_name(step);
-                state.version.as_ref().map(|version| frozen::result_key(run, &name, version))
+                let version = frozen::version(self.plan, &self.states, step);
+                version.map(|version| frozen::result_key(run, &name, &version))
             }
             None => state.trace,
         }

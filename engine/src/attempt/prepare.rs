@@ -81,7 +81,8 @@ pub fn prepare(
             missing.get_or_insert(output);
         }
         let artifact = state.artifact(output.output).cloned();
-        consumes.push(Stored { output, artifact, trace: state.found.as_ref().map(|found| found.trace) });
+        let trace = state.found.as_ref().map(|found| found.trace);
+        consumes.push(Stored { output, artifact, trace, left_out: false });
     });
     if let Some(output) = missing {
         return Ok(Err(Unprepared::Missing(graph.output_name(output))));

@@ -34,11 +34,11 @@ impl Memo {
             if !state.settled || state.skipped {
                 continue;
             }
-            if let (Some(found), Some(version)) = (&state.found, &state.version) {
+            if let (Some(found), Some(version)) = (&state.found, frozen::version(plan, states, step)) {
                 let provenance = self.open()?.provenance(&found.trace)?.unwrap_or_default();
                 let record = found.record.clone();
                 let name = graph.step_name(step);
-                let key = frozen::result_key(run, &name, version);
+                let key = frozen::result_key(run, &name, &version);
                 let committed = self.open()?.commit(Commit {
                     trace: key,
                     rows: Vec::new(),

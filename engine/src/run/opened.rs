@@ -90,8 +90,8 @@ impl<'a> Coordinator<'a> {
 
     /// Where the result of a step stands: under its trace, or where a given run kept what it took.
     fn key(&self, step: StepId, trace: Trace) -> Trace {
-        match self.of_run(step).zip(self.states[step.0 as usize].version.as_ref()) {
-            Some((run, version)) => frozen::result_key(run, &self.plan.graph.step_name(step), version),
+        match self.of_run(step).zip(frozen::version(self.plan, &self.states, step)) {
+            Some((run, version)) => frozen::result_key(run, &self.plan.graph.step_name(step), &version),
             None => trace,
         }
     }
@@ -316,7 +316,7 @@ impl<'a> Coordinator<'a> {
         self.plan.graph.each_input(step, &mut |output| {
             let state = &self.states[output.step.0 as usize];
             if state.is_left_out() {
-                consumes.push(Stored { output, artifact: None, trace: None });
+                consumes.push(Stored { output, artifact: None, trace: None, left_out: true });
                 return;
             }
             above.extend(state.version.map(|version| (output.step, version)));
@@ -324,6 +324,7 @@ impl<'a> Coordinator<'a> {
                 output,
                 artifact: state.artifact(output.output).cloned(),
                 trace: state.found.as_ref().map(|found| found.trace),
+                left_out: false,
             });
         });
         let note = &self.notes[step.0 as usize];

@@ -62,6 +62,8 @@ impl Memo {
                     took_ms.insert(step.step.clone(), took);
                 }
                 let failed = match step.outcome {
+                    // It was not begun: what it consumes was not there, and nothing else was to run.
+                    Outcome::Failed if step.attempts.is_empty() => continue,
                     Outcome::Failed => Some((run, step.version)),
                     Outcome::Ran | Outcome::Joined | Outcome::Unchanged | Outcome::Reused => None,
                     // It was not its turn.

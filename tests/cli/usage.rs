@@ -204,8 +204,33 @@ fn only_what_cannot_run_makes_no_store() {
     let folder = dogs();
     let refused = folder.cas("run --only emit_sentence").code(1);
     assert!(refused.stderr.contains("`emit_dog.result` is not stored, and nothing upstream may run"));
+    let told = folder.cas("run -n --only emit_sentence").code(1);
+    assert!(told.stderr.contains("`emit_dog.result` is not stored, and nothing upstream may run"));
     assert!(!folder.has(".cas"));
     assert_eq!(folder.cas("run --only emit_dog").ok().counts(), "0 reused, 1 ran");
+}
+
+/// What was not begun has not failed: the next run says why it runs.
+#[test]
+fn what_could_not_run_alone_is_no_cause_of_the_next_run() {
+    let yaml = "\
+pipeline: two
+solids:
+  a: {inputs: {t: {path: t}}, command: 'cp {{ inputs.t }} {{ outputs.result }}'}
+  z: {inputs: {a: a}, command: 'cp {{ inputs.a }} {{ outputs.result }}'}
+";
+    let folder = Folder::with(&[("pipeline.yaml", yaml), ("t", "1")]);
+    let _ = folder.cas("run").ok();
+    folder.write("t", "2");
+    let told = folder.cas("run -n --only z").code(1);
+    assert!(
+        told.stderr.contains("`a.result` is not stored, and nothing upstream may run"),
+        "{}",
+        told.transcript()
+    );
+    let _ = folder.cas("run --only z").code(1);
+    let ran = folder.cas("run -j 1").ok();
+    assert!(ran.stderr.contains("input a: input t changed"), "{}", ran.transcript());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use cas_engine::execute::{Cancel, orphans};
 use cas_engine::forecast::forecast;
 use cas_engine::graph::StepId;
 use cas_engine::limits::Own;
-use cas_engine::memo::{Memo, Wanted};
+use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{self, RunOptions};
 use cas_engine::select::{Selected, Selection};
@@ -184,6 +184,7 @@ pub(super) fn run_planned(
     }
     if args.dry_run {
         let resolved = session.memo.resolve(plan, &wanted)?;
+        can_run(plan, &resolved, &wanted)?;
         status::warn_of_secrets(world, plan, &resolved);
         let mut out = out();
         let past = session.memo.past(&plan.graph.pipeline.name)?;
@@ -196,12 +197,7 @@ pub(super) fn run_planned(
         return done(out);
     }
     if session.store().is_none() {
-        let resolved = session.memo.resolve(plan, &wanted)?;
-        if let Some(output) = run::needed_above(plan, &resolved, &wanted) {
-            let name = plan.graph.output_name(output);
-            return Err(Failure::missing(format!("`{name}` is not stored, and nothing upstream may run"))
-                .hint("run it without `--only`"));
-        }
+        can_run(plan, &session.memo.resolve(plan, &wanted)?, &wanted)?;
         session.create(world, &args.which)?;
     }
     // Steps are all that is started here; the functions and resources of a Rust pipeline may start more. Where the
@@ -277,6 +273,14 @@ pub(super) fn run_planned(
         // Whoever waits for the answer is not to take what came of it for the whole.
         Err(error) => Err(Failure { code: code.max(Code::Failed), ..Failure::from(error) }),
     }
+}
+
+/// Whether what `--only` names has all that it needs.
+fn can_run(plan: &Plan, resolved: &Resolved, wanted: &Wanted) -> Result<(), Failure> {
+    let Some(output) = run::needed_above(plan, resolved, wanted) else { return Ok(()) };
+    let name = plan.graph.output_name(output);
+    Err(Failure::missing(format!("`{name}` is not stored, and nothing upstream may run"))
+        .hint("run it without `--only`"))
 }
 
 /// The steps that are run again to be compared, or the part of them that was asked for.

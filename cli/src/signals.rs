@@ -20,6 +20,8 @@ use crate::report::Notes;
 pub(crate) struct Watch {
     handle: Handle,
     first: Arc<AtomicI32>,
+    cancel: Arc<Cancel>,
+    notes: Notes,
     thread: Option<JoinHandle<()>>,
     /// Given back before it listens no longer, so that no signal is nobody's.
     taken: Option<Taken>,
@@ -40,24 +42,35 @@ impl Watch {
         let first = Arc::new(AtomicI32::new(0));
         let noted = Arc::clone(&first);
         *others.telling() = Some(notes.clone());
+        let (kept, said) = (Arc::clone(&cancel), notes.clone());
         let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
                 match noted.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => {
-                        notes.say("stopping: what runs is asked to end (once more: at once)");
-                        cancel.request(Stop::Gently);
-                    }
+                    Ok(_) => end_gently(&cancel, &notes),
                     Err(_) => cancel.request(Stop::Now),
                 }
             }
         })?;
-        Ok(Self { handle, first, thread: Some(thread), taken: Some(taken), others })
+        let (cancel, notes) = (kept, said);
+        Ok(Self { handle, first, cancel, notes, thread: Some(thread), taken: Some(taken), others })
+    }
+
+    /// Does what a signal asks for that came before this began to watch, unless it heard of one itself.
+    pub(crate) fn came(&self, signal: i32) {
+        if self.first.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            end_gently(&self.cancel, &self.notes);
+        }
     }
 
     /// What the process ends with because of a signal, if one came.
     pub(crate) fn code(&self) -> Option<Code> {
         code_of(self.first.load(Ordering::Relaxed))
     }
+}
+
+fn end_gently(cancel: &Cancel, notes: &Notes) {
+    notes.say("stopping: what runs is asked to end (once more: at once)");
+    cancel.request(Stop::Gently);
 }
 
 impl Drop for Watch {
@@ -251,6 +264,24 @@ fn code_of(signal: i32) -> Option<Code> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::lines::Detail;
+    use crate::report::{Look, Report};
+
+    /// `run --watch` hears of signals before a run does, and what it heard of until then is not lost.
+    #[test]
+    fn a_signal_that_came_before_ends_the_run_gently_and_once() {
+        let cancel = Arc::new(Cancel::default());
+        let report = Report::start(Look::Json, Detail::Normal).expect("there are threads");
+        let none_heard = Interrupts { ignored: u64::MAX, ..Interrupts::new() };
+        let watch = Watch::start(Arc::clone(&cancel), report.notes(), &none_heard).expect("it can watch");
+        assert_eq!((watch.code(), cancel.now()), (None, Stop::No));
+        watch.came(SIGINT);
+        assert_eq!((watch.code(), cancel.now()), (Some(Code::Interrupted), Stop::Gently));
+        watch.came(SIGTERM);
+        assert_eq!((watch.code(), cancel.now()), (Some(Code::Interrupted), Stop::Gently));
+        drop(watch);
+        report.finish().expect("it tells");
+    }
 
     #[test]
     fn what_is_ignored_is_read_from_what_the_kernel_says() {

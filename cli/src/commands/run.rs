@@ -130,7 +130,7 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
     let mut session = world.session_of(definition, &args.which, create)?;
     let planned = planned(world, args, &session)?;
-    let code = run_planned(world, args, &mut session, &planned);
+    let code = run_planned(world, args, &mut session, &planned, &mut || Ok(None));
     // The process ends: that a plan of many steps be taken apart piece by piece, nobody waits for.
     std::mem::forget(planned);
     code
@@ -146,7 +146,7 @@ pub(super) struct Planned {
 /// Runs a pipeline with its run config, as the command line asks for it.
 pub(crate) fn run_session(world: &World, args: &RunArgs, session: &mut Session) -> Result<Code, Failure> {
     let planned = planned(world, args, session)?;
-    run_planned(world, args, session, &planned)
+    run_planned(world, args, session, &planned, &mut || Ok(None))
 }
 
 /// Plans what the command line asks for.
@@ -157,12 +157,13 @@ pub(super) fn planned(world: &World, args: &RunArgs, session: &Session) -> Resul
     Ok(Planned { plan, selection, selected })
 }
 
-/// Runs what was planned.
+/// Runs what was planned. Once the run hears of signals itself, `before` is asked for one that came until then.
 pub(super) fn run_planned(
     world: &World,
     args: &RunArgs,
     session: &mut Session,
     planned: &Planned,
+    before: &mut dyn FnMut() -> std::io::Result<Option<i32>>,
 ) -> Result<Code, Failure> {
     let Planned { plan, selection, selected } = planned;
     let force = match (args.force, selected.wanted.is_empty()) {
@@ -218,6 +219,9 @@ pub(super) fn run_planned(
             .because(error)
             .hint("a process may open few files here: `ulimit -n 256` allows more")
     })?;
+    if let Ok(Some(signal)) = before() {
+        watch.came(signal);
+    }
     let options = RunOptions {
         wanted,
         jobs: jobs(args),

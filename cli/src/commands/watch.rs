@@ -70,6 +70,9 @@ pub(super) fn watch(world: &mut World, args: &RunArgs) -> Result<Code, Failure> 
                 }
                 // What was right before is run when it is right again, changed or not.
                 last = None;
+                if let Some(signal) = stops.signal().map_err(cannot)? {
+                    return Ok(stopped(signal, code));
+                }
                 told(world, &eyes);
             }
         }
@@ -141,7 +144,7 @@ fn round(
         return Ok(Round::Stopped(signal));
     }
     header(world, changed);
-    let code = run::run_planned(world, args, &mut session, &planned)?;
+    let code = run::run_planned(world, args, &mut session, &planned, &mut || stops.signal())?;
     Ok(Round::Ran(seen, code))
 }
 

@@ -394,7 +394,11 @@ fn planned(world: &World, session: &Session, steps: &[StepId]) -> Result<(Plan, 
 /// Who says it, when and why.
 fn saying(world: &World, how: &How) -> Result<Saying, Failure> {
     let var = |name: &str| world.environment.vars.get(name).filter(|value| !value.is_empty()).cloned();
-    let user = var("USER").or_else(|| var("LOGNAME")).unwrap_or_else(|| "somebody".to_owned());
+    let user = var("USER").or_else(|| var("LOGNAME")).unwrap_or_else(|| {
+        // As `cron` and containers start it: nothing says who it is but the system.
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        user_name(&users, rustix::process::geteuid().as_raw())
+    });
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let reason = how.reason.clone().unwrap_or_default();
     if !how.undo && reason.trim().is_empty() {
@@ -403,6 +407,16 @@ fn saying(world: &World, how: &How) -> Result<Saying, Failure> {
         );
     }
     Ok(Saying { by: format!("{user} on {host}"), at_ms: now_ms(), reason })
+}
+
+/// What the list of users (`/etc/passwd`) calls a user; the number, where it calls it nothing.
+fn user_name(users: &str, uid: u32) -> String {
+    let named = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(uid) && !name.is_empty()).then_some(name)
+    });
+    named.map_or_else(|| format!("user {uid}"), str::to_owned)
 }
 
 /// Says which results of a plan are accepted ones; for commands that say what is stored.
@@ -420,4 +434,19 @@ pub(crate) fn notes(memo: &Memo, plan: &Plan, resolved: &Resolved) -> Result<Vec
             )
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_called_what_the_system_calls_it() {
+        let users = "root:x:0:0:root:/root:/bin/sh\n\nodd\nada:x:1000:100::/home/ada:/bin/sh\n:x:7:7::/:\n";
+        let check = |uid, expected: &str| assert_eq!(user_name(users, uid), expected);
+        check(0, "root");
+        check(1000, "ada");
+        check(100, "user 100");
+        check(7, "user 7");
+    }
 }

@@ -188,9 +188,14 @@ fn forecast_line(forecast: &Forecast) -> String {
         return "how long it takes is not known: nothing of it ran before".to_owned();
     };
     let mut line = format!("about {} with -j {jobs}", words::duration_ms(elapsed));
-    if *may_be_unchanged > 0 && least < elapsed {
-        let which = words::count(*may_be_unchanged, "step");
-        line += &format!(", or {} if {which} may and do turn out unchanged", words::duration_ms(least));
+    let at_least = words::duration_ms(least);
+    // The same words twice say nothing.
+    if *may_be_unchanged > 0 && least < elapsed && at_least != words::duration_ms(elapsed) {
+        let which = match *may_be_unchanged {
+            1 => "the step that may turn out unchanged does".to_owned(),
+            several => format!("the {} steps that may turn out unchanged do", words::thousands(several)),
+        };
+        line += &format!(", or {at_least} if {which}");
     }
     if *alike > 0 {
         line += &format!("; {} taken from other elements", words::count(*alike, "step"));
@@ -210,4 +215,31 @@ fn forecast_json(forecast: &Forecast) -> serde_json::Value {
         "at_least_ms": forecast.at_least_ms, "work_ms": forecast.work_ms, "known": forecast.known,
         "alike": forecast.alike, "unknown": forecast.unknown, "may_be_unchanged": forecast.may_be_unchanged,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forecast_says_what_unchanged_steps_would_spare_where_that_is_another_number() {
+        let check = |least: u64, may_be_unchanged: usize, expected: &str| {
+            let forecast = Forecast {
+                steps: 9,
+                jobs: 2,
+                elapsed_ms: Some(4_931),
+                at_least_ms: Some(least),
+                work_ms: Some(4_931),
+                known: 9,
+                alike: 0,
+                unknown: 0,
+                may_be_unchanged,
+            };
+            assert_eq!(forecast_line(&forecast), expected);
+        };
+        check(4_929, 1, "about 4.9 s with -j 2");
+        check(2_000, 1, "about 4.9 s with -j 2, or 2.0 s if the step that may turn out unchanged does");
+        check(2_000, 3, "about 4.9 s with -j 2, or 2.0 s if the 3 steps that may turn out unchanged do");
+        check(4_931, 0, "about 4.9 s with -j 2");
+    }
 }

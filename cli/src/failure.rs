@@ -22,6 +22,8 @@ pub(crate) enum Code {
     Ours,
     Interrupted,
     Terminated,
+    /// What somebody's shell ended with.
+    Shell(u8),
 }
 
 /// Every exit code with what it says; the manual shows this table.
@@ -42,7 +44,10 @@ pub(crate) const CODES: &[(Code, u8, &str)] = &[
 impl Code {
     /// The number that the process ends with.
     pub(crate) fn number(self) -> u8 {
-        CODES.iter().find(|(code, ..)| *code == self).map_or(4, |(_, number, _)| *number)
+        match self {
+            Self::Shell(number) => number,
+            ours => CODES.iter().find(|(code, ..)| *code == ours).map_or(4, |(_, number, _)| *number),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `cas shell`: a step's clean folder, with a shell in it.
 
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
 
 use cas_engine::memo::Wanted;
 use cas_engine::prepare::{self, Unprepared};
@@ -15,7 +16,7 @@ use crate::session::World;
 ///
 /// The folder holds what the step would have when it runs: declared code and resource files, inputs, config.json, an
 /// empty outputs/; the environment is the step's, too. `sh ../run.sh` does what the step would do. When the shell
-/// ends, the folder is removed, and nothing of it is stored.
+/// ends, the folder is removed, and nothing of it is stored; this ends with what the shell ended with.
 ///
 /// The shell is the one that SHELL names, else sh; it gets TERM and a prompt besides. What the step consumes has to
 /// be stored.
@@ -91,9 +92,15 @@ fn run(world: &World, name: &str, prepared: &prepare::Prepared) -> Result<Code, 
     }
     command.env("PS1", format!("{name}$ "));
     match command.status() {
-        Ok(_) => Ok(Code::Done),
+        Ok(ended) => Ok(Code::Shell(status(ended))),
         Err(error) => Err(Failure::usage(format!("cannot start the shell `{shell}`"))
             .because(error)
             .hint("set SHELL to one that is there")),
     }
+}
+
+/// What a shell would say that it ended with.
+fn status(ended: ExitStatus) -> u8 {
+    let number = ended.code().or_else(|| ended.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(number).unwrap_or(1)
 }

@@ -317,6 +317,11 @@ impl<'a> Bench<'a> {
         let solid = self.plan.graph.solid(task.step);
         let is_command = matches!(solid.body, Body::Command(_));
         done.why = self.memo.cause_in_words(self.plan, task);
+        // Until it has ended one way or the other.
+        let _retried = match solid.policy.retries.times {
+            0 => None,
+            _ => self.folders.retried(&folder::safe_label(&task.name)),
+        };
         for attempt in 1.. {
             if self.cancel.now() > Stop::No {
                 return Ok(End::Cancelled);

@@ -242,6 +242,21 @@ fn what_reused_steps_printed_is_printed_again_where_it_is_asked_for() {
     assert!(again.stderr.contains("planting"), "{}", again.stderr);
 }
 
+#[test]
+fn a_shell_ends_with_what_it_ended_with() {
+    let folder = Folder::with(&[("pipeline.yaml", "solids: {a: {command: 'true', outputs: []}}\n")]);
+    let _ = folder.cas("run").ok();
+    for (typed, code) in [("exit 3\n", 3), ("false\n", 1), ("kill -TERM $$\n", 143), ("true\n", 0)] {
+        let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
+        command.args(["shell", "a"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it starts");
+        let mut input = child.stdin.take().expect("its input");
+        input.write_all(typed.as_bytes()).expect("it takes it");
+        drop(input);
+        assert_eq!(child.wait().expect("it ends").code(), Some(code), "{typed}");
+    }
+}
+
 /// The log is made with the first byte: until then there was nothing to follow, and that was said with silence and a 0.
 #[test]
 fn a_step_that_has_printed_nothing_yet_is_followed_too() {
@@ -269,6 +284,42 @@ fn a_step_that_has_printed_nothing_yet_is_followed_too() {
     assert_eq!(lines.map_while(Result::ok).collect::<Vec<_>>(), ["there"]);
     assert!(follow.wait().expect("it ends").success());
     assert!(run.wait().expect("it ends").success());
+}
+
+/// Between two attempts nothing of the step runs, and its follower took that for the end.
+#[test]
+fn a_step_that_tries_again_is_followed_to_its_last_attempt() {
+    let folder = Folder::with(&[]);
+    let place = folder.path("").display().to_string();
+    let text = "solids:\n  late:\n    retries: {times: 1, back_off: 400ms}\n    outputs: []\n    \
+                command: 'echo > PLACE/ready; cat PLACE/go; cat PLACE/end; mkdir PLACE/first 2> /dev/null && exit 1; true'\n";
+    folder.write("pipeline.yaml", text.replace("PLACE", &place));
+    for pipe in ["ready", "go", "end"] {
+        let made =
+            std::process::Command::new("mkfifo").arg(folder.path(pipe)).status().expect("mkfifo is there");
+        assert!(made.success());
+    }
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_cas"));
+    let mut run = folder.command(program);
+    let mut run = run.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    assert_eq!(folder.read("ready"), "\n");
+    let mut follow = folder.command(program);
+    let follow = follow.args(["logs", "--follow", "late"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut follow = follow.spawn().expect("it starts");
+    let mut lines = BufReader::new(follow.stdout.take().expect("its output")).lines();
+    for attempt in ["first", "second"] {
+        folder.write("go", format!("{attempt}\n"));
+        assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some(attempt));
+        folder.write("end", "end\n");
+        assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some("end"));
+        if attempt == "first" {
+            assert_eq!(folder.read("ready"), "\n");
+        }
+    }
+    assert_eq!(lines.map_while(Result::ok).collect::<Vec<_>>(), Vec::<String>::new());
+    assert!(follow.wait().expect("it ends").success());
+    assert!(run.wait().expect("it ends").success());
+    assert_eq!(folder.names(".cas/work"), Vec::<String>::new(), "nothing says any longer that it is tried");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cas_engine::execute::blotted;
-use cas_engine::execute::folder::safe_label;
+use cas_engine::execute::folder::{is_retried, retry_label, safe_label};
 use cas_engine::prepare;
 
 use super::{done, out};
@@ -50,9 +50,9 @@ pub(super) fn follow(world: &mut World, names: &[String], which: &Which) -> Resu
             return done(out);
         }
         // Where it failed and is attempted again, that goes on elsewhere.
-        match running(&work, &name) {
-            Some(next) if next != attempt => attempt = next,
-            Some(_) | None => return done(out),
+        match following(&work, &name, &attempt) {
+            Some(next) => attempt = next,
+            None => return done(out),
         }
     }
 }
@@ -101,25 +101,58 @@ fn begun(log: &Path, attempt: &Path) -> Result<Option<fs::File>, Failure> {
     }
 }
 
-/// The folder of the attempt of a step that runs now: the newest, if there are several.
-fn running(work: &Path, name: &str) -> Option<PathBuf> {
-    let label: String = safe_label(name)
+/// The attempt that follows one that ended. While the step may be attempted again, it is waited for.
+fn following(work: &Path, name: &str, ended: &Path) -> Option<PathBuf> {
+    let (token, number) = made_by(&label_of(&safe_label(name)), ended.file_name()?)?;
+    let tried = label_of(&retry_label(&safe_label(name)));
+    loop {
+        // Asked before looking: what began until then is there to be found.
+        let may_follow = folders(work, &tried).any(|(folder, by, _)| by == token && is_retried(&folder));
+        let next = folders(work, &label_of(&safe_label(name)))
+            .filter(|(folder, by, later)| *by == token && *later > number && !is_ready(folder))
+            .min_by_key(|(.., later)| *later);
+        match next {
+            Some((next, ..)) => return Some(next),
+            None if may_follow => std::thread::sleep(PAUSE),
+            None => return None,
+        }
+    }
+}
+
+/// Whether an attempt is only being prepared: nothing of it runs yet, and nothing was printed.
+fn is_ready(attempt: &Path) -> bool {
+    let log = attempt.join("log");
+    !log.exists() && !is_written(&log, attempt)
+}
+
+/// What folders with a label are called, but for who made them.
+fn label_of(label: &str) -> String {
+    label
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '=') { c } else { '_' })
         .take(NAME_LEN)
-        .collect();
-    let is_of = |folder: &OsStr| {
-        let rest = folder.to_str().and_then(|folder| folder.strip_prefix(&label)?.strip_prefix('-'));
-        rest.and_then(|rest| rest.split_once('-')).is_some_and(|(token, number)| {
-            token.bytes().all(|byte| byte.is_ascii_hexdigit())
-                && number.bytes().all(|byte| byte.is_ascii_digit())
-        })
-    };
-    let mut folders: Vec<(std::time::SystemTime, PathBuf)> = fs::read_dir(work)
-        .ok()?
-        .flatten()
-        .filter(|entry| is_of(&entry.file_name()))
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect()
+}
+
+/// Which process made a folder with this label, and as which of its own.
+fn made_by(label: &str, folder: &OsStr) -> Option<(String, u64)> {
+    let (token, number) = folder.to_str()?.strip_prefix(label)?.strip_prefix('-')?.split_once('-')?;
+    let is_token = token.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some((token.to_owned(), number.parse().ok().filter(|_| is_token)?))
+}
+
+/// The folders with a label, each with who made it.
+fn folders(work: &Path, label: &str) -> impl Iterator<Item = (PathBuf, String, u64)> {
+    fs::read_dir(work).into_iter().flatten().flatten().filter_map(move |entry| {
+        let (token, number) = made_by(label, &entry.file_name())?;
+        Some((entry.path(), token, number))
+    })
+}
+
+/// The folder of the attempt of a step that runs now: the newest, if there are several.
+fn running(work: &Path, name: &str) -> Option<PathBuf> {
+    let mut folders: Vec<(std::time::SystemTime, PathBuf)> = folders(work, &label_of(&safe_label(name)))
+        .filter_map(|(folder, ..)| Some((folder.metadata().ok()?.modified().ok()?, folder)))
         .collect();
     folders.sort();
     folders.into_iter().rev().map(|(_, folder)| folder).find(|folder| is_written(&folder.join("log"), folder))

@@ -75,6 +75,15 @@ impl<'a> Folders<'a> {
         self.memo.work_path(label)
     }
 
+    /// Says in the work folder that a step may be attempted again, for as long as this lives. Where that cannot be
+    /// said, nobody who follows it waits for another attempt.
+    pub(super) fn retried(&self, label: &str) -> Option<Retried> {
+        let folder = self.memo.work_folder(&folder::retry_label(label)).ok()?;
+        let mut retried = Retried { folder, _lock: None };
+        retried._lock = Some(folder::hold_retried(&retried.folder).ok()?);
+        Some(retried)
+    }
+
     /// Makes a folder for the next attempt of a command. Where that fails, it will be made, and fail, then.
     pub(super) fn prepare(&self) {
         let Ok(ready) = self.memo.work_folder("next") else { return };
@@ -91,6 +100,20 @@ impl<'a> Folders<'a> {
         if let Err(unheard) = rubbish.send(Rubbish { folder, outputs, took }) {
             discard(&unheard.0);
         }
+    }
+}
+
+/// A step that may be attempted again.
+pub(super) struct Retried {
+    folder: PathBuf,
+    /// The kernel's, so that it says nothing any longer when the process is gone.
+    _lock: Option<fs::File>,
+}
+
+impl Drop for Retried {
+    fn drop(&mut self) {
+        // What stays of it is not locked, and is left to `cas clean`.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -76,6 +76,27 @@ pub fn extension<'a>(name: &str, file_name: &'a str) -> &'a str {
 /// How many bytes of a label stand in a file name before it is cut.
 const LABEL_LIMIT: usize = 180; // a name may have 255 bytes, and an extension follows
 
+/// The label of the work folder that says of a step, by its own label, that it may be attempted again.
+pub fn retry_label(label: &str) -> String {
+    format!("retried-{label}")
+}
+
+/// Whether a folder says so still: the process that made it lives, and has not done with the step.
+pub fn is_retried(folder: &Path) -> bool {
+    let lock = fs::File::open(folder.join(RETRIED));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+}
+
+/// Makes a folder say so until what this gives is dropped.
+pub(crate) fn hold_retried(folder: &Path) -> io::Result<fs::File> {
+    let lock = fs::File::create_new(folder.join(RETRIED))?;
+    lock.try_lock()?;
+    Ok(lock)
+}
+
+/// What is locked in it.
+const RETRIED: &str = "lock";
+
 /// A label as a file name; different labels give different names. `/`, `%` and control characters become `%`
 /// and two hex digits, as does a dot at the beginning; the empty label is `%`. One of more than 180 bytes is
 /// cut, and `%~` and 16 digits of its hash follow.

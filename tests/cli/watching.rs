@@ -137,6 +137,29 @@ fn what_is_declared_is_watched_whatever_its_folder_is_called() {
     assert_eq!(watching.stop("INT"), 0);
 }
 
+/// As `git checkout` and unpacking do it. Its folders were taken for those that were watched before.
+#[test]
+fn a_folder_that_is_replaced_is_watched_again_with_all_that_is_in_it() {
+    let folder = Folder::with(&[
+        (
+            "pipeline.yaml",
+            "solids:\n  a: {inputs: {raw: {path: lib}}, command: 'cat {{ inputs.raw }}/deep/a', stdout: result}\n",
+        ),
+        ("lib/deep/a", "1\n"),
+        ("next/deep/a", "2\n"),
+    ]);
+    let mut watching = Watching::start(&folder, &[]);
+    let a = || vec!["a".to_owned()];
+    assert_eq!(watching.run(), (1, a()));
+    std::fs::rename(folder.path("lib"), folder.path("old")).expect("it can be renamed");
+    std::fs::rename(folder.path("next"), folder.path("lib")).expect("it can be renamed");
+    assert_eq!(watching.run(), (2, a()));
+    folder.write("lib/deep/a", "3\n");
+    assert_eq!(watching.run(), (3, a()));
+    assert_eq!(watching.stop("INT"), 0);
+    assert_eq!(folder.cas("cat a").ok().stdout, "3\n");
+}
+
 #[test]
 fn a_mistake_is_told_and_waited_out_and_named_steps_alone_are_run() {
     let folder = pages();

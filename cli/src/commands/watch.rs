@@ -425,12 +425,23 @@ impl Eyes {
             }
         }
         for number in gone {
-            // It is watched anew where it is there again.
-            if let Some(folder) = self.folders.remove(&number) {
-                self.known.remove(&folder);
+            if let Some(folder) = self.folders.get(&number).cloned() {
+                self.forget(&folder);
             }
         }
         Ok(matters)
+    }
+
+    /// Watches a folder that went, or was moved away, and those in it no longer: what is there later is another one,
+    /// and watched anew.
+    fn forget(&mut self, folder: &Path) {
+        let inside = self.folders.iter().filter(|(_, path)| path.starts_with(folder));
+        for number in inside.map(|(number, _)| *number).collect::<Vec<_>>() {
+            // The kernel knows it no longer where it went.
+            let _ = inotify::remove_watch(&self.kernel, number);
+            self.folders.remove(&number);
+        }
+        self.known.retain(|path| !path.starts_with(folder));
     }
 }
 

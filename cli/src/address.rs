@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use cas_engine::frozen::Frozen;
 use cas_engine::graph::OutputId;
 use cas_engine::memo::{Resolved, Wanted};
 use cas_engine::plan::Plan;
+use cas_engine::resolve::Why;
 use cas_engine::run::now_ms;
 use cas_engine::version::output_version;
 use cas_store::{Artifact, Create, Digest, Found, Judged, Store, Take, Trace, Version};
@@ -141,11 +143,30 @@ impl Ground {
             }
             Some(_) | None => None,
         };
+        // What is below something that every run makes anew is what was made of that as it was left last.
+        let unknown = |output: &OutputId, resolved: &Resolved| {
+            let state = &resolved.states[output.step.0 as usize];
+            state.found.is_none() && state.why == Some(Why::Inputs)
+        };
+        let as_left = match (&self.session, &plan) {
+            (Some(session), Some((plan, resolved))) if session.frozen == Frozen::No => {
+                let mut named = understood.iter().flat_map(|name| match name {
+                    Name::Outputs(outputs) => outputs.as_slice(),
+                    Name::Rows(_) | Name::Path(_) => &[],
+                });
+                let wanted = Wanted { at_ms: now_ms(), frozen: Frozen::Last, ..Wanted::default() };
+                let any = named.any(|output| unknown(output, resolved));
+                if any { Some(session.memo.resolve(plan, &wanted)?) } else { None }
+            }
+            _ => None,
+        };
         let mut items = Vec::new();
         for name in understood {
             match (name, &plan) {
                 (Name::Outputs(outputs), Some((plan, resolved))) => {
                     for output in outputs {
+                        let as_left = as_left.as_ref().filter(|_| unknown(&output, resolved));
+                        let resolved = as_left.unwrap_or(resolved);
                         let state = &resolved.states[output.step.0 as usize];
                         let trace = state.found.as_ref().map(|found| found.trace).or(state.trace);
                         let mut item = of_output(plan, resolved, output);

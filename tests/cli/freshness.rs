@@ -175,3 +175,27 @@ fn what_was_forgotten_or_collected_does_not_come_back_with_its_run() {
     let collected = folder.cas("run --frozen=2 d").code(1);
     assert!(collected.stderr.contains("run 2 does not know the result of `d`"), "{}", collected.stderr);
 }
+
+/// `cas run` was said to make it, directly after `cas run` had.
+#[test]
+fn what_is_below_a_volatile_step_is_got_by_its_name_as_it_was_left() {
+    let yaml = |word: &str| {
+        format!(
+            "\
+pipeline: below
+solids:
+  now: {{version: volatile, command: 'date +%N > outputs/result'}}
+  report: {{inputs: {{now: now}}, command: 'echo {word} >> outputs/result; cat inputs/now >> outputs/result'}}
+"
+        )
+    };
+    let folder = Folder::with(&[("pipeline.yaml", &*yaml("first"))]);
+    for _ in 0..2 {
+        let _ = folder.cas("run").ok();
+        let now = folder.cas("cat now").ok().stdout;
+        assert_eq!(folder.cas("cat report").ok().stdout, format!("first\n{now}"));
+    }
+    // What another command made is not what the name means.
+    folder.write("pipeline.yaml", yaml("second"));
+    assert!(folder.cas("cat report").code(1).stderr.contains("`report.result` is not stored"));
+}

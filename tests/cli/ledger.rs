@@ -209,3 +209,20 @@ fn a_folder_that_is_not_the_same_twice_is_told_by_its_entries() {
     assert!(again.stderr.contains("\n  pages: id.txt: file, 13 bytes, "), "{}", again.stderr);
     assert!(!again.stderr.contains("same.txt"), "{}", again.stderr);
 }
+
+/// Six elements were "joined": what had brought their bytes back was an equal element of the same run.
+#[test]
+fn what_comes_back_with_an_equal_element_is_reused_and_nobody_else_made_it() {
+    let yaml = "\
+pipeline: alike
+solids:
+  a: {matrix: {i: [1, 2, 3]}, command: ': {{ matrix.i }}; echo same > outputs/result'}
+  z: {inputs: {a: 'a[*]'}, command: 'cat {{ inputs.a }}/* > {{ outputs.result }}'}
+";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run -j 1").ok();
+    let _ = folder.cas("gc --max-size 0").ok();
+    let ran = folder.cas("run -j 1").ok();
+    assert!(!ran.transcript().contains("joined"), "{}", ran.transcript());
+    assert_eq!(ran.counts(), "2 reused, 2 ran");
+}

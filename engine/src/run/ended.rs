@@ -137,6 +137,8 @@ impl<'a> Coordinator<'a> {
         let outcome = match outcome {
             // What another step of this very run made is no work of somebody else's.
             Outcome::Joined if self.ran.contains_key(&trace) => Outcome::Reused,
+            // It was made before this run began, and only its bytes were away: something equal brought them back.
+            Outcome::Joined if found.record.made_ms < self.wanted.at_ms => Outcome::Reused,
             outcome => outcome,
         };
         if let (Outcome::Ran, Some(version)) = (outcome, self.states[index].version) {

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::dogs;
 use crate::kit::Folder;
+use crate::{dogs, outcomes};
 
 /// Another machine: the same pipeline, and another store.
 fn elsewhere(from: &Folder, files: &[&str]) -> Folder {
@@ -17,7 +17,7 @@ fn elsewhere(from: &Folder, files: &[&str]) -> Folder {
 #[test]
 fn what_was_exported_is_reused_elsewhere_and_nothing_runs() {
     let here = dogs();
-    let _ = here.cas("run").ok();
+    assert_eq!(here.cas("run -j 1").ok().steps(), ["emit_dog", "emit_tree", "emit_sentence"]);
     here.cas("export all.cas").shows(
         "
 $ cas export all.cas
@@ -89,9 +89,10 @@ fn what_was_imported_is_reused_by_another_pipeline_and_its_lineage_goes_up_to_wh
 #[test]
 fn an_export_since_another_holds_what_is_new_and_needs_the_other() {
     let here = dogs();
-    let _ = here.cas("run").ok();
+    assert_eq!(here.cas("run -j 1").ok().steps(), ["emit_dog", "emit_tree", "emit_sentence"]);
     let _ = here.cas("export --all first.cas").ok();
-    let _ = here.cas("run --set emit_tree.tree_species=oak").ok();
+    let oak = here.cas("run -j 1 --set emit_tree.tree_species=oak").ok();
+    assert_eq!(oak.steps(), ["emit_tree", "emit_sentence"]);
     let second = here.cas("export --all second.cas --since first.cas --set emit_tree.tree_species=oak").ok();
     assert_eq!(second.stdout, "exported 2 results with 2 blobs (15 B)\n");
     let there = elsewhere(&here, &["first.cas", "second.cas"]);
@@ -101,7 +102,8 @@ fn an_export_since_another_holds_what_is_new_and_needs_the_other() {
     let _ = there.cas("import first.cas").ok();
     let _ = there.cas("import second.cas").ok();
     for set in ["", " --set emit_tree.tree_species=oak"] {
-        assert_eq!(there.cas(&format!("run{set}")).ok().counts(), "nothing to run: 3 reused");
+        let ran = there.cas(&format!("run{set} --format json")).ok();
+        assert_eq!(outcomes(&ran), ["emit_dog reused", "emit_tree reused", "emit_sentence reused"]);
     }
 }
 
@@ -112,7 +114,7 @@ fn a_bad_file_is_one_clear_error_and_changes_nothing() {
     let _ = here.cas("export --all all.cas").ok();
     let good = fs::read(here.path("all.cas")).expect("it is there");
     let there = dogs();
-    let _ = there.cas("run emit_dog").ok();
+    assert_eq!(there.cas("run emit_dog").ok().steps(), ["emit_dog"]);
     let before = there.cas("ls --format json").ok().stdout;
     // Cut off anywhere, or with any byte turned.
     for cut in (0..good.len()).step_by(61) {
@@ -147,7 +149,8 @@ $ cas import bad.cas
     let _ = there.cas("import not-there.cas").code(2);
     there.write("good.cas", &good);
     let _ = there.cas("import good.cas").ok();
-    assert_eq!(there.cas("run").ok().counts(), "nothing to run: 3 reused");
+    let ran = there.cas("run --format json").ok();
+    assert_eq!(outcomes(&ran), ["emit_dog reused", "emit_tree reused", "emit_sentence reused"]);
 }
 
 #[test]
@@ -171,6 +174,7 @@ fn forgotten_results_stay_out_and_accepted_ones_say_so_elsewhere() {
     let _ = here.cas("export --all all.cas").ok();
     let there = elsewhere(&here, &["all.cas"]);
     let _ = there.cas("import all.cas").ok();
+    assert_eq!(there.cas("run").ok().steps(), Vec::<&str>::new());
     let _ = there.cas("forget emit_dog --reason wrong").ok();
     let again = there.cas("import all.cas").ok();
     assert!(again.stderr.contains("2 results stayed out: forgotten here"), "{}", again.stderr);

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 
 use crate::kit::{Folder, Ran};
+use crate::outcomes;
 
 /// A project with a pipe that tells whether anything of a step is left: whoever has it open to write is.
 struct Kit {
@@ -40,19 +41,25 @@ impl Kit {
     }
 }
 
-/// A step with a child beside it, in the same group, that would go on for long.
-const LONG: &str = "pipeline: p\nsolids:\n  a: {command: 'exec 9> PIPE; sleep 1000 & wait', outputs: []}\n  b: {inputs: \
-                    {x: c}, command: 'true', outputs: []}\n  c: {command: 'echo c', stdout: result}\n";
+/// Three steps in a row; the second has a child beside it, in the same group, that would go on for long.
+const LONG: &str = "pipeline: p\nsolids:\n  a: {command: 'echo a', stdout: result}\n  b: {inputs: {x: a}, command: 'exec \
+                    9> PIPE; sleep 1000 & wait', stdout: result}\n  c: {inputs: {x: b}, command: 'true', outputs: []}\n";
 
 #[test]
 fn a_run_that_is_ended_leaves_no_child_of_a_step_behind() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 143)] {
         let kit = Kit::new(LONG);
         let ran = kit.signalled(signal).code(code);
-        assert!(ran.last_line().starts_with("interrupted: "), "{}", ran.transcript());
-        // What was ended has no result.
-        let status = kit.folder.cas("status a --format json").stdout;
-        assert!(!status.contains("\"stored\":1,\"to-be-recomputed\":0"), "{status}");
+        // What had finished is kept, what was ended has no result, and what is below it never began.
+        assert_eq!(
+            (ran.steps(), ran.counts()),
+            (vec!["a"], "interrupted: 0 reused, 1 ran, 2 cancelled"),
+            "{}",
+            ran.transcript()
+        );
+        kit.folder.write("pipeline.yaml", LONG.replace("exec 9> PIPE; sleep 1000 & wait", "echo b"));
+        let next = kit.folder.cas("run --format json").ok();
+        assert_eq!(outcomes(&next), ["a reused", "b ran", "c ran"], "{signal}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is good for a while: answers of probes, results, and taking both as they were left.
 
 use crate::kit::Folder;
+use crate::outcomes;
 
 /// A probe that counts how often it is asked, outside of the pipeline's folder of declared things.
 fn probed(every: &str) -> String {
@@ -43,7 +44,7 @@ fn frozen_takes_the_last_answers_and_the_last_results() {
     let mut folder = Folder::with(&[("pipeline.yaml", &yaml)]);
     let count = folder.path("count").display().to_string();
     folder.variable("COUNTED", &count);
-    let _ = folder.cas("run --frozen").ok();
+    assert_eq!(folder.cas("run --frozen -j 1").ok().steps(), ["v", "a", "below"]);
     assert_eq!((folder.read("asked").as_str(), folder.read("count").as_str()), ("x\n", "x\n"));
     let frozen = folder.cas("--frozen run").ok();
     // What stands below is found by content, as in every run.
@@ -51,9 +52,7 @@ fn frozen_takes_the_last_answers_and_the_last_results() {
     assert_eq!(folder.cas("status --frozen").ok().stdout, "3 steps: 3 stored\nnothing to run\n");
     assert_eq!((folder.read("asked").as_str(), folder.read("count").as_str()), ("x\n", "x\n"));
     let fresh = folder.cas("run -j 1").ok();
-    let mut ran = fresh.steps();
-    ran.sort_unstable();
-    assert_eq!(ran, ["a", "below", "v"]);
+    assert_eq!(fresh.steps(), ["v", "a", "below"]);
     assert!(!fresh.stderr.contains("gave other content"), "{}", fresh.stderr);
 }
 
@@ -91,18 +90,18 @@ fn dated() -> Folder {
 fn frozen_takes_what_a_given_run_was_answered_and_had() {
     let folder = dated();
     for _ in 0..3 {
-        let _ = folder.cas("run").ok();
+        assert_eq!(folder.cas("run -j 1").ok().steps(), ["asked", "v", "d", "below"]);
     }
     assert_eq!(folder.cas("cat below --frozen").ok().stdout, "3-3-3\n");
-    let first = folder.cas("run --frozen=1").ok();
+    let first = folder.cas("run --frozen=1 -j 1 --format json").ok();
     // What stands below a volatile step is found by content, as in every run.
-    assert_eq!((first.steps(), first.counts()), (vec![], "3 reused, 1 unchanged, 0 ran"));
+    assert_eq!(outcomes(&first), ["asked reused", "v reused", "d reused", "below unchanged"]);
     assert_eq!(folder.cas("--frozen=2 cat below").ok().stdout, "2-2-2\n");
     assert_eq!(folder.cas("status --frozen=1").ok().stdout, "4 steps: 4 stored\nnothing to run\n");
     // What stands below and is new runs with what that run had.
     folder.write("pipeline.yaml", DATED.replace("paste -d- ", "paste -d+ "));
-    let changed = folder.cas("run --frozen=1").ok();
-    assert_eq!(changed.steps(), ["below"]);
+    let changed = folder.cas("run --frozen=1 -j 1 --format json").ok();
+    assert_eq!(outcomes(&changed), ["asked reused", "v reused", "d reused", "below ran"]);
     assert_eq!(folder.cas("cat below --frozen=1").ok().stdout, "1+1+1\n");
     // A run that took them knows them too.
     assert_eq!(folder.cas("cat below --frozen=5").ok().stdout, "1+1+1\n");
@@ -122,8 +121,9 @@ fn frozen_takes_what_a_given_run_was_answered_and_had() {
 #[test]
 fn what_a_given_run_does_not_know_is_named_and_nothing_runs() {
     let folder = dated();
-    let _ = folder.cas("run v").ok();
+    assert_eq!(folder.cas("run v").ok().steps(), ["v"]);
     let other = folder.cas("run --frozen=1").code(1);
+    assert_eq!(other.steps(), Vec::<&str>::new());
     assert!(
         other.stderr.contains("error: run 1 does not know what `echo x >> asked; wc -l < asked` answered")
     );
@@ -131,7 +131,7 @@ fn what_a_given_run_does_not_know_is_named_and_nothing_runs() {
     assert!(other.stderr.contains("error: run 1 does not know the result of `d`"), "{}", other.stderr);
     assert!(other.steps().is_empty() && !folder.has("count.d"));
     // What is not needed does not have to be known.
-    assert_eq!(folder.cas("run --frozen=1 v").ok().counts(), "nothing to run: 1 reused");
+    assert_eq!(outcomes(&folder.cas("run --frozen=1 v --format json").ok()), ["v reused"]);
     // Other code is another step.
     folder.write(
         "pipeline.yaml",
@@ -151,8 +151,9 @@ fn what_a_given_run_does_not_know_is_named_and_nothing_runs() {
 #[test]
 fn what_was_forgotten_or_collected_does_not_come_back_with_its_run() {
     let folder = dated();
-    let _ = folder.cas("run").ok();
-    let _ = folder.cas("run").ok();
+    for _ in 0..2 {
+        assert_eq!(folder.cas("run -j 1").ok().steps(), ["asked", "v", "d", "below"]);
+    }
     // Nothing goes that a run may be asked for.
     let _ = folder.cas("gc").ok();
     assert_eq!(folder.cas("cat below --frozen=1").ok().stdout, "1-1-1\n");
@@ -164,13 +165,14 @@ fn what_was_forgotten_or_collected_does_not_come_back_with_its_run() {
     let _ = folder.cas("forget v --frozen --reason wrong").ok();
     for run in [2, 3] {
         let forgotten = folder.cas(&format!("run --frozen={run}")).code(1);
+        assert_eq!(forgotten.steps(), Vec::<&str>::new());
         assert!(
             forgotten.stderr.contains(&format!("run {run} does not know the result of `v`")),
             "{}",
             forgotten.stderr
         );
     }
-    assert_eq!(folder.cas("run --frozen=2 d").ok().counts(), "nothing to run: 1 reused");
+    assert_eq!(outcomes(&folder.cas("run --frozen=2 d --format json").ok()), ["d reused"]);
     let _ = folder.cas("gc --max-size 0").ok();
     let collected = folder.cas("run --frozen=2 d").code(1);
     assert!(collected.stderr.contains("run 2 does not know the result of `d`"), "{}", collected.stderr);

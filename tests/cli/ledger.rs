@@ -5,15 +5,8 @@ use std::time::Duration;
 use cas_engine::run::now_ms;
 use cas_store::{Create, Hosting, Mode, Open, Policy, Store};
 
-use crate::dogs;
-use crate::kit::{Folder, Ran};
-
-/// What ran: which of two that took about as long as each other once comes first is a matter of milliseconds.
-fn sorted(ran: &Ran) -> Vec<&str> {
-    let mut steps = ran.steps();
-    steps.sort_unstable();
-    steps
-}
+use crate::kit::Folder;
+use crate::{dogs, outcomes};
 
 #[test]
 fn a_renamed_solid_is_recognised_by_all_else() {
@@ -37,7 +30,7 @@ fn what_was_evicted_says_when_and_by_what() {
     let status = folder.cas("status").ok().stdout;
     assert!(status.contains(" ago by --max-size 0"), "{status}");
     let run = folder.cas("run -j 1").ok();
-    assert_eq!(sorted(&run), ["emit_dog", "emit_sentence", "emit_tree"]);
+    assert_eq!(run.steps(), ["emit_dog", "emit_tree", "emit_sentence"]);
     assert_eq!(run.stderr.matches(" ago by --max-size 0").count(), 3, "{}", run.stderr);
 }
 
@@ -87,13 +80,15 @@ fn what_was_evicted_three_days_ago_says_so_wherever_it_is_a_cause() {
 fn where_most_of_a_run_misses_for_one_fact_of_the_machine_one_line_says_which() {
     let pipeline = |version: &str| {
         format!(
-            "pipeline: lab\nresources:\n  python: {{version: \"{version}\"}}\ndefaults: {{resources: [python]}}\nsolids:\n  a: {{command: echo a, stdout: result}}\n  b: {{command: echo b, stdout: result}}\n  c: {{inputs: {{x: a}}, command: \"cat {{{{ inputs.x }}}}\", stdout: result}}\n"
+            "pipeline: lab\nresources:\n  python: {{version: \"{version}\"}}\ndefaults: {{resources: [python]}}\nsolids:\n  a: {{command: echo a, stdout: result}}\n  b: {{inputs: {{x: a}}, command: echo b, stdout: result}}\n  c: {{inputs: {{x: b}}, command: \"cat {{{{ inputs.x }}}}\", stdout: result}}\n"
         )
     };
     let folder = Folder::with(&[("pipeline.yaml", &pipeline("3.11.2"))]);
-    assert!(!folder.cas("run").ok().stderr.contains("one fact"));
+    let run = folder.cas("run").ok();
+    assert_eq!((run.steps(), run.stderr.contains("one fact")), (vec!["a", "b", "c"], false));
     folder.write("pipeline.yaml", pipeline("3.11.7"));
     let run = folder.cas("run").ok();
+    assert_eq!(run.steps(), ["a", "b", "c"]);
     assert!(
         run.stderr.contains(
             "3 of 3 steps run here because of one fact; the store knows them with another: resource python: 3.11.2 → 3.11.7"
@@ -101,7 +96,8 @@ fn where_most_of_a_run_misses_for_one_fact_of_the_machine_one_line_says_which() 
         "{}",
         run.stderr
     );
-    assert!(!folder.cas("run").ok().stderr.contains("one fact"));
+    let run = folder.cas("run").ok();
+    assert_eq!((run.steps(), run.stderr.contains("one fact")), (vec![], false));
 }
 
 #[test]
@@ -122,6 +118,14 @@ fn elements_that_run_for_one_cause_are_told_as_one() {
     );
     let json = folder.cas("status --format json").ok().stdout;
     assert_eq!(json.matches("\"step\":\"each[n=").count(), 3, "{json}");
+    let run = folder.cas("run -j 1").ok();
+    assert_eq!(run.steps(), ["each[n=1]", "each[n=2]", "each[n=3]"]);
+    let whys: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("why ")).collect();
+    assert_eq!(
+        whys,
+        ["why       each[*]  3 of 3: command: echo low {{ config.n }} → echo high {{ config.n }}"]
+    );
+    assert_eq!(folder.cas("run").ok().steps(), Vec::<&str>::new());
 }
 
 const DICE: &str = "\
@@ -137,10 +141,10 @@ fn what_is_not_the_same_twice_is_found_shown_and_remembered_and_nothing_changes(
     let folder = Folder::with(&[("pipeline.yaml", DICE)]);
     let none = folder.cas("run --reproduce").code(1);
     assert!(none.stderr.contains("nothing is stored that could be reproduced"), "{}", none.stderr);
-    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["same", "roll", "sum"]);
     let sum = folder.cas("cat sum").ok().stdout;
     let again = folder.cas("run --reproduce -j 1").code(1);
-    assert_eq!(sorted(&again), ["roll", "same", "sum"]);
+    assert_eq!(again.steps(), ["same", "roll", "sum"]);
     assert!(again.stderr.contains("`roll` gave other content than before"), "{}", again.stderr);
     assert!(again.stderr.contains("\n  result: the value: "), "{}", again.stderr);
     assert!(again.stderr.contains("not deterministic: `roll` (the same inputs"), "{}", again.stderr);
@@ -161,6 +165,7 @@ fn what_is_not_the_same_twice_is_found_shown_and_remembered_and_nothing_changes(
     let _ = folder.cas("run --sample 1%").code(2);
     // Run again on purpose: the new content stands from now on, and is compared, too.
     let forced = folder.cas("run --force roll").ok();
+    assert_eq!(forced.steps(), ["roll"]);
     assert!(forced.stderr.contains("not deterministic: `roll`"), "{}", forced.stderr);
     let run = folder.cas("run").ok();
     assert_eq!(run.steps(), ["sum"]);
@@ -203,7 +208,7 @@ fn a_folder_that_is_not_the_same_twice_is_told_by_its_entries() {
         "solids:\n  site:\n    outputs: [{pages: {at: pages/}}]\n    command: |\n      mkdir -p {{ outputs.pages }}\n      \
          echo same > {{ outputs.pages }}/same.txt\n      head -c 8 /dev/urandom | base64 > {{ outputs.pages }}/id.txt\n",
     )]);
-    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("run").ok().steps(), ["site"]);
     let again = folder.cas("run --reproduce").code(1);
     assert_eq!(again.steps(), ["site"]);
     assert!(again.stderr.contains("\n  pages: id.txt: file, 13 bytes, "), "{}", again.stderr);
@@ -222,7 +227,6 @@ solids:
     let folder = Folder::with(&[("pipeline.yaml", yaml)]);
     let _ = folder.cas("run -j 1").ok();
     let _ = folder.cas("gc --max-size 0").ok();
-    let ran = folder.cas("run -j 1").ok();
-    assert!(!ran.transcript().contains("joined"), "{}", ran.transcript());
-    assert_eq!(ran.counts(), "2 reused, 2 ran");
+    let ran = folder.cas("run -j 1 --format json").ok();
+    assert_eq!(outcomes(&ran), ["a[i=1] ran", "a[i=2] reused", "a[i=3] reused", "z ran"]);
 }

@@ -211,15 +211,15 @@ fn a_run_that_a_step_starts_lives_on_what_the_step_was_given() {
 #[test]
 fn a_forecast_says_how_long_it_takes_and_how_sure_that_is() {
     let yaml = "pipeline: p\nsolids:\n  a: {version: '1', command: 'true', outputs: []}\n  b: {version: '1', command: \
-                'true', outputs: []}\n";
+                'true', outputs: []}\n  same: {command: 'true', outputs: []}\n";
     let folder = Folder::with(&[("pipeline.yaml", yaml)]);
-    let _ = folder.cas("run").ok();
-    let more = yaml.replace("'1'", "'2'") + "  c: {command: 'true', outputs: []}\n";
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["a", "b", "same"]);
+    let more = yaml.replace("'1'", "'2'") + "  c: {command: 'echo c', outputs: []}\n";
     folder.write("pipeline.yaml", more);
     folder.cas("run -n -j 2").shows(
         "
 $ cas run -n -j 2
-3 steps: 3 to-be-recomputed
+4 steps: 1 stored, 3 to-be-recomputed
 a  version: 1 → 2
 b  version: 1 → 2
 c  it has not run yet
@@ -235,8 +235,15 @@ about [time] with -j 2; 1 of 3 never ran, and counts as the middle of the rest
     ] {
         assert!(json.contains(part), "{part} is not in {json}");
     }
-    let _ = folder.cas("run").ok();
-    folder.cas("run -n").shows("\n$ cas run -n\n3 steps: 3 stored\nnothing to run\n");
+    let document: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
+    let foreseen: Vec<&serde_json::Value> =
+        document["run"].as_array().expect("a list").iter().map(|row| &row["step"]).collect();
+    // What is foreseen is what then runs, and all of it.
+    assert_eq!(foreseen, ["a", "b", "c"]);
+    let ran = folder.cas("run -j 1").ok();
+    assert_eq!((ran.steps(), ran.counts()), (vec!["a", "b", "c"], "1 reused, 3 ran"));
+    folder.cas("run -n").shows("\n$ cas run -n\n4 steps: 4 stored\nnothing to run\n");
+    assert_eq!(folder.cas("run").ok().steps(), Vec::<&str>::new());
 }
 
 #[test]

@@ -32,7 +32,7 @@ mod terminal;
 mod usage;
 mod watching;
 
-use kit::Folder;
+use kit::{Folder, Ran};
 
 /// The example that most of these stories are told with.
 pub(crate) const DOGS: &str = "\
@@ -49,6 +49,18 @@ solids:
     inputs: {dog: emit_dog, tree.txt: emit_tree}
     command: cat {{ inputs.dog }} {{ inputs.tree }} > {{ outputs.result }}
 ";
+
+/// What became of each step, in the order in which it was told, by the events of a run: `emit_dog ran`.
+pub(crate) fn outcomes(ran: &Ran) -> Vec<String> {
+    let events = ran.stdout.lines().map(|line| {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("{}", ran.transcript()))
+    });
+    let text = |value: &serde_json::Value| value.as_str().expect("it is a text").to_owned();
+    events
+        .filter(|event| event["event"] == "step-finished")
+        .map(|event| format!("{} {}", text(&event["step"]), text(&event["outcome"])))
+        .collect()
+}
 
 /// A folder with that example.
 pub(crate) fn dogs() -> Folder {

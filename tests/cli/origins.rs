@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
-use crate::dogs;
 use crate::kit::{Folder, Ran};
+use crate::{dogs, outcomes};
 
 /// Compares a transcript in which a version is as wide as its redaction.
 #[track_caller]
@@ -26,9 +26,10 @@ fn version_of(folder: &Folder, output: &str, more: &str) -> String {
 #[test]
 fn two_versions_differ_by_fact_and_by_content() {
     let folder = dogs();
-    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["emit_dog", "emit_tree", "emit_sentence"]);
     let old = version_of(&folder, "emit_tree.result", "");
-    let _ = folder.cas("run --set emit_tree.tree_species=red_maple").ok();
+    let other = folder.cas("run --set emit_tree.tree_species=red_maple").ok();
+    assert_eq!(other.steps(), ["emit_tree", "emit_sentence"]);
     let ran = folder.cas(&format!("diff {old} emit_tree --set emit_tree.tree_species=red_maple"));
     shows(
         ran,
@@ -68,6 +69,9 @@ content: the same content
     assert_eq!(document["diff"][0]["facts"][0]["label"], "config.tree_species");
     assert_eq!(document["diff"][0]["content"]["kind"], "text");
     let _ = folder.cas("diff emit_dog nothing").code(2);
+    // To compare runs nothing: the version that had not run still has not.
+    let oak = folder.cas("run --set emit_tree.tree_species=oak --format json").ok();
+    assert_eq!(outcomes(&oak), ["emit_dog reused", "emit_tree ran", "emit_sentence ran"]);
 }
 
 #[test]
@@ -86,10 +90,10 @@ solids:
     command: mkdir {{ outputs.result }}; echo {{ config.word }} > {{ outputs.result }}/a.txt; echo same > {{ outputs.result }}/b.txt; [ {{ config.word }} = low ] || echo new > {{ outputs.result }}/c.txt
 "#,
     )]);
-    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["metrics", "site"]);
     let (metrics, site) = (version_of(&folder, "metrics.result", ""), version_of(&folder, "site.result", ""));
     let set = "--set metrics.auc=0.95 --set site.word=high";
-    let _ = folder.cas(&format!("run {set}")).ok();
+    assert_eq!(folder.cas(&format!("run -j 1 {set}")).ok().steps(), ["metrics", "site"]);
     let found = folder.cas(&format!("diff {metrics} metrics {set}")).code(1).stdout;
     assert!(found.ends_with("  config.auc: 0.9 → 0.95\ncontent: auc: 0.9 → 0.95\n"), "{found}");
     let found = folder.cas(&format!("diff {site} site {set}")).code(1).stdout;
@@ -102,14 +106,15 @@ solids:
 #[test]
 fn two_runs_differ_by_how_they_began_and_which_steps_had_other_versions() {
     let folder = dogs();
-    let _ = folder.cas("run").ok();
-    let _ = folder.cas("run --set emit_tree.tree_species=red_maple").ok();
-    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["emit_dog", "emit_tree", "emit_sentence"]);
+    let other = folder.cas("run -j 1 --set emit_tree.tree_species=red_maple").ok();
+    assert_eq!(other.steps(), ["emit_tree", "emit_sentence"]);
+    assert_eq!(folder.cas("run -j 1").ok().steps(), Vec::<&str>::new());
     folder.cas("diff 1 2").shows(
         "
 $ cas diff 1 2
 run 1 → run 2
-  command: run → run --set emit_tree.tree_species=red_maple
+  command: run -j 1 → run -j 1 --set emit_tree.tree_species=red_maple
 emit_tree: config.tree_species: douglas_fir → red_maple
 emit_sentence: input tree.txt: config.tree_species: douglas_fir → red_maple
 1 step with the same version in both
@@ -124,6 +129,7 @@ run 1 → run 3
 ",
     );
     let _ = folder.cas("diff 1 9").code(2);
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 3 reused");
 }
 
 #[test]
@@ -134,7 +140,7 @@ fn lineage_goes_up_and_down_across_pipelines_and_from_a_file() {
         "other.yaml",
         "pipeline: other\nsolids:\n  emit_dog:\n    config: {dog_breed: {type: str, default: poodle}}\n    command: echo {{ config.dog_breed }}\n    stdout: result\n  walk: {inputs: {d: emit_dog, n: {path: names.txt}, k: {value: 3}}, command: \"cat {{ inputs.d }} {{ inputs.n }}\", stdout: result}\n",
     );
-    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["emit_dog", "emit_tree", "emit_sentence"]);
     assert_eq!(folder.cas("run -f other.yaml").ok().steps(), ["walk"]);
     folder.cas("lineage emit_dog").shows(
         "
@@ -186,7 +192,7 @@ solids:
 fn a_shell_has_the_steps_folder_and_leaves_nothing() {
     let folder = Folder::with(&[("pipeline.yaml", FAILS), ("try.sh", "echo trying $1 $WORD; cat $1\n")]);
     assert!(folder.cas("shell bad").code(1).stderr.contains("there is no store"));
-    let _ = folder.cas("run good").ok();
+    assert_eq!(folder.cas("run good").ok().steps(), ["good"]);
     let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
     command.args(["shell", "bad"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it starts");
@@ -207,6 +213,7 @@ fn a_shell_has_the_steps_folder_and_leaves_nothing() {
         folder.cas("status").ok().stdout.lines().next(),
         Some("2 steps: 1 stored, 1 to-be-recomputed")
     );
+    assert_eq!(outcomes(&folder.cas("run --format json").ok()), ["good reused", "bad ran"]);
     // What it consumes has to be there.
     let missing = folder.cas("shell bad --set good.x=1");
     assert_eq!(missing.code, 2);
@@ -222,21 +229,25 @@ fn a_shell_has_the_steps_folder_and_leaves_nothing() {
 #[test]
 fn a_kept_folder_has_a_script_that_repeats_the_attempt() {
     let folder = Folder::with(&[("pipeline.yaml", FAILS), ("try.sh", "echo trying $WORD; exit 3\n")]);
-    let _ = folder.cas("run").code(1);
+    assert_eq!(outcomes(&folder.cas("run --format json").code(1)), ["good ran", "bad failed"]);
     let kept = folder.names(".cas/work/failed");
     assert_eq!(kept.len(), 1);
     let script = folder.path(&format!(".cas/work/failed/{}/run.sh", kept[0]));
     let output = folder.command(&script).output().expect("it starts");
     assert_eq!(output.status.code(), Some(3));
+    // It stored nothing.
+    assert_eq!(outcomes(&folder.cas("run --format json").code(1)), ["good reused", "bad failed"]);
 }
 
 #[test]
 fn what_reused_steps_printed_is_printed_again_where_it_is_asked_for() {
     let folder = dogs();
-    let first = folder.cas("run --show-output").ok().stderr;
-    assert!(first.contains("planting"), "{first}");
-    let plain = folder.cas("run").ok().stderr;
-    assert!(!plain.contains("planting"), "{plain}");
+    let first = folder.cas("run -j 1 --show-output").ok();
+    assert_eq!(first.steps(), ["emit_dog", "emit_tree", "emit_sentence"]);
+    assert!(first.stderr.contains("planting"), "{}", first.stderr);
+    let plain = folder.cas("run").ok();
+    assert_eq!(plain.steps(), Vec::<&str>::new());
+    assert!(!plain.stderr.contains("planting"), "{}", plain.stderr);
     let again = folder.cas("run --replay-logs").ok();
     assert_eq!(again.steps(), Vec::<&str>::new());
     assert!(again.stderr.contains("planting"), "{}", again.stderr);

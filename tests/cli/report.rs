@@ -185,7 +185,8 @@ fn a_trace_has_a_lane_a_worker_and_pairs_for_what_waited() {
          two: {inputs: {x: one}, matrix: {n: [1, 2, 3]}, command: \"echo {{ config.n }}\", stdout: result}\n  \
          bad: {command: exit 3, outputs: [], retries: 1}\n",
     )]);
-    let _ = folder.cas("run -k -j 1 --trace trace.json").code(1);
+    let ran = folder.cas("run -k -j 1 --trace trace.json").code(1);
+    assert_eq!(ran.steps(), ["one", "two[n=1]", "two[n=2]", "two[n=3]"]);
     let trace: Value = serde_json::from_str(&folder.read("trace.json")).expect("it is JSON");
     assert_eq!(folder.cas("report --as trace").ok().stdout, folder.read("trace.json"));
     let events = trace["traceEvents"].as_array().expect("there are events");
@@ -204,6 +205,14 @@ fn a_trace_has_a_lane_a_worker_and_pairs_for_what_waited() {
         .map(|event| &event["args"]["name"])
         .collect();
     assert_eq!(lanes, ["settled without running", "worker 1"]);
+    // Each attempt, in the order in which the one worker had them.
+    let mut attempts: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").collect();
+    attempts.sort_by_key(|event| event["ts"].as_u64());
+    let told: Vec<String> = attempts
+        .iter()
+        .map(|event| format!("{} {}", event["name"].as_str().unwrap_or_default(), event["args"]["attempt"]))
+        .collect();
+    assert_eq!(told, ["one 1", "two[n=1] 1", "two[n=2] 1", "two[n=3] 1", "bad 1", "bad 2"]);
     let attempts = |name: &str| -> Vec<&Value> {
         events.iter().filter(|event| event["ph"] == "X" && event["name"] == name).collect()
     };

@@ -116,7 +116,11 @@ fn events_are_one_document_a_line_on_stdout_and_nothing_else_is() {
 fn what_a_step_printed_is_shown_when_asked_for() {
     let folder = dogs();
     let ran = folder.cas("run emit_tree --show-output").ok();
+    assert_eq!(ran.steps(), ["emit_tree"]);
     assert!(ran.stderr.contains("printed   emit_tree:\n  | planting\n"), "{}", ran.stderr);
+    // What does not run prints nothing.
+    let again = folder.cas("run emit_tree --show-output").ok();
+    assert_eq!((again.steps(), again.stderr.contains("planting")), (vec![], false));
 }
 
 #[test]

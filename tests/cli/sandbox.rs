@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
 
 use crate::kit::{Folder, Ran};
+use crate::outcomes;
 
 /// A step that reads a file of the project and one beside it, by their places.
 fn nosy(folder: &Folder, more: &str) -> String {
@@ -44,7 +45,7 @@ fn without_it_nothing_is_refused_and_nothing_told() {
     let folder = Folder::new();
     folder.write("pipeline.yaml", nosy(&folder, ""));
     let ran = folder.cas("run --format json").ok();
-    assert_eq!(undeclared(&ran), Vec::<serde_json::Value>::new());
+    assert_eq!((undeclared(&ran), outcomes(&ran)), (vec![], vec!["nosy ran".to_owned()]));
     assert_eq!(folder.cas("cat nosy").ok().stdout, "1,2\nsecret\nhelped\n");
 }
 
@@ -58,7 +59,10 @@ fn deny_refuses_what_was_not_given_and_names_it() {
         "exit status 1; it was not allowed to read `data/x.csv`, read `ROOT/secret.txt` (sandbox: deny)";
     assert!(told.contains(failed), "{told}");
     assert!(told.contains("data/x.csv: Permission denied"), "{told}");
+    assert_eq!(ran.steps(), Vec::<&str>::new());
     assert_eq!(folder.cas("status").ok().stdout.lines().next(), Some("1 step: 1 to-be-recomputed"));
+    // Without it, the same step runs.
+    assert_eq!(folder.cas("run --sandbox off").ok().steps(), ["nosy"]);
 }
 
 #[test]
@@ -67,6 +71,7 @@ fn warn_prints_the_lines_that_make_it_silent() {
     let text = nosy(&folder, "sandbox: warn");
     folder.write("pipeline.yaml", &text);
     let ran = folder.cas("run --format json").ok();
+    assert_eq!(outcomes(&ran), ["nosy ran"]);
     let told = undeclared(&ran);
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0]["refused"], false);
@@ -88,7 +93,8 @@ fn warn_prints_the_lines_that_make_it_silent() {
     }
     folder.write("pipeline.yaml", &declared);
     let ran = folder.cas("run --format json").ok();
-    assert_eq!(undeclared(&ran), Vec::<serde_json::Value>::new(), "{declared}");
+    assert_eq!((undeclared(&ran), outcomes(&ran)), (vec![], vec!["nosy ran".to_owned()]), "{declared}");
+    assert_eq!(folder.cas("run").ok().steps(), Vec::<&str>::new());
     // The same lines are all that `deny` asks for.
     folder.write("pipeline.yaml", declared.replace("warn", "deny"));
     assert_eq!(folder.cas("run").ok().steps(), ["nosy"]);
@@ -100,6 +106,7 @@ fn a_warning_says_on_the_terminal_what_to_add() {
     let folder = Folder::new();
     folder.write("pipeline.yaml", nosy(&folder, "sandbox: warn"));
     let ran = folder.cas("run").ok();
+    assert_eq!(ran.steps(), ["nosy"]);
     let told = plain(&folder, &ran.stderr);
     let expected = "\
 warning: nosy used what it was not given
@@ -135,7 +142,7 @@ solids:
 ",
     )]);
     let ran = folder.cas("run --format json").ok();
-    assert_eq!(undeclared(&ran), Vec::<serde_json::Value>::new());
+    assert_eq!((undeclared(&ran), outcomes(&ran)), (vec![], vec!["plain ran".to_owned()]));
     assert_eq!(folder.cas("cat plain").ok().stdout, "one\nnested\ntwo\nthree\nfour\n");
 }
 
@@ -171,10 +178,8 @@ solids:
         "#!/bin/sh\ncat \"$(dirname \"$(readlink -f \"$0\")\")/part\"; echo $1\n",
     );
     folder.write("tools/bin/part", "tool\n");
-    let ran = folder.cas("run").ok();
-    let mut steps = ran.steps();
-    steps.sort_unstable();
-    assert_eq!(steps, ["all[n=1]", "all[n=2]", "big", "tree"], "{}", ran.stderr);
+    let ran = folder.cas("run -j 1").ok();
+    assert_eq!(ran.steps(), ["big", "tree", "all[n=1]", "all[n=2]"], "{}", ran.stderr);
     let four = "300000\n".repeat(4);
     assert_eq!(folder.cas("cat all[n=2]").ok().stdout, format!("{four}x\ny\nset\ntool\n2\n"));
 }
@@ -191,13 +196,12 @@ fn what_a_solid_says_wins_over_the_defaults_and_these_over_the_pipeline() {
              held: {{command: cat {secret}, stdout: result, sandbox: deny}}\n"
         ),
     );
-    let ran = folder.cas("run -k").code(1);
-    assert_eq!(ran.steps(), ["free"], "{}", ran.stderr);
-    assert!(ran.stderr.contains("failed    held"), "{}", ran.stderr);
+    let ran = folder.cas("run -k -j 1 --format json").code(1);
+    assert_eq!(outcomes(&ran), ["free ran", "held failed"], "{}", ran.stdout);
     // The command line wins over all of them.
     assert_eq!(folder.cas("run --sandbox off").ok().steps(), ["held"]);
-    let ran = folder.cas("run -k --sandbox=deny").code(1);
-    assert_eq!(ran.counts(), "0 reused, 0 ran, 2 failed", "{}", ran.stderr);
+    let ran = folder.cas("run -k -j 1 --sandbox=deny --format json").code(1);
+    assert_eq!(outcomes(&ran), ["free failed", "held failed"], "{}", ran.stdout);
     let wrong = folder.cas("run --sandbox=strict").code(2);
     assert!(wrong.stderr.contains("it is one of off, warn, deny"), "{}", wrong.stderr);
 }
@@ -213,9 +217,10 @@ fn a_result_that_was_made_without_is_none_under_deny() {
     let why = folder.cas("explain a --sandbox deny").ok();
     assert!(why.stdout.contains("a"), "{}", why.stdout);
     folder.write("pipeline.yaml", "solids: {a: {command: echo b, stdout: result}}\n");
-    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("run").ok().steps(), ["a"]);
     let why = folder.cas("status --sandbox deny").ok();
     assert!(why.stdout.contains("sandbox"), "{}", why.stdout);
+    assert_eq!(folder.cas("run --sandbox deny").ok().steps(), ["a"]);
 }
 
 #[test]
@@ -226,7 +231,9 @@ fn what_is_written_elsewhere_is_refused_and_told_of() {
         "sandbox: warn\nsolids:\n  a:\n    command: |\n      echo new > {out}/new && cat {out}/new\n      echo done > {{{{ outputs.result }}}}\n"
     );
     folder.write("pipeline.yaml", &text);
-    let told = undeclared(&folder.cas("run --format json").ok());
+    let ran = folder.cas("run --format json").ok();
+    assert_eq!(outcomes(&ran), ["a ran"]);
+    let told = undeclared(&ran);
     let used = ["wrote ROOT/out/new (what it writes belongs into its outputs or TMPDIR)"];
     assert_eq!(texts(&folder, &told[0]["used"]), used);
     assert_eq!(texts(&folder, &told[0]["lines"]), Vec::<String>::new());
@@ -237,6 +244,7 @@ fn what_is_written_elsewhere_is_refused_and_told_of() {
         .replace(&format!("{out}/new\n"), &format!("{out}/old\n"));
     folder.write("pipeline.yaml", denied);
     let ran = folder.cas("run").code(1);
+    assert_eq!(ran.steps(), Vec::<&str>::new());
     assert!(plain(&folder, &ran.stderr).contains("not allowed to write to `ROOT/out/new`"), "{}", ran.stderr);
     assert_eq!(folder.names("../out"), ["old"]);
     assert_eq!(folder.read("../out/old"), "as it was\n");
@@ -284,14 +292,12 @@ fn no_way_around_leads_out() {
     }
     folder.write("pipeline.yaml", &text);
     folder.write_executable("tool", "#!/bin/sh\necho it ran\n");
-    let ran = folder.cas("run -k").code(1);
-    assert_eq!(ran.counts(), "0 reused, 0 ran, 8 failed", "{}", ran.stderr);
+    let ran = folder.cas("run -k -j 1").code(1);
+    assert_eq!((ran.steps(), ran.counts()), (vec![], "0 reused, 0 ran, 8 failed"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("| secret") && !ran.stderr.contains("| it ran"), "{}", ran.stderr);
     // Each of them can do it where nobody asks for a sandbox, or this would show nothing.
-    let ran = folder.cas("run -k --sandbox off");
-    let mut steps = ran.steps();
-    steps.sort_unstable();
-    assert_eq!(steps, ["hard", "link", "list", "nested", "parent", "proc", "run"], "{}", ran.stderr);
+    let ran = folder.cas("run -k -j 1 --sandbox off");
+    assert_eq!(ran.steps(), ["proc", "parent", "link", "hard", "nested", "list", "run"], "{}", ran.stderr);
 }
 
 #[test]
@@ -314,7 +320,9 @@ fn a_program_of_a_private_folder_has_to_be_named_by_a_resource() {
     );
     assert!(told.contains("hint: name it in a resource that the solid needs"), "{told}");
     // What `warn` says to add is enough, with the libraries beside it.
-    let told = undeclared(&folder.cas("run --sandbox warn --format json").ok());
+    let ran = folder.cas("run --sandbox warn --format json").ok();
+    assert_eq!(outcomes(&ran), ["a ran"]);
+    let told = undeclared(&ran);
     assert_eq!(
         texts(&folder, &told[0]["lines"]),
         [
@@ -345,7 +353,8 @@ fn elements_that_use_the_same_are_told_of_once() {
         "sandbox: warn\nsolids: {{a: {{command: cat {secret}, stdout: result, matrix: {{n: [1, 2, 3, 4]}}}}}}\n"
     );
     folder.write("pipeline.yaml", text);
-    let ran = folder.cas("run --format json").ok();
+    let ran = folder.cas("run -j 1 --format json").ok();
+    assert_eq!(outcomes(&ran), ["a[n=1] ran", "a[n=2] ran", "a[n=3] ran", "a[n=4] ran"]);
     assert_eq!(undeclared(&ran).len(), 1);
 }
 
@@ -383,6 +392,12 @@ fn where_another_listens_already_a_run_says_once_that_nothing_can_be_heard() {
         "warning: what a step opens cannot be heard of here (another program does, or the kernel cannot): ";
     assert_eq!(told("warn"), [format!("{heard}`sandbox: warn` is as `off`")]);
     assert_eq!(told("deny"), [format!("{heard}what `sandbox: deny` refuses has no name")]);
+    let ran = |output: &str| {
+        let text = folder.cas(&format!("cat inside.{output}")).ok().stdout;
+        let steps = text.lines().filter_map(|line| line.strip_prefix("ran "));
+        steps.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!([ran("warn"), ran("deny"), ran("again")], [vec!["a", "b"], vec!["a", "b"], vec![]]);
     // Where nothing has to run, nothing has to be said.
     assert_eq!(told("again"), Vec::<String>::new());
 }

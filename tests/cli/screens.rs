@@ -54,15 +54,35 @@ fn elements_that_ran_for_one_cause_are_told_as_one_at_the_end_and_are_no_flood()
         )
     };
     let folder = Folder::with(&[("pipeline.yaml", &pipeline("low", 12))]);
-    let _ = folder.cas("run").ok();
+    let elements = |last: u32| (1..=last).map(|n| format!("each[n={n}]")).collect::<Vec<_>>();
+    let verbose = folder.cas("run -v -j 1").ok();
+    assert_eq!(verbose.steps(), elements(12));
     // Two new ones, and all others for another value.
     folder.write("pipeline.yaml", pipeline("high", 14));
     let ran = folder.cas("run -j 1").ok();
     let whys: Vec<&str> = ran.stderr.lines().filter_map(|line| line.strip_prefix("why       ")).collect();
     assert_eq!(whys, ["each[*]  12 of 14: config.word: low → high", "each[*]  2 of 14: for the first time"]);
     // Ten of the twelve, and the new ones, stand there one by one; all do with -v.
-    assert_eq!((ran.steps().len(), ran.counts()), (12, "0 reused, 14 ran"));
-    assert_eq!(folder.cas("run -v --force -j 1").ok().steps().len(), 14);
+    assert_eq!(
+        ran.steps(),
+        [
+            "each[n=1]",
+            "each[n=2]",
+            "each[n=3]",
+            "each[n=4]",
+            "each[n=5]",
+            "each[n=6]",
+            "each[n=7]",
+            "each[n=8]",
+            "each[n=9]",
+            "each[n=10]",
+            "each[n=13]",
+            "each[n=14]"
+        ]
+    );
+    assert_eq!(ran.counts(), "0 reused, 14 ran");
+    assert_eq!(folder.cas("run -v --force -j 1").ok().steps(), elements(14));
+    assert_eq!(folder.cas("run -v").ok().steps(), Vec::<&str>::new());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use cas_engine::version::output_version;
 use cas_store::{Artifact, Create, Digest, Found, Judged, Store, Take, Trace, Version};
 
 use crate::args::Which;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::session::{Session, World};
 
 /// Something that was named.
@@ -85,6 +85,49 @@ impl Ground {
         }
     }
 
+    /// As [`Ground::new`], for names that may also be paths of files: where all of them are (or the hex of versions),
+    /// and none is a name of the pipeline, they are looked up in the store alone if the pipeline cannot be planned.
+    ///
+    /// # Errors
+    /// As there, where that store is not known, or a name needs the pipeline.
+    pub(crate) fn of_names(world: &mut World, which: &Which, names: &[String]) -> Result<Self, Failure> {
+        let definition = world.definition(which);
+        // Said outside of the pipeline, the store is known although the file cannot be read.
+        let choice = world.choice(which, definition.as_ref().ok().and_then(Option::as_ref));
+        let steps: Vec<String> = match &definition {
+            Ok(Some(definition)) => {
+                definition.pipeline.invocations.iter().map(|one| one.name.clone()).collect()
+            }
+            Ok(None) | Err(_) => Vec::new(),
+        };
+        let ground = match definition {
+            Ok(Some(definition)) => world.session_of(definition, which, Create::Never).map(|session| {
+                let store = session.store().cloned();
+                Self { session: Some(session), store }
+            }),
+            Ok(None) => {
+                let store = world.open_to_read(&choice?, which, None)?;
+                return Ok(Self { session: None, store });
+            }
+            Err(failure) => Err(failure),
+        };
+        let without = |name: &String| {
+            let step = name.split(['.', '[', '@']).next().unwrap_or_default();
+            !steps.iter().any(|known| known == step) && (is_there(name) || is_hex(name))
+        };
+        match (ground, choice) {
+            (Err(failure), Ok(choice)) if failure.code == Code::Usage && names.iter().all(without) => {
+                world.warn(format_args!(
+                    "the pipeline is not looked at: {}",
+                    failure.problems.first().map_or("", |problem| problem.message.as_str())
+                ));
+                let store = world.open_to_read(&choice, which, None)?;
+                Ok(Self { session: None, store })
+            }
+            (ground, _) => ground,
+        }
+    }
+
     /// The store.
     ///
     /// # Errors
@@ -118,9 +161,7 @@ impl Ground {
         let mut understood = Vec::new();
         for name in names {
             understood.push(match understand(self.session.as_ref(), self.store.as_ref(), name) {
-                Err(_) if files == Files::Too && Path::new(name).symlink_metadata().is_ok() => {
-                    Name::Path(Path::new(name).to_owned())
-                }
+                Err(_) if files == Files::Too && is_there(name) => Name::Path(Path::new(name).to_owned()),
                 understood => understood?,
             });
         }
@@ -239,6 +280,16 @@ fn of_path(store: Option<&Store>, path: &Path) -> Result<Vec<Item>, Failure> {
     Ok(items)
 }
 
+/// Whether something lies at a path.
+fn is_there(name: &str) -> bool {
+    Path::new(name).symlink_metadata().is_ok()
+}
+
+/// Whether a name may be the beginning of a version.
+fn is_hex(name: &str) -> bool {
+    (4..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// How many results with one content are told.
 const MAKERS: usize = 100;
 
@@ -252,8 +303,7 @@ fn understand(session: Option<&Session>, store: Option<&Store>, name: &str) -> R
         None => Failure::usage(format!("`{name}` is no version: give four digits of its hex or more"))
             .hint("names of steps need a pipeline: there is none here or in a folder above"),
     };
-    let hex = (4..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_hexdigit());
-    let Some(store) = store.filter(|_| hex) else { return Err(unknown) };
+    let Some(store) = store.filter(|_| is_hex(name)) else { return Err(unknown) };
     let versions = store.with_prefix(&name.to_ascii_lowercase(), 3)?;
     match versions.as_slice() {
         [] => Err(if session.is_some() {

@@ -176,6 +176,36 @@ made from
     let _ = folder.cas("show not-there.txt").code(2);
 }
 
+/// A value that nobody gave, or a slip in the file, kept a file from being looked up.
+#[test]
+fn a_file_is_looked_up_in_a_folder_whose_pipeline_cannot_be_planned() {
+    let folder = dogs();
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["emit_dog", "emit_tree", "emit_sentence"]);
+    let version = version_of(&folder, "emit_tree.result", "");
+    folder.write("else.txt", "poodle\n");
+    // The value is asked for now: the file can be read, and says which store is meant.
+    folder.write("pipeline.yaml", crate::DOGS.replace("{type: str, default: poodle}", "str"));
+    let lacking = "warning: the pipeline is not looked at: pipeline.yaml:4:14: config `dog_breed` of `emit_dog` must be given";
+    for line in ["show else.txt", "lineage else.txt", &format!("show {version}")] {
+        let ran = folder.cas(line).ok();
+        assert_eq!(ran.stderr.lines().next(), Some(lacking), "{}", ran.transcript());
+        assert!(ran.stdout.contains("dogs"), "{}", ran.transcript());
+    }
+    // What is a step of the pipeline needs it.
+    folder.write("emit_tree.txt", "poodle\n");
+    for line in ["show emit_tree", "show emit_tree.txt", "show else.txt emit_dog"] {
+        let ran = folder.cas(line).code(2);
+        assert!(ran.stderr.contains("error: pipeline.yaml:4:14: config `dog_breed`"), "{}", ran.transcript());
+    }
+    // One that cannot be read at all says nothing of the store.
+    folder.write("pipeline.yaml", "pipeline: [\n");
+    assert!(folder.cas("show else.txt").code(2).stderr.contains("error: pipeline.yaml:"));
+    let shown = folder.cas("show else.txt --store .cas").ok();
+    assert!(shown.stdout.starts_with("output    dogs/emit_dog.result\n"), "{}", shown.transcript());
+    let lineage = folder.cas("lineage --up else.txt --store .cas").ok();
+    assert_eq!(lineage.stdout, "dogs/emit_dog  run 1\n");
+}
+
 const FAILS: &str = "\
 pipeline: fails
 solids:

@@ -64,7 +64,7 @@ struct Row {
 const CHILDREN: usize = 100_000;
 
 pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Failure> {
-    let ground = Ground::new(world, &args.which)?;
+    let ground = Ground::of_names(world, &args.which, &args.versions)?;
     let items = ground.find_or_file(world, &args.versions)?.items;
     let store = ground.store()?;
     let memo = Memo::new(store.clone());

@@ -61,7 +61,7 @@ struct SaidOf {
 }
 
 pub(crate) fn show(world: &mut World, args: &ShowArgs) -> Result<Code, Failure> {
-    let ground = Ground::new(world, &args.which)?;
+    let ground = Ground::of_names(world, &args.which, &args.versions)?;
     let mut items = ground.find_or_file(world, &args.versions)?.items;
     let store = ground.store()?;
     let mut shown = Vec::new();

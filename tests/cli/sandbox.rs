@@ -250,6 +250,116 @@ fn what_is_written_elsewhere_is_refused_and_told_of() {
     assert_eq!(folder.read("../out/old"), "as it was\n");
 }
 
+/// Only what is opened was heard of: the failure named no path.
+#[test]
+fn what_is_removed_moved_or_made_elsewhere_is_refused_by_name() {
+    let folder = Folder::with(&[("../out/old", "as it was\n")]);
+    let out = folder.path("../out").display().to_string();
+    let text = format!(
+        "\
+sandbox: deny
+solids:
+  rm: {{command: rm {out}/old, outputs: []}}
+  mv: {{command: mv {out}/old {out}/new, outputs: []}}
+  mkdir: {{command: mkdir -p {out} {out}/made, outputs: []}}
+  link: {{command: ln -s old {out}/link, outputs: []}}
+  own: {{command: 'mkdir a; echo x > a/b; mv a/b a/c; ln -s c a/d; rm a/d; ls a > outputs/result; rm -r a'}}
+"
+    );
+    folder.write("pipeline.yaml", &text);
+    let ran = folder.cas("run -k -j 1").code(1);
+    assert_eq!(ran.steps(), ["own"]);
+    let told = plain(&folder, &ran.stderr);
+    let failed: Vec<(&str, &str)> = told
+        .lines()
+        .filter_map(|line| {
+            let name = line.strip_prefix("failed    ")?.split(' ').next()?;
+            Some((name, line.split_once("it was not allowed to ")?.1))
+        })
+        .collect();
+    assert_eq!(
+        failed,
+        [
+            ("rm", "remove `ROOT/out/old` (sandbox: deny)"),
+            ("mv", "write to `ROOT/out/new`, remove `ROOT/out/old` (sandbox: deny)"),
+            ("mkdir", "write to `ROOT/out/made` (sandbox: deny)"),
+            ("link", "write to `ROOT/out/link` (sandbox: deny)"),
+        ],
+        "{told}"
+    );
+    assert_eq!(folder.names("../out"), ["old"]);
+    // It is told of where nothing is refused.
+    let told = undeclared(&folder.cas("run --sandbox warn mv --format json").ok());
+    let used = [
+        "wrote ROOT/out/new (what it writes belongs into its outputs or TMPDIR)",
+        "removed ROOT/out/old (only what is in its own folder is its to remove)",
+    ];
+    assert_eq!(texts(&folder, &told[0]["used"]), used);
+    assert_eq!(texts(&folder, &told[0]["lines"]), Vec::<String>::new());
+    assert_eq!(folder.names("../out"), ["new"]);
+}
+
+/// As an input it was another one after each run: the interpreter leaves files in it.
+#[test]
+fn a_folder_of_modules_is_declared_as_code_and_what_python_keeps_there_is_nobodys_input() {
+    let folder = Folder::with(&[("lib/words.py", "word = 'good day'\n"), ("lib/other.py", "")]);
+    let lib = folder.path("lib").display().to_string();
+    // What Python does to import a module, without what else a machine's Python may read.
+    let text = format!(
+        "\
+sandbox: warn
+solids:
+  a:
+    stdout: result
+    command: |
+      lib={lib}; kept=$lib/__pycache__/words.cpython-311.pyc
+      ls $lib > listed
+      if [ -e $kept ] && cat $kept 2> refused; then exit 0; fi
+      cat $lib/words.py
+      mkdir -p $lib/__pycache__
+      if cat $lib/words.py 2> refused > $kept.140; then mv $kept.140 $kept; fi
+"
+    );
+    folder.write("pipeline.yaml", &text);
+    let ran = folder.cas("run --format json").ok();
+    assert_eq!(outcomes(&ran), ["a ran"]);
+    let told = undeclared(&ran);
+    assert_eq!(texts(&folder, &told[0]["used"]), ["listed lib", "read lib/words.py"]);
+    assert_eq!(texts(&folder, &told[0]["lines"]), ["solids:", "  a:", "    code: [lib]"]);
+    assert_eq!(folder.names("lib"), ["__pycache__", "other.py", "words.py"]);
+    folder.write("pipeline.yaml", text.clone() + "    code: [lib]\n");
+    for line in ["run --format json", "run --format json --sandbox deny"] {
+        let ran = folder.cas(line).ok();
+        assert_eq!((undeclared(&ran), outcomes(&ran)), (vec![], vec!["a ran".to_owned()]), "{line}");
+        assert_eq!(outcomes(&folder.cas(line).ok()), ["a reused"], "{line}");
+    }
+    // What is read from there is the module, also where only what was kept of it is opened.
+    folder.write("pipeline.yaml", text.replace("exit 0", "echo again; exit 0"));
+    let told = undeclared(&folder.cas("run --format json").ok());
+    assert_eq!(texts(&folder, &told[0]["used"]), ["listed lib", "read lib/words.py"]);
+}
+
+/// It would be another folder after each run.
+#[test]
+fn a_folder_that_the_step_writes_into_is_no_input_of_it() {
+    let folder = Folder::with(&[("data/x", "x\n")]);
+    let data = folder.path("data").display().to_string();
+    let command = format!("ls {data} > outputs/result; cat {data}/x; echo mine > {data}/mine");
+    folder.write(
+        "pipeline.yaml",
+        format!("sandbox: warn\nsolids:\n  a:\n    command: {command}\n    outputs: [result]\n"),
+    );
+    let told = undeclared(&folder.cas("run --format json").ok());
+    assert_eq!(
+        texts(&folder, &told[0]["used"]),
+        ["listed data", "wrote data/mine (what it writes belongs into its outputs or TMPDIR)", "read data/x"]
+    );
+    assert_eq!(
+        texts(&folder, &told[0]["lines"]),
+        ["solids:", "  a:", "    inputs:", "      x: {path: data/x}"]
+    );
+}
+
 /// The system stops root at nothing, and `deny` did not either, below `/dev` and `/proc`.
 #[test]
 fn root_is_kept_from_the_systems_switches_and_others_are_by_the_system() {

@@ -219,6 +219,7 @@ fn tell_refused(failure: &mut Failure, undeclared: Option<&Undeclared>, heard: b
                 "listed" => "list ",
                 "read" => "read ",
                 "ran" => "run ",
+                "removed" => "remove ",
                 _ => "write to ",
             };
             format!("{verb}`{}`", path.split_once(" (").map_or(path, |(path, _)| path))

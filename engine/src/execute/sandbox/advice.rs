@@ -47,6 +47,7 @@ pub(crate) fn advice(
     let others = left.iter().map(|(path, how)| {
         let note = match how {
             Use::Wrote => " (what it writes belongs into its outputs or TMPDIR)",
+            Use::Removed => " (only what is in its own folder is its to remove)",
             _ if stored(path) => " (a file of the store: take the step output as an input)",
             _ => "",
         };
@@ -54,18 +55,21 @@ pub(crate) fn advice(
             Use::Listed => "listed",
             Use::Read => "read",
             Use::Ran => "ran",
+            Use::Removed => "removed",
             Use::Wrote => "wrote",
         };
         format!("{word} {}{note}", shown(path))
     });
     let used = of_programs.chain(others).collect();
     left.retain(|path, how| {
-        let declarable = *how != Use::Wrote && !stored(path) && !project.starts_with(path);
+        let declarable = *how < Use::Removed && !stored(path) && !project.starts_with(path);
         // Folders that near to the root hold everything.
         declarable && (*how != Use::Listed || path.components().count() > 2)
     });
     let programs: Vec<&Path> = programs.into_iter().map(|(program, _)| program).collect();
-    let lines = lines(left, &programs, attempt, &project, &shown);
+    let changed: Vec<&Path> =
+        seen.paths.iter().filter(|(_, how)| **how >= Use::Removed).map(|(path, _)| path.as_path()).collect();
+    let lines = lines(left, &changed, &programs, attempt, &project, &shown);
     Some(Undeclared { refused: confinement.refuses, used, lines })
 }
 
@@ -87,7 +91,7 @@ fn programs<'a>(seen: &'a Seen, left: &mut BTreeMap<&Path, Use>, project: &Path)
             .filter_map(|part| part.canonicalize().ok())
             .collect();
         let before = left.len();
-        left.retain(|path, how| *how == Use::Wrote || !parts.iter().any(|part| path.starts_with(part)));
+        left.retain(|path, how| *how >= Use::Removed || !parts.iter().any(|part| path.starts_with(part)));
         let taken = before - left.len();
         if taken > 0 {
             let itself = usize::from(seen.paths.get(program) == Some(&Use::Ran));
@@ -99,6 +103,7 @@ fn programs<'a>(seen: &'a Seen, left: &mut BTreeMap<&Path, Use>, project: &Path)
 
 fn lines(
     mut left: BTreeMap<&Path, Use>,
+    changed: &[&Path],
     programs: &[&Path],
     attempt: &Attempt<'_>,
     project: &Path,
@@ -111,15 +116,32 @@ fn lines(
         .iter()
         .map(|program| (free_name(program, &mut names), format!("{} --version", shown(program))))
         .collect();
+    // A folder in which the step itself makes or removes something would be another one after each run.
+    left.retain(|path, how| *how != Use::Listed || !changed.iter().any(|changed| changed.starts_with(path)));
     let folders: Vec<&Path> =
         left.iter().filter(|(_, how)| **how == Use::Listed).map(|(path, _)| *path).collect();
-    let inside_one = |path: &Path| folders.iter().any(|folder| path != *folder && path.starts_with(folder));
-    left.retain(|path, _| !inside_one(path));
-    let mut by_folder: BTreeMap<(&Path, bool), usize> = BTreeMap::new();
-    let is_code = |path: &Path, how: Use| {
+    let is_code_file = |path: &Path, how: Use| {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         path.starts_with(project) && how != Use::Listed && (how == Use::Ran || CODE.contains(&extension))
     };
+    // So is one of which only code was read; as code, it is without what interpreters leave in it.
+    let of_code: BTreeSet<&Path> = folders
+        .iter()
+        .copied()
+        .filter(|folder| {
+            let mut inside =
+                left.iter().filter(|(path, how)| **how != Use::Listed && path.starts_with(folder));
+            let mut any = false;
+            inside.all(|(path, how)| {
+                any = true;
+                is_code_file(path, *how)
+            }) && any
+        })
+        .collect();
+    let inside_one = |path: &Path| folders.iter().any(|folder| path != *folder && path.starts_with(folder));
+    left.retain(|path, _| !inside_one(path));
+    let mut by_folder: BTreeMap<(&Path, bool), usize> = BTreeMap::new();
+    let is_code = |path: &Path, how: Use| is_code_file(path, how) || of_code.contains(path);
     for (path, how) in &left {
         *by_folder.entry((path.parent().unwrap_or(path), is_code(path, *how))).or_default() += 1;
     }

@@ -1,8 +1,8 @@
 //! Hearing of each file that a process asks the kernel to open: the only unsafe code of the engine.
 //!
 //! A filter of system calls (seccomp) is laid over the calling thread, and over all that it starts from then on: it
-//! lets everything through, but has the calls that open a file or execute a program wait until this process has
-//! heard of them and said "go on". It can neither allow nor refuse anything: what was read out of the memory of the
+//! lets everything through, but has the calls that open, make, remove or rename a file or execute a program wait until
+//! this process has heard of them and said "go on". It can neither allow nor refuse anything: what was read out of the memory of the
 //! caller may have changed by the time that the kernel reads it. It is for telling; Landlock is for refusing.
 //!
 //! Everything here works without privileges. Invariant: what is unsafe is a system call whose arguments live longer
@@ -22,9 +22,36 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_openat2,
     libc::SYS_execve,
     libc::SYS_execveat,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_rmdir,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    libc::SYS_truncate,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const CALLS: &[libc::c_long] = &[libc::SYS_openat, libc::SYS_openat2, libc::SYS_execve, libc::SYS_execveat];
+const CALLS: &[libc::c_long] = &[
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_linkat,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_renameat2,
+    libc::SYS_symlinkat,
+    libc::SYS_truncate,
+    libc::SYS_unlinkat,
+];
 
 /// What the kernel calls this machine. Calls of another kind (32 bits on 64) are let through unheard.
 #[cfg(target_arch = "x86_64")]

@@ -107,6 +107,11 @@ impl Rules {
         if sources <= SOURCES {
             let files = attempt.files.iter().filter(|file| matches!(file.what, GivenWhat::File { .. }));
             files.for_each(|file| rules.file(&file.from));
+            // A folder of code may be listed as one that is an input may.
+            let code = attempt.solid.code.iter().map(|pattern| project.join(&pattern.text));
+            rules
+                .names
+                .extend(code.filter(|path| path.is_dir()).filter_map(|path| fs::canonicalize(path).ok()));
             inputs.for_each(|measured| rules.measured(measured));
         }
         rules
@@ -125,6 +130,11 @@ impl Rules {
     /// Whether a path may be written to.
     pub(crate) fn may_write(&self, path: &Path) -> bool {
         path.ancestors().any(|above| self.own.contains(above) || self.writable.contains(above))
+    }
+
+    /// Whether an entry may be made or removed, or be another one.
+    pub(crate) fn may_change(&self, path: &Path) -> bool {
+        path.ancestors().any(|above| self.own.contains(above))
     }
 
     /// The same for the kernel.

@@ -1,8 +1,9 @@
-//! What a step opens beyond what it was given: heard of while it runs, by a thread of its own.
+//! What a step opens, makes or removes beyond what it was given: heard of while it runs, by a thread of its own.
 //!
-//! It reads the path out of the memory of the thread that opens it, follows it as the kernel would, and holds it
+//! It reads the path out of the memory of the thread that names it, follows it as the kernel would, and holds it
 //! against the [`Rules`]. What is not there is not told: a look for a file that does not exist reads nothing. Neither
-//! is what was only looked at (its size, its time, whether it is there).
+//! is what was only looked at (its size, its time, whether it is there). What Python keeps of a module is told as the
+//! module.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -39,7 +40,9 @@ pub(crate) enum Use {
     Read,
     /// A program was executed.
     Ran,
-    /// A file was written to, or made.
+    /// A file or folder was removed, or moved away.
+    Removed,
+    /// A file was written to, or something was made.
     Wrote,
 }
 
@@ -88,10 +91,20 @@ struct Hearing {
 /// A path that a call names, and what it is to be used for.
 struct Asked {
     path: PathBuf,
-    reads: bool,
-    writes: bool,
-    runs: bool,
-    makes: bool,
+    to: Wish,
+}
+
+/// What a path is to be used for.
+#[derive(Clone, Copy)]
+enum Wish {
+    /// To open what it leads to.
+    Open { reads: bool, writes: bool, makes: bool },
+    /// To execute what it leads to.
+    Run,
+    /// To have an entry of this name, in the place of one that is there if that may be.
+    Make { replaces: bool },
+    /// To have the entry of this name no longer.
+    Remove,
 }
 
 impl Hearing {
@@ -106,7 +119,9 @@ impl Hearing {
                 match listen::receive(listener) {
                     Ok(Some(call)) => {
                         // While it waits: afterwards its folder or its descriptor may be another one.
-                        self.heard(call);
+                        for asked in asked(call).into_iter().flatten() {
+                            self.heard(asked);
+                        }
                         listen::let_through(listener, call);
                     }
                     Ok(None) => {}
@@ -119,33 +134,36 @@ impl Hearing {
         }
     }
 
-    fn heard(&mut self, call: Call) {
-        let Some(asked) = asked(call) else { return };
-        let reads = !asked.writes && !asked.runs;
-        if reads && self.known.contains(&asked.path) {
+    fn heard(&mut self, asked: Asked) {
+        let (reads, writes, makes, runs) = match asked.to {
+            Wish::Open { reads, writes, makes } => (reads, writes, makes, false),
+            Wish::Run => (false, false, false, true),
+            Wish::Make { .. } | Wish::Remove => return self.changed(&asked),
+        };
+        let only_reads = !writes && !runs;
+        if only_reads && self.known.contains(&asked.path) {
             return;
         }
         let (path, there) = match fs::canonicalize(&asked.path) {
             Ok(path) => (path, true),
-            Err(_) if asked.makes => {
-                let parent = asked.path.parent().and_then(|parent| fs::canonicalize(parent).ok());
-                let (Some(parent), Some(name)) = (parent, asked.path.file_name()) else { return };
-                (parent.join(name), false)
-            }
+            Err(_) if makes => match entry(&asked.path) {
+                Some(path) => (path, false),
+                None => return,
+            },
             Err(_) => return,
         };
-        if asked.writes && !self.rules.may_write(&path) {
+        if writes && !self.rules.may_write(&path) {
             self.note(path.clone(), Use::Wrote);
         }
-        if !there || !(asked.reads || asked.runs) {
+        if !there || !(reads || runs) {
             return;
         }
-        let how = match (asked.runs, path.is_dir()) {
+        let how = match (runs, path.is_dir()) {
             (true, _) => Use::Ran,
             (false, true) => Use::Listed,
             (false, false) => Use::Read,
         };
-        if asked.runs && asked.path != path && !self.rules.may_read(&asked.path, false) {
+        if runs && asked.path != path && !self.rules.may_read(&asked.path, false) {
             let named = tidy(&asked.path);
             if !self.seen.named.contains(&named) {
                 self.seen.named.push(named);
@@ -153,12 +171,37 @@ impl Hearing {
         }
         if !self.rules.may_read(&path, how == Use::Listed) {
             self.note(path, how);
-        } else if reads {
+        } else if only_reads {
             self.known.insert(asked.path);
         }
     }
 
+    /// An entry of a folder is to be another one, or none.
+    fn changed(&mut self, asked: &Asked) {
+        let Some(path) = entry(&asked.path) else { return };
+        let there = path.symlink_metadata().is_ok();
+        let how = match asked.to {
+            // The kernel says that it is there before it looks whether it may be made.
+            Wish::Make { replaces } if there && !replaces => return,
+            Wish::Make { .. } => Use::Wrote,
+            Wish::Remove if there => Use::Removed,
+            _ => return,
+        };
+        if !self.rules.may_change(&path) {
+            self.note(path, how);
+        }
+    }
+
     fn note(&mut self, path: PathBuf, how: Use) {
+        if kept_by_python(&path, how) {
+            return;
+        }
+        if let Some(module) = module_of(&path).filter(|_| how == Use::Read) {
+            if !self.rules.may_read(&module, false) {
+                self.note(module, how);
+            }
+            return;
+        }
         if self.seen.paths.len() < LIMIT {
             let known = self.seen.paths.entry(path).or_insert(how);
             // What it wrote there it may well read again: that is no input.
@@ -167,9 +210,74 @@ impl Hearing {
     }
 }
 
-/// What a call asks for; `None` where it reads nothing, or that cannot be known.
-fn asked(call: Call) -> Option<Asked> {
-    let [first, second, third, _, fifth, _] = call.arguments;
+/// Where Python keeps what it has made of its modules, beside them.
+const PYTHON_CACHE: &str = "__pycache__";
+
+/// Whether it is what Python makes there by itself, under another name first.
+fn kept_by_python(path: &Path, how: Use) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let inside = path.parent().is_some_and(|folder| folder.ends_with(PYTHON_CACHE));
+    match how {
+        Use::Wrote => name == PYTHON_CACHE || (inside && name.contains(".pyc")),
+        Use::Removed => inside && name.contains(".pyc."),
+        Use::Listed | Use::Read | Use::Ran => false,
+    }
+}
+
+/// The module that a file of Python's was made from and stands for, where that is there: `lib/__pycache__/a.cpython-311.pyc`
+/// is read in the place of `lib/a.py`.
+fn module_of(path: &Path) -> Option<PathBuf> {
+    let cache = path.parent().filter(|folder| folder.ends_with(PYTHON_CACHE))?;
+    let (name, _) = path.file_name()?.to_str()?.split_once('.')?;
+    let module = cache.parent()?.join(format!("{name}.py"));
+    module.is_file().then_some(module)
+}
+
+/// An entry of a folder, whatever it leads to, and whether it is there or not.
+fn entry(path: &Path) -> Option<PathBuf> {
+    Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+}
+
+/// What a call asks for; nothing where it reads and changes nothing, or that cannot be known.
+fn asked(call: Call) -> [Option<Asked>; 2] {
+    let [first, second, third, fourth, fifth, _] = call.arguments;
+    let at = |folder: u64, text: u64, to: Wish| named(call.thread, folder as u32 as i32, text, to);
+    let here = |text: u64, to: Wish| named(call.thread, libc::AT_FDCWD, text, to);
+    let make = Wish::Make { replaces: false };
+    let replace = Wish::Make { replaces: true };
+    // What another name is given is read by that.
+    let read = Wish::Open { reads: true, writes: false, makes: false };
+    let write = Wish::Open { reads: false, writes: true, makes: false };
+    match call.number {
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_link => [here(first, read), here(second, make)],
+        libc::SYS_linkat => [at(first, second, read), at(third, fourth, make)],
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_rename => [here(first, Wish::Remove), here(second, replace)],
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_renameat => [at(first, second, Wish::Remove), at(third, fourth, replace)],
+        libc::SYS_renameat2 => [at(first, second, Wish::Remove), at(third, fourth, replace)],
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_mkdir | libc::SYS_mknod => [here(first, make), None],
+        libc::SYS_mkdirat | libc::SYS_mknodat => [at(first, second, make), None],
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_symlink => [here(second, make), None],
+        libc::SYS_symlinkat => [at(second, third, make), None],
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_unlink | libc::SYS_rmdir => [here(first, Wish::Remove), None],
+        libc::SYS_unlinkat => [at(first, second, Wish::Remove), None],
+        libc::SYS_truncate => [here(first, write), None],
+        _ => [opened(call, fifth), None],
+    }
+}
+
+fn named(thread: u32, folder: i32, at: u64, to: Wish) -> Option<Asked> {
+    Some(Asked { path: absolute(thread, folder, text(thread, at)?)?, to })
+}
+
+/// What a call that opens or executes asks for.
+fn opened(call: Call, fifth: u64) -> Option<Asked> {
+    let [first, second, third, ..] = call.arguments;
     // The kernel looks at the lower half of what are numbers there.
     let number = |argument: u64| argument as u32 as i32;
     let from_folder = Some(libc::AT_FDCWD);
@@ -191,14 +299,11 @@ fn asked(call: Call) -> Option<Asked> {
     if flags.is_some_and(|flags| flags & libc::O_PATH != 0) {
         return None;
     }
-    let path = absolute(call.thread, folder?, text(call.thread, at)?)?;
-    let Some(flags) = flags else {
-        return Some(Asked { path, reads: false, writes: false, runs: true, makes: false });
-    };
+    let Some(flags) = flags else { return named(call.thread, folder?, at, Wish::Run) };
     let mode = flags & libc::O_ACCMODE;
     let makes = flags & libc::O_CREAT != 0;
     let writes = mode != libc::O_RDONLY || flags & libc::O_TRUNC != 0 || makes;
-    Some(Asked { path, reads: mode != libc::O_WRONLY, writes, runs: false, makes })
+    named(call.thread, folder?, at, Wish::Open { reads: mode != libc::O_WRONLY, writes, makes })
 }
 
 fn memory(thread: u32) -> Option<File> {

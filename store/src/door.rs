@@ -61,23 +61,26 @@ impl Door {
     /// Begins to serve. Where there can be no socket (some file systems have none) the host serves its own
     /// process alone, and others wait for it to end.
     pub(crate) fn open(core: Arc<Core>, owner: &str) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             core,
             owner: owner.to_owned(),
             closing: AtomicBool::new(false),
             guests: Mutex::default(),
             changed: Condvar::new(),
             next: AtomicU64::new(0),
-        });
-        let mut door = Self { shared: Arc::clone(&shared), wake: None, threads: Vec::new() };
-        if let Ok(listener) = socket::listen_at(&shared.core.layout, shared.core.config.sharing) {
+        };
+        // Nothing else here keeps what it shares: closed half open, it waits until only the threads did.
+        let mut door = Self { shared: Arc::new(shared), wake: None, threads: Vec::new() };
+        let core = &door.shared.core;
+        if let Ok(listener) = socket::listen_at(&core.layout, core.config.sharing) {
             let (wake, woken) = UnixStream::pair()?;
             let (wake, woken) = (Kept::new(wake), Kept::new(woken));
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(&door.shared);
             let listen = move || shared.listen(&listener, &woken);
             door.threads.push(std::thread::Builder::new().name("cas-store-door".to_owned()).spawn(listen)?);
             door.wake = Some(wake);
         }
+        let shared = Arc::clone(&door.shared);
         let look = move || shared.look_around();
         door.threads.push(std::thread::Builder::new().name("cas-store-watch".to_owned()).spawn(look)?);
         Ok(door)

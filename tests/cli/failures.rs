@@ -142,3 +142,43 @@ fn what_cannot_be_tried_again_is_refused_by_name() {
     says("{times: 2, back_off: 3}", "`back_off` is no time");
     says("{times: 2, backoff: 3s}", "`back_off`");
 }
+
+/// The file was called as its folder knows it, and which folder that is was nobody's guess.
+#[test]
+fn a_file_that_changes_while_a_step_reads_it_is_named_as_it_lies_in_the_project() {
+    let kit = Kit::new(
+        "pipeline: p\nsolids:\n  a: {inputs: {i: {path: 'src/**'}}, command: 'read x < PIPE; echo 1', stdout: result}\n",
+    );
+    kit.folder.write("src/deep/b", "1");
+    let mut command = kit.folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let child = command.arg("run").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // It opens once the step reads.
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(kit.folder.path("pipe")).expect("a pipe");
+    kit.folder.write("src/deep/b", "22");
+    std::io::Write::write_all(&mut pipe, b"go on\n").expect("it is read");
+    let ran = kit.folder.ran("cas run".to_owned(), &child.wait_with_output().expect("it ends")).code(1);
+    assert!(ran.stderr.contains(": `src/deep/b` changed while it ran\n"), "{}", ran.stderr);
+}
+
+/// With 9 to 11 files a run waited for ever, without a word: a host that had begun to serve and could not go on waited
+/// for itself.
+#[test]
+fn however_few_files_may_be_open_a_run_ends_and_says_how_to_have_more() {
+    let yaml = "solids:\n  a: {command: echo 1, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run").ok();
+    for files in 4..=32 {
+        let mut shell = folder.command("/bin/sh".as_ref());
+        let line = format!("ulimit -n {files}; exec timeout 60 \"$0\" run --force");
+        let ran = shell.args(["-c", &line, env!("CARGO_BIN_EXE_cas")]).output().expect("it starts");
+        let told = String::from_utf8_lossy(&ran.stderr);
+        match ran.status.code() {
+            // What loads a program needs some, too.
+            Some(0 | 127) => {}
+            Some(1 | 3) => {
+                assert!(told.contains("hint: ") && told.contains("`ulimit -n "), "{files}: {told}")
+            }
+            code => panic!("{files}: {code:?}: {told}"),
+        }
+    }
+}

@@ -390,7 +390,17 @@ fn unprepared(error: &folder::Unlaid) -> Failure {
         let message = format!("`{path}` is not there any more");
         return Failure { cause: Cause::SourceChanged, message, hint: None };
     }
-    not_started(format!("its folder cannot be prepared: `{path}`: {}", error.source), None)
+    not_started(
+        format!("its folder cannot be prepared: `{path}`: {}", error.source),
+        of_used_up_files(&error.source),
+    )
+}
+
+/// What to do where no more files can be opened.
+fn of_used_up_files(error: &io::Error) -> Option<String> {
+    let used_up = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    let is = used_up.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    is.then(|| "raise the limit of open files: `ulimit -n 1024`".to_owned())
 }
 
 fn no_program(name: &str, why: &NoProgram) -> Failure {
@@ -434,7 +444,7 @@ fn unspawned(line: &CommandLine, error: &io::Error) -> Failure {
             ),
             Some("a script begins with a line such as `#!/bin/sh`".to_owned()),
         ),
-        _ => not_started(format!("`{name}` could not be started: {error}"), None),
+        _ => not_started(format!("`{name}` could not be started: {error}"), of_used_up_files(error)),
     }
 }
 

@@ -38,7 +38,7 @@ use crate::share;
 use crate::socket;
 use crate::store::Hosting;
 use crate::sys::{Birth, Kept, PerProcess};
-use crate::times::{LETTING_GO, SILENT};
+use crate::times::{LETTING_GO, MOMENT, SILENT};
 use crate::wire::{GREETING_VERSION, Hello, PROTOCOL, Welcome, frame};
 use crate::work::{self, WorkFolder};
 
@@ -479,9 +479,10 @@ impl<'a> Patience<'a> {
         }
         self.looked = Instant::now();
         let waited = self.begin.elapsed();
-        // A host that lives says something at once; one that is busy starting may take a moment.
+        // A host that lives says something at once; one that is busy starting may take a moment, also where nobody is to
+        // be waited for.
         let too_long = match self.connected {
-            Some(since) => waited >= self.wait && since.elapsed() >= SILENT.get(),
+            Some(since) => waited >= self.wait && since.elapsed() >= MOMENT.get(),
             None => waited >= self.wait,
         };
         if !too_long && (self.told || waited < SILENT.get().min(self.wait / 2)) {
@@ -684,5 +685,30 @@ mod tests {
             drop(handed_over);
             assert_eq!(look(&member, &|| true), "it is there");
         });
+    }
+
+    /// Whoever said `--wait 1s` waited for five: a host that is stopped was given as long as one that is named.
+    #[test]
+    fn a_host_that_says_nothing_is_waited_for_no_longer_than_was_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let (hosting, go_on) = (Hosting::Willing, &|| true);
+        let check = |wait_ms: u64, waited_ms: u64, connected_ms: u64, is_too_long: bool| {
+            let on_wait = &mut |_: &str| {};
+            let wait = Duration::from_millis(wait_ms);
+            let mut wanted = Wanted { wait, owner: "a test", hosting, on_wait, to_read: false, go_on };
+            let mut patience = Patience::new(&layout, wait);
+            let before = |ms| patience.looked.checked_sub(Duration::from_millis(ms)).unwrap();
+            (patience.begin, patience.connected) = (before(waited_ms), Some(before(connected_ms)));
+            let ended = patience.check("", &mut wanted).is_err();
+            assert_eq!(ended, is_too_long, "{wait_ms} {waited_ms} {connected_ms}");
+        };
+        let moment = u64::try_from(MOMENT.get().as_millis()).unwrap();
+        check(3 * moment, 3 * moment, 3 * moment, true);
+        check(600 * moment, 3 * moment, 3 * moment, false);
+        // One that lives has a moment to say something, also where nobody is to be waited for.
+        check(0, moment / 2, moment / 2, false);
+        check(0, moment, moment, true);
+        check(3 * moment, 3 * moment, moment / 2, false);
     }
 }

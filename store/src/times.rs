@@ -15,6 +15,9 @@ pub(crate) const SILENCE: Time = Time::seconds(30);
 /// A host that did not answer for so much longer than [`RENEW`] is named to the user.
 pub(crate) const SILENT: Time = Time::seconds(5);
 
+/// A host that lives greets whoever connects within it.
+pub(crate) const MOMENT: Time = Time::seconds(1);
+
 /// How often the host looks who is silent or gone.
 pub(crate) const LOOK: Time = Time::seconds(1);
 

@@ -175,6 +175,10 @@ impl Config {
                 }
                 "limits" => config.limits = parse_limits(text, item, line)?,
                 "policy" => config.policy = parse_policy(text, item, line)?,
+                other if POLICY.contains(&other) => {
+                    let what = format!("`{other}` belongs under `[policy]`: write that line above it");
+                    return Err(Wrong { line, what });
+                }
                 other => {
                     return Err(unknown(
                         other,
@@ -282,6 +286,9 @@ struct Wrong {
     what: String,
 }
 
+/// The settings of the policy.
+const POLICY: [&str; 5] = ["max_size", "max_age", "min_free", "keep_last", "max_record_age"];
+
 fn parse_policy(text: &str, item: &Item, line: usize) -> Result<Policy, Wrong> {
     let Some(table) = item.as_table_like() else {
         return Err(Wrong { line, what: "`policy` should be a table: `[policy]`".to_owned() });
@@ -302,7 +309,7 @@ fn parse_policy(text: &str, item: &Item, line: usize) -> Result<Policy, Wrong> {
             }
             "max_record_age" => policy.max_record_age = Some(age_of(key, item, line)?),
             other => {
-                return Err(unknown(other, line, "max_size, max_age, min_free, keep_last, max_record_age"));
+                return Err(unknown(other, line, &POLICY.join(", ")));
             }
         }
     }
@@ -467,6 +474,11 @@ mod tests {
             "[policy]\nmax_sise = \"1G\"",
             2,
             "`max_sise` is not a setting; those are max_size, max_age, min_free, keep_last, max_record_age",
+        );
+        wrong(
+            "durability = \"batch\"\nmax_size = \"1G\"",
+            2,
+            "`max_size` belongs under `[policy]`: write that line above it",
         );
         wrong("[policy]\nmax_size = \"big\"", 2, "`max_size`: `big` is not a size; write `500M` or `10G`");
         wrong("[policy]\nmax_age = 30", 2, "`max_age`: it should be an age such as \"30d\"");

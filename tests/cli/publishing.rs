@@ -214,3 +214,30 @@ fn two_targets_that_a_link_makes_one_place_are_refused() {
     assert!(refused.stderr.contains(message), "{}", refused.stderr);
     assert_eq!(folder.names("o"), ["keep"]);
 }
+
+#[test]
+fn a_target_inside_of_another_or_out_of_the_project_by_a_link_is_refused() {
+    let check = |targets: &str, message: &str| {
+        let yaml = format!(
+            "pipeline: p\nsolids:\n  a: {{command: echo 1, stdout: result}}\n  b: {{command: echo 2, stdout: result}}\n\
+             publish: {{{targets}}}\n"
+        );
+        let folder = Folder::with(&[("p/pipeline.yaml", yaml.as_str()), ("p/o/keep", ""), ("out/keep", "")]);
+        for (link, to) in [("p/lnk", "o"), ("p/away", "../out"), ("p/o/up", "..")] {
+            std::os::unix::fs::symlink(to, folder.path(link)).expect("the link is new");
+        }
+        let refused = folder.cas_in("p", "run").code(2);
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+        assert!(refused.stderr.contains("pipeline.yaml:5:"), "{}", refused.stderr);
+        assert_eq!(
+            (folder.names("p/o"), folder.names("out")),
+            (vec!["keep".into(), "up".into()], vec!["keep".into()])
+        );
+    };
+    let inside = "`lnk/q/x.txt` would be published inside of `o/q`: a link leads there";
+    check("o/q: a, lnk/q/x.txt: b", inside);
+    check("lnk/q: a, o/q/x.txt: b", "`o/q/x.txt` would be published inside of `lnk/q`: a link leads there");
+    check("o/up/q: a, q/x.txt: b", "`q/x.txt` would be published inside of `o/up/q`: a link leads there");
+    check("o/q: a, away/q: b", "`away/q` leads out of the project: a link leads to `");
+    check("o/q: a, away/new/deep/q: b", "`away/new/deep/q` leads out of the project: a link leads to `");
+}

@@ -2,7 +2,7 @@
 //! is made of. Pure: what is declared was measured before.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Placed, placed};
@@ -73,14 +73,41 @@ pub fn check(plan: &Plan, store: Option<&Path>) -> Result<(), Vec<Diagnostic>> {
     let mut wrong: BTreeMap<&str, Diagnostic> = BTreeMap::new();
     // One that lies behind a link stands at both of its places.
     for placed in &placed {
-        let real = measures.through.get(&placed.target).and_then(|real| real.strip_prefix(project).ok());
-        let Some(real) = real.and_then(Path::to_str).map(parts) else { continue };
+        let Some(real) = measures.through.get(&placed.target) else { continue };
+        let Ok(inside) = real.strip_prefix(project.components().collect::<PathBuf>()) else {
+            let message =
+                format!("`{}` leads out of the project: a link leads to `{}`", placed.target, real.display());
+            let hint = "publish into the project: what lies elsewhere is not the pipeline's";
+            let diagnostic = Diagnostic::new(message).hint(hint);
+            wrong.insert(&placed.target, diagnostic.at(placed.place.as_ref()));
+            continue;
+        };
+        let Some(real) = inside.to_str().map(parts) else { continue };
         let other = own.entry(real).or_insert(placed);
         if other.target != placed.target {
             let message =
                 format!("`{}` and `{}` are one place: a link leads there", other.target, placed.target);
             let diagnostic = Diagnostic::new(message).hint("give each a place of its own");
             wrong.insert(&placed.target, diagnostic.at(placed.place.as_ref()));
+        }
+    }
+    // Those that no link leads to were held against each other before.
+    let mut outer: Option<(&Vec<&str>, &Placed)> = None;
+    for (place, placed) in &own {
+        let Some((_, over)) = outer.filter(|(outer, _)| place.starts_with(outer)) else {
+            outer = Some((place, placed));
+            continue;
+        };
+        let is_behind_a_link = |placed: &Placed| measures.through.contains_key(&placed.target);
+        if over.target != placed.target && (is_behind_a_link(over) || is_behind_a_link(placed)) {
+            wrong.entry(&placed.target).or_insert_with(|| {
+                let message = format!(
+                    "`{}` would be published inside of `{}`: a link leads there",
+                    placed.target, over.target
+                );
+                let hint = "give each a place that is in no other";
+                Diagnostic::new(message).hint(hint).at(placed.place.as_ref())
+            });
         }
     }
     // A declared file is in the way of the target that is it, or that is a folder above it.

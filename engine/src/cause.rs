@@ -413,11 +413,12 @@ const CONTENT: &str = "what it consumes has other content now";
 const NEVER: &str = "it has not run yet";
 const FIRST: &str = "for the first time";
 
-/// `evicted 3 days ago by --max-size 10G`.
+/// `evicted 3 days ago by --max-size 10G`, `evicted just now by …`.
 fn evicted_in_words(evicted: &Evicted) -> String {
     let seconds = crate::run::now_ms().saturating_sub(evicted.at_ms) / 1000;
     let (count, unit) = match seconds {
-        0..60 => (seconds, "second"),
+        0 => return format!("evicted just now by {}", evicted.why),
+        1..60 => (seconds, "second"),
         60..3600 => (seconds / 60, "minute"),
         3600..86_400 => (seconds / 3600, "hour"),
         _ => (seconds / 86_400, "day"),

@@ -521,6 +521,20 @@ impl Memo {
         Ok(bytes.ok().and_then(|bytes| record::decode_reused(&bytes).ok()).unwrap_or_default())
     }
 
+    /// What this process is called among those that have the store open.
+    pub(crate) fn process(&self) -> Option<String> {
+        self.store.as_ref().map(|store| store.process().to_owned())
+    }
+
+    /// Whether a run goes on: it has not ended, and its process lives. `None` where that is not known, of an old record.
+    pub fn goes_on(&self, run: &record::RunRecord) -> Option<bool> {
+        match (run.ended_ms, &run.process, &self.store) {
+            (Some(_), ..) => Some(false),
+            (None, Some(process), Some(store)) => Some(store.is_live(process)),
+            (None, ..) => None,
+        }
+    }
+
     /// Takes a number for a run and notes that it began.
     pub(crate) fn begin_run(&self, at_ms: u64, run: &record::RunRecord) -> Result<u64, EngineError> {
         Ok(self.open()?.begin_run(at_ms, record::encode_run(run).unwrap_or_default())?)

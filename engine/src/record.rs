@@ -5,6 +5,7 @@
 //! and what each consumed.
 
 mod first;
+mod second;
 
 use cas_store::codec::{self, DecodeError, EncodeError};
 use cas_store::{Digest, Trace, Version};
@@ -28,9 +29,9 @@ const DRAWING: u8 = 0x88;
 /// The version of their layout; a record of another version is not read.
 const LAYOUT: u8 = 1;
 
-/// The version of the layout of a run's record; 2 since it says when and where each attempt ran. Those of layout 1 are
-/// read, too.
-const LAYOUT_RUN: u8 = 2;
+/// The version of the layout of a run's record; 2 since it says when and where each attempt ran, 3 since it says which
+/// process ran it. Those of layouts 1 and 2 are read, too.
+const LAYOUT_RUN: u8 = 3;
 
 /// The version of the layout of what was put into a project; 2 since it says by which pipeline.
 const LAYOUT_PUBLISHED: u8 = 2;
@@ -128,6 +129,8 @@ pub struct RunRecord {
     pub noted_ms: u64,
     /// What ran when this was written, if the run had not ended.
     pub running: Vec<Running>,
+    /// The process that ran it, as its store knows it; `None` in records of before that was said.
+    pub process: Option<String>,
 }
 
 /// A step that ran while a run was noted.
@@ -255,15 +258,13 @@ pub struct Published {
     pub seen: Digest,
 }
 
-/// Decodes what is kept of a run, also as it was written before there were drawings.
+/// Decodes what is kept of a run, also as it was written before there were drawings, and before it named its process.
 ///
 /// # Errors
 /// The bytes are something else, damaged, or of another layout.
 pub fn decode_run(bytes: &[u8]) -> Result<RunRecord, DecodeError> {
-    decode_second(bytes).or_else(|error| match first::decode(bytes) {
-        Ok(first) => Ok(first),
-        Err(_) => Err(error),
-    })
+    let older = |error| second::decode(bytes).or_else(|_| first::decode(bytes)).map_err(|_| error);
+    decode_third(bytes).or_else(older)
 }
 
 /// Encodes the steps of a run and what they consumed.
@@ -320,7 +321,7 @@ macro_rules! record {
 
 record!(encode_provenance, decode_provenance, PROVENANCE, LAYOUT, Provenance, "where a result came from");
 record!(encode_listed, decode_listed, LISTED, LAYOUT, Listed, "where a result with lists came from");
-record!(encode_run, decode_second, RUN, LAYOUT_RUN, RunRecord, "what is kept of a run");
+record!(encode_run, decode_third, RUN, LAYOUT_RUN, RunRecord, "what is kept of a run");
 record!(encode_facts, decode_facts, FACTS, LAYOUT, FactNode, "a node of the tree of facts");
 record!(encode_failure, decode_failure, FAILURE, LAYOUT, Failure, "a failure that others wait for");
 record!(
@@ -453,11 +454,12 @@ mod tests {
             jobs: 2,
             noted_ms: 3,
             running: vec![Running { step: text("s"), attempt: 1, why: None, started_ms: 4, worker: 1 }],
+            process: Some(text("t")),
         };
         let expected = "0170 010166 00 01 0163 D 0131 0168 01 0102 01020304050607 08 09 01 \
                         01 0173 01V 00 02 010177 02 03 07 04 0101 01 01 02 016d 010168 01D 06 05 01016b \
-                        01D 01D 02 03 01 0173 01 00 04 01";
-        check(0x82, 2, encode_run(&run), expected);
+                        01D 01D 02 03 01 0173 01 00 04 01 010174";
+        check(0x82, 3, encode_run(&run), expected);
         let drawing = Drawing {
             invocations: vec![DrawnInvocation { name: text("i"), outputs: vec![text("o")] }],
             steps: vec![DrawnStep { name: text("s"), invocation: 0, inputs_end: 1 }],

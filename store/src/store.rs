@@ -20,6 +20,7 @@ use crate::error::StoreError;
 use crate::folder::Folder;
 use crate::hosts::{self, HandedOver, Wanted};
 use crate::network;
+use crate::processes;
 use crate::rebuild::RebuildReport;
 use crate::record::{Artifact, BlobRecord, Found, Moment, Pin, Replacement};
 use crate::scratch::{self, Scratch};
@@ -297,6 +298,16 @@ impl Store {
     /// The path of a work folder that is yet to be made, or moved there: no other has it.
     pub fn work_path(&self, label: &str) -> PathBuf {
         self.files().work_path(label)
+    }
+
+    /// What this process is called among those that have the store open: no other ever is.
+    pub fn process(&self) -> &str {
+        self.files().token()
+    }
+
+    /// Whether a process that is called so has the store open. What cannot be told counts as yes.
+    pub fn is_live(&self, process: &str) -> bool {
+        process == self.process() || processes::is_live(self.files().layout(), process)
     }
 
     /// The folders below the store's work folder, by name, and those that were kept of failures

@@ -247,3 +247,32 @@ fn a_program_that_was_built_without_opentelemetry_says_how_to_get_one() {
     );
     assert!(refused.steps().is_empty());
 }
+
+/// In a project whose store others use as well, the page was of whatever had run there last.
+#[test]
+fn without_a_run_it_is_the_last_one_of_the_pipeline_at_hand() {
+    let folder = Folder::with(&[
+        (
+            "one/pipeline.yaml",
+            "pipeline: one\nstore: ../store\nsolids: {a: {command: echo 1, stdout: result}}\n",
+        ),
+        (
+            "two/pipeline.yaml",
+            "pipeline: two\nstore: ../store\nsolids: {b: {command: echo 2, stdout: result}}\n",
+        ),
+        (
+            "three/pipeline.yaml",
+            "pipeline: three\nstore: ../store\nsolids: {c: {command: echo 3, stdout: result}}\n",
+        ),
+    ]);
+    for (project, line) in [("one", "run"), ("one", "run --force"), ("two", "run")] {
+        let _ = folder.cas_in(project, line).ok();
+    }
+    let told = |project: &str, line: &str| folder.cas_in(project, line).ok().stdout;
+    assert!(told("one", "report -o r.html").starts_with("r.html: run 2 of one, "));
+    assert!(told("two", "report -o r.html").starts_with("r.html: run 3 of two, "));
+    assert!(told("one", "report 1 -o r.html").starts_with("r.html: run 1 of one, "));
+    assert!(told("one", "report --store ../store -o r.html").starts_with("r.html: run 2 of one, "));
+    // One that has not run has none of its own.
+    assert!(told("three", "report -o r.html").starts_with("r.html: run 3 of two, "));
+}

@@ -153,3 +153,43 @@ fn ctrl_c_ends_the_run_in_order_and_what_had_finished_is_kept() {
         assert_eq!(folder.cas("run a").ok().counts(), "nothing to run: 1 reused");
     }
 }
+
+/// Of a run that went on `cas runs` said that it had not ended, or was killed: nobody looked which.
+#[test]
+fn of_a_run_that_has_not_ended_it_is_said_whether_its_process_lives() {
+    let folder = Folder::new();
+    let pipe = folder.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there");
+    assert!(made.success());
+    let yaml = format!("solids:\n  a: {{command: 'read x < {}; echo 1', stdout: result}}\n", pipe.display());
+    folder.write("pipeline.yaml", yaml);
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let mut child =
+        command.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    // It opens once the step reads.
+    let pipe = std::fs::OpenOptions::new().write(true).open(pipe).expect("a pipe");
+    let told = |running: bool, words: &str| {
+        let (list, one) = (folder.cas("runs").ok().stdout, folder.cas("runs 1").ok().stdout);
+        assert!(list.contains(words) && one.contains(words), "{list}{one}");
+        let json = folder.cas("runs 1 --format json").ok().stdout;
+        assert!(json.contains(&format!("\"ended_at\":null,\"running\":{running},")), "{json}");
+    };
+    told(true, "running since ");
+    child.kill().expect("it lives");
+    let _ = child.wait().expect("it ends");
+    drop(pipe);
+    told(false, "was killed");
+}
+
+/// Bytes that are no text were left out without a word.
+#[test]
+fn what_a_step_printed_comes_out_byte_by_byte() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "solids:\n  a: {command: \"printf 'a\\\\377b\\\\033[1mc'\", outputs: []}\n",
+    )]);
+    let _ = folder.cas("run").ok();
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let printed = command.args(["logs", "a"]).output().expect("it starts").stdout;
+    assert_eq!(printed, b"a\xffb\x1b[1mc");
+}

@@ -1,7 +1,7 @@
 //! `cas logs`: what steps printed.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 use cas_engine::memo::{self, Memo};
 use cas_engine::record::StepRecord;
@@ -72,8 +72,8 @@ pub(crate) fn logs(world: &mut World, args: &LogsArgs) -> Result<Code, Failure> 
     } else {
         of_steps(world, args)?
     };
-    let mut out = out();
     if world.json() {
+        let mut out = out();
         let mut rows = Vec::new();
         for printed in printed {
             let text = match &printed.log {
@@ -86,6 +86,7 @@ pub(crate) fn logs(world: &mut World, args: &LogsArgs) -> Result<Code, Failure> 
         json::document(&mut out, "logs", rows)?;
         return done(out);
     }
+    let mut out = out_as_printed();
     let several = printed.len() > 1;
     for Printed { step, run, attempt, failure, log } in printed {
         let run = run.map(|run| format!(", run {run}")).unwrap_or_default();
@@ -102,6 +103,57 @@ pub(crate) fn logs(world: &mut World, args: &LogsArgs) -> Result<Code, Failure> 
         }
     }
     done(out)
+}
+
+/// Where what steps printed goes: byte by byte into a file or a pipe. A terminal takes text alone, coloured if that is
+/// wanted.
+fn out_as_printed() -> Box<dyn Write> {
+    const BYTES: usize = 1 << 16;
+    match io::stdout().is_terminal() {
+        true => Box::new(Text {
+            to: BufWriter::with_capacity(BYTES, anstream::stdout().lock()),
+            rest: Vec::new(),
+        }),
+        false => Box::new(BufWriter::with_capacity(BYTES, io::stdout().lock())),
+    }
+}
+
+/// Writes bytes as text, with `�` where they are none.
+struct Text<W: Write> {
+    to: W,
+    /// What may be the beginning of a character.
+    rest: Vec<u8>,
+}
+
+impl<W: Write> Write for Text<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.rest.extend_from_slice(bytes);
+        let mut known = 0;
+        for chunk in self.rest.utf8_chunks() {
+            let ends = known + chunk.valid().len() + chunk.invalid().len();
+            self.to.write_all(chunk.valid().as_bytes())?;
+            known += chunk.valid().len();
+            let is_whole =
+                std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_some());
+            if ends == self.rest.len() && !is_whole {
+                break;
+            }
+            if !chunk.invalid().is_empty() {
+                self.to.write_all("\u{fffd}".as_bytes())?;
+            }
+            known = ends;
+        }
+        self.rest.drain(..known);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.rest.is_empty() {
+            self.rest.clear();
+            self.to.write_all("\u{fffd}".as_bytes())?;
+        }
+        self.to.flush()
+    }
 }
 
 /// The attempts of these steps, or of all, in a run: the given one, else the last one that has any.
@@ -188,4 +240,22 @@ fn of_steps(world: &mut World, args: &LogsArgs) -> Result<(Store, Vec<Printed>),
         }
     }
     Ok((store, printed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_as_such_wherever_they_are_cut() {
+        let bytes = b"a\xffb \xe6\x97\xa5 c\xe6\x97";
+        for at in 0..bytes.len() {
+            let mut text = Text { to: Vec::new(), rest: Vec::new() };
+            for part in [&bytes[..at], &bytes[at..]] {
+                text.write_all(part).expect("memory takes it");
+            }
+            text.flush().expect("memory takes it");
+            assert_eq!(String::from_utf8_lossy(&text.to), "a\u{fffd}b 日 c\u{fffd}", "{at}");
+        }
+    }
 }

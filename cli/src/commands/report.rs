@@ -18,7 +18,7 @@ use crate::{page, trace};
 
 /// Write a page that shows a run: graph, timeline, causes, changes
 ///
-/// Without RUN, the last one. The page is one file that needs nothing else and asks nothing of the network. It shows the
+/// Without RUN, the last one of the pipeline at hand, else of the store. The page is one file that needs nothing else and asks nothing of the network. It shows the
 /// graph, when each step ran and why, what it took and what was reused, how it differs from the run before, and what
 /// failed; of a run that goes on, how far it is.
 ///
@@ -57,11 +57,16 @@ struct Row {
 }
 
 pub(crate) fn report(world: &mut World, args: &ReportArgs) -> Result<Code, Failure> {
-    let (_, store) = world.store_to_read(&args.which)?;
+    let (choice, definition) = world.store_choice(&args.which)?;
+    let store = world.open_to_read(&choice, &args.which, definition.as_ref())?;
     let memo = store.map_or_else(Memo::empty, Memo::new);
     let (run, record) = match args.run {
         Some(run) => runs::run(&memo, run)?,
-        None => memo.runs(None, 1)?.pop().ok_or_else(|| Failure::missing("there were no runs"))?,
+        None => {
+            // A pipeline that cannot be read has runs all the same.
+            let here = definition.or_else(|| world.definition(&args.which).ok().flatten());
+            runs::last(&memo, here.as_ref().map(|here| here.pipeline.name.as_str()))?
+        }
     };
     let chronicle = memo.chronicle(run, record)?;
     let mut out = out();

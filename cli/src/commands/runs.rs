@@ -46,6 +46,8 @@ struct Row<'a> {
     program: &'a str,
     started_at: Option<String>,
     ended_at: Option<String>,
+    /// Null where it has not ended and nobody knows whether its process lives.
+    running: Option<bool>,
     #[serde(flatten)]
     counts: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,7 +73,7 @@ pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> 
         let (run, record) = run(&memo, wanted)?;
         let reused = memo.reused(&record)?;
         if world.json() {
-            let mut row = row(run, &record);
+            let mut row = row(&memo, run, &record);
             row.steps = Some(steps(&record));
             if let Some(steps) = &mut row.steps {
                 steps.extend(reused.iter().map(|reused| Step {
@@ -87,7 +89,7 @@ pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> 
             json::document(&mut out, "runs", [row])?;
             return done(out);
         }
-        one(&mut out, run, &record)?;
+        one(&mut out, &memo, run, &record)?;
         if world.common.verbose {
             for reused in &reused {
                 writeln!(out, "reused    {}", reused.step)?;
@@ -97,7 +99,7 @@ pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> 
     }
     let runs = memo.runs(None, usize::try_from(args.limit).unwrap_or(usize::MAX))?;
     if world.json() {
-        json::document(&mut out, "runs", runs.iter().map(|(run, record)| row(*run, record)))?;
+        json::document(&mut out, "runs", runs.iter().map(|(run, record)| row(&memo, *run, record)))?;
         return done(out);
     }
     if runs.is_empty() {
@@ -110,7 +112,7 @@ pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> 
             run.to_string(),
             words::moment(record.started_ms),
             record.pipeline.clone(),
-            outcome(record),
+            outcome(&memo, record),
             command(record),
         ]);
     }
@@ -133,7 +135,27 @@ pub(crate) fn run(memo: &Memo, wanted: u64) -> Result<(u64, RunRecord), Failure>
     })
 }
 
-fn one(to: &mut dyn Write, run: u64, record: &RunRecord) -> std::io::Result<()> {
+/// The last run of this pipeline, or of any where it had none.
+pub(super) fn last(memo: &Memo, pipeline: Option<&str>) -> Result<(u64, RunRecord), Failure> {
+    // Page by page: there may be very many runs, and what is looked for is mostly among the last.
+    const PAGE: usize = 50;
+    let mut before = None;
+    let mut newest = None;
+    loop {
+        let page = memo.runs(before, if pipeline.is_none() { 1 } else { PAGE })?;
+        let Some((oldest, _)) = page.last() else { break };
+        before = Some(*oldest);
+        for (run, record) in page {
+            if pipeline.is_none_or(|pipeline| record.pipeline == pipeline) {
+                return Ok((run, record));
+            }
+            newest.get_or_insert((run, record));
+        }
+    }
+    newest.ok_or_else(|| Failure::missing("there were no runs"))
+}
+
+fn one(to: &mut dyn Write, memo: &Memo, run: u64, record: &RunRecord) -> std::io::Result<()> {
     let mode = record.mode.as_ref().map(|mode| format!(", mode {mode}")).unwrap_or_default();
     writeln!(
         to,
@@ -157,14 +179,16 @@ fn one(to: &mut dyn Write, run: u64, record: &RunRecord) -> std::io::Result<()> 
         };
         writeln!(to, "{:9} {}{time}{why}", step.outcome.word(), step.step)?;
     }
-    writeln!(to, "{}", outcome(record))
+    writeln!(to, "{}", outcome(memo, record))
 }
 
 /// What came of a run, in words.
-fn outcome(record: &RunRecord) -> String {
-    match record.ended_ms {
-        Some(_) => lines::last_line(&record.summary, 0),
-        None => "has not ended, or was killed".to_owned(),
+fn outcome(memo: &Memo, record: &RunRecord) -> String {
+    match (record.ended_ms, memo.goes_on(record)) {
+        (Some(_), _) => lines::last_line(&record.summary, 0),
+        (None, Some(true)) => format!("running since {}", words::moment(record.started_ms)),
+        (None, Some(false)) => "was killed".to_owned(),
+        (None, None) => "has not ended, or was killed".to_owned(),
     }
 }
 
@@ -179,7 +203,7 @@ fn command(record: &RunRecord) -> String {
     }
 }
 
-fn row(run: u64, record: &RunRecord) -> Row<'_> {
+fn row<'a>(memo: &Memo, run: u64, record: &'a RunRecord) -> Row<'a> {
     Row {
         run,
         pipeline: &record.pipeline,
@@ -190,6 +214,7 @@ fn row(run: u64, record: &RunRecord) -> Row<'_> {
         program: &record.program,
         started_at: words::moment_utc(record.started_ms),
         ended_at: record.ended_ms.and_then(words::moment_utc),
+        running: memo.goes_on(record),
         counts: counts(&record.summary),
         steps: None,
     }

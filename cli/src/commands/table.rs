@@ -20,7 +20,8 @@ use crate::session::World;
 ///
 /// A row for every result of STEP that is stored, of all its elements and of all versions that are kept. Columns are
 /// `config.KEY`; `OUTPUT.PATH` for a value in a JSON output (`metrics.auc`, `metrics.rows[0].n`); `duration`, `made`,
-/// `run`, `step`, `version`. Without --columns: the config that differs, and every number in a JSON output.
+/// `run`, `step`, `version`. Without --columns: the element where there are several, the config that differs, and every
+/// number in a JSON output.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example:
@@ -188,9 +189,13 @@ fn known(column: &str) -> bool {
     ALWAYS.contains(&column)
 }
 
-/// The columns where none were asked for: config that differs, numbers of JSON outputs, and the duration.
+/// The columns where none were asked for: the element where there are several, config that differs, numbers of JSON outputs, and the duration.
 fn columns_of(rows: &[Row]) -> Vec<String> {
     let mut columns = Vec::new();
+    let steps: BTreeSet<&str> = rows.iter().map(|row| row.made.step.as_str()).collect();
+    if steps.len() > 1 {
+        columns.push("step".to_owned());
+    }
     let mut config: BTreeMap<&String, BTreeSet<String>> = BTreeMap::new();
     for (key, value) in rows.iter().filter_map(|row| row.config.as_object()).flatten() {
         config.entry(key).or_default().insert(value.to_string());

@@ -214,6 +214,8 @@ struct Eyes {
     store: PathBuf,
     /// What is declared, down to the first part that is a pattern.
     declared: BTreeSet<PathBuf>,
+    /// The files that the definition is read from.
+    texts: BTreeSet<PathBuf>,
 }
 
 impl Eyes {
@@ -225,6 +227,7 @@ impl Eyes {
             known: BTreeSet::new(),
             store: PathBuf::new(),
             declared: BTreeSet::new(),
+            texts: BTreeSet::new(),
         })
     }
 
@@ -275,7 +278,10 @@ impl Eyes {
         // These begin where the pipeline file is, which need not be in the project folder.
         let home = &graph.pipeline.home;
         let run_configs = graph.pipeline.run_config.iter().map(|path| home.join(path));
+        self.texts =
+            graph.pipeline.file.iter().filter_map(|file| Some(home.join(file.file_name()?))).collect();
         for file in run_configs.chain(graph.pipeline.included()) {
+            self.texts.insert(file.clone());
             if let Some(parent) = file.parent().filter(|parent| parent.is_dir()) {
                 self.add(parent)?;
             }
@@ -372,7 +378,7 @@ impl Eyes {
             match poll(&mut ready, timeout.as_ref()) {
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
-                Ok(0) => return Ok(Woken::Changed(changed)),
+                Ok(0) => return Ok(Woken::Changed(self.declared_first(changed))),
                 Ok(_) => {}
             }
             let seen = !ready[0].revents().is_empty();
@@ -383,10 +389,17 @@ impl Eyes {
             if seen && self.read(&mut changed)? {
                 since.get_or_insert_with(Instant::now);
                 if quiet == Some(Duration::ZERO) {
-                    return Ok(Woken::Changed(changed));
+                    return Ok(Woken::Changed(self.declared_first(changed)));
                 }
             }
         }
+    }
+
+    /// What is declared comes before what lies beside it: the first is named.
+    fn declared_first(&self, mut changed: Vec<PathBuf>) -> Vec<PathBuf> {
+        let inside = |path: &Path| self.declared.iter().any(|declared| path.starts_with(declared));
+        changed.sort_by_key(|path| !(self.texts.contains(path) || inside(path)));
+        changed
     }
 
     /// Takes what the kernel tells; true if any of it may matter.

@@ -87,6 +87,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<super::RunRecord, DecodeError> {
         jobs: 0,
         noted_ms: first.ended_ms.unwrap_or(first.started_ms),
         running: Vec::new(),
+        process: None,
     })
 }
 
@@ -124,6 +125,6 @@ mod tests {
         assert_eq!((read.steps[0].started_ms, read.steps[0].worker, read.drawing), (6, None, None));
         assert_eq!((read.noted_ms, read.summary.ran), (9, 1));
         let again = super::super::encode_run(&read).expect("it is small");
-        assert_eq!(super::super::decode_run(&again).expect("layout 2 is read"), read);
+        assert_eq!(super::super::decode_run(&again).expect("what it is today is read"), read);
     }
 }

@@ -172,6 +172,7 @@ mod tests {
             jobs: 1,
             noted_ms: 1,
             running: Vec::new(),
+            process: None,
         };
         let run = memo.begin_run(1, &record).unwrap();
         // Above what lives in the index.

@@ -57,6 +57,13 @@ pub(crate) struct Definition {
     pub(crate) texts: Texts,
 }
 
+impl Definition {
+    /// The same pipeline with another run config.
+    pub(crate) fn with(&self, config: RunConfig) -> Self {
+        Self { pipeline: Arc::clone(&self.pipeline), config, texts: self.texts.clone() }
+    }
+}
+
 /// The files that were read, as they are shown, with their texts: for the excerpts in messages about them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Texts(Vec<(String, String)>);

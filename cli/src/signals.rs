@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_signal_that_came_before_ends_the_run_gently_and_once() {
         let cancel = Arc::new(Cancel::default());
-        let report = Report::start(Look::Json, Detail::Normal).expect("there are threads");
+        let report = Report::start(Look::Json, Detail::Normal, Vec::new()).expect("there are threads");
         let none_heard = Interrupts { ignored: u64::MAX, ..Interrupts::new() };
         let watch = Watch::start(Arc::clone(&cancel), report.notes(), &none_heard).expect("it can watch");
         assert_eq!((watch.code(), cancel.now()), (None, Stop::No));

@@ -14,6 +14,7 @@ pub mod prepare;
 mod retry;
 mod share;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -42,6 +43,7 @@ use crate::limits::Limits;
 use crate::memo::{Made, Memo, Names, NotKept};
 use crate::past::Failed;
 use crate::plan::Plan;
+use crate::pool::Turn;
 use crate::record::{self, AttemptRecord};
 use crate::resolve::{self, Why};
 use crate::run::now_ms;
@@ -160,6 +162,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) show_output: bool,
     /// What there is for this run of what all share; `None` where nothing is shared.
     pub(crate) limits: Option<&'a Limits>,
+    /// Its place among the runs that it shares workers with.
+    pub(crate) turn: Option<&'a Turn>,
     /// By invocation: what is laid in the folder of each of its steps.
     files: Vec<OnceLock<Arc<Vec<GivenFile>>>>,
     /// Nodes of facts that stand in the store since some commit of this run.
@@ -180,6 +184,7 @@ impl<'a> Bench<'a> {
         host: &'a str,
         show_output: bool,
         limits: Option<&'a Limits>,
+        turn: Option<&'a Turn>,
         folders: Arc<Folders<'a>>,
     ) -> Self {
         let files = plan.graph.pipeline.invocations.iter().map(|_| OnceLock::new()).collect();
@@ -195,6 +200,7 @@ impl<'a> Bench<'a> {
             host,
             show_output,
             limits,
+            turn,
             files,
             written,
             folders,
@@ -232,6 +238,7 @@ impl<'a> Bench<'a> {
             attempts: Vec::new(),
             logs: Vec::new(),
         };
+        let _at_work = self.turn.map(Turn::at_work);
         // What a panic leaves is this task's alone; its claim is given back by being dropped.
         let worked = catch_unwind(AssertUnwindSafe(|| self.claimed(&mut task, &mut done, tell)));
         done.end = match worked {
@@ -257,8 +264,14 @@ impl<'a> Bench<'a> {
             if self.cancel.now() > Stop::No {
                 return Ok(End::Cancelled);
             }
-            let go_on = || self.cancel.now() == Stop::No;
+            // It is asked only where somebody else is at it.
+            let held_up = OnceCell::new();
+            let go_on = || {
+                held_up.get_or_init(|| self.turn.map(Turn::held_up));
+                self.cancel.now() == Stop::No
+            };
             let Some(claim) = self.memo.claim(task.trace, &go_on)? else { return Ok(End::Cancelled) };
+            drop(held_up);
             let guard = match claim {
                 Claim::Granted(guard) => guard,
                 Claim::Stored(found) => {
@@ -270,10 +283,10 @@ impl<'a> Bench<'a> {
                 Claim::Failed(failure) if task.reusable => {
                     let failure = record::decode_failure(&failure).unwrap_or_else(|_| Failure {
                         cause: Cause::Error,
-                        message: "another run that was computing it failed".to_owned(),
+                        message: "it failed".to_owned(),
                         hint: None,
                     });
-                    return Ok(End::Failed(FailureReport::new(failure)));
+                    return Ok(End::Failed(of_another(task, failure)));
                 }
                 Claim::Failed(_) => continue,
             };
@@ -284,12 +297,20 @@ impl<'a> Bench<'a> {
             {
                 return Ok(end);
             }
+            if let Some(failure) = self.turn.and_then(|turn| turn.failure(&task.trace)) {
+                return Ok(End::Failed(of_another(task, failure)));
+            }
             let end = self.attempts(task, done, tell)?;
-            // Others are told what would happen to them too. Otherwise the claim goes to the next of them.
-            if let End::Failed(report) = &end
-                && report.failure.cause.follows_from_what_it_was_given()
-            {
-                guard.fail(record::encode_failure(&report.failure).unwrap_or_default());
+            match &end {
+                // Others are told what would happen to them too. Otherwise the claim goes to the next of them.
+                End::Failed(report) if report.failure.cause.follows_from_what_it_was_given() => {
+                    if let Some(turn) = self.turn {
+                        turn.failed(task.trace, report.failure.clone());
+                    }
+                    guard.fail(record::encode_failure(&report.failure).unwrap_or_default());
+                }
+                End::Made { .. } => self.turn.into_iter().for_each(|turn| turn.made(task.trace)),
+                End::Lost { .. } | End::Failed(_) | End::Cancelled | End::Broken(_) => {}
             }
             return Ok(end);
         }
@@ -301,7 +322,11 @@ impl<'a> Bench<'a> {
         // In the place of a result that was too old, only one that was made meanwhile is good.
         let renewed = task.why != Why::Expired || resolve::fresh(solid, found, now_ms(), Frozen::No);
         let good = resolve::fits(solid, found) && renewed;
-        if !task.reusable || !found.whole() || !good {
+        // What is forced is forced once in a sweep, and not again by each of its runs that needs the very same.
+        let forced_before = task.why == Why::Forced
+            && !task.reproduces
+            && self.turn.is_some_and(|turn| turn.was_made(&task.trace));
+        if !(task.reusable || forced_before) || !found.whole() || !good {
             return Ok(None);
         }
         if self.memo.relink(task.trace, task.names.clone(), now_ms())? {
@@ -327,7 +352,7 @@ impl<'a> Bench<'a> {
                 return Ok(End::Cancelled);
             }
             let share = match self.share(task, solid, tell)? {
-                Shared::Given(share) => share,
+                Shared::Given(share, slot) => (share, slot),
                 Shared::Stopped => return Ok(End::Cancelled),
             };
             let label = folder::safe_label(&task.name);
@@ -660,6 +685,20 @@ impl<'a> Bench<'a> {
 
 /// Nodes of facts under their versions.
 pub(crate) type Facted = Vec<(Version, FactNode)>;
+
+/// The failure of a step as it is told in a run that did not attempt it itself.
+fn of_another(task: &Task, failure: Failure) -> FailureReport {
+    let message = format!("{}, in another run that was making it", failure.message);
+    let hint =
+        failure.hint.or_else(|| Some(format!("`cas logs {}` shows what it printed", shell_word(&task.name))));
+    FailureReport::new(Failure { message, hint, ..failure })
+}
+
+/// A name as it is typed in a shell.
+fn shell_word(name: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '.');
+    if name.chars().all(is_plain) { name.to_owned() } else { crate::file::quote(name) }
+}
 
 /// The end of a file as text, at most so many bytes; `None` where there is nothing.
 fn end_of(path: &Path, limit: u64) -> Option<String> {

@@ -31,6 +31,7 @@ mod past;
 pub use past::Past;
 pub mod pipeline;
 pub mod plan;
+pub mod pool;
 pub mod publish;
 pub mod record;
 pub mod resolve;

@@ -39,6 +39,7 @@ use crate::limits::{Limits, Own};
 use crate::memo::Memo;
 use crate::past::Past;
 use crate::plan::Plan;
+use crate::pool::Turn;
 use crate::publish;
 use crate::record::RunRecord;
 use crate::resolve::{self, Resolved, Wanted};
@@ -91,6 +92,8 @@ pub struct RunOptions {
     pub command_line: Vec<String>,
     /// The user's home folder, for what needs it (probes); steps have an empty one.
     pub home: Option<PathBuf>,
+    /// Its place among the runs that it shares a pool of workers with, where it does.
+    pub turn: Option<Turn>,
 }
 
 impl RunOptions {
@@ -196,6 +199,7 @@ pub fn run_with(
         jobs: u32::try_from(options.jobs.max(1)).unwrap_or(u32::MAX),
         noted_ms: started_ms,
         running: Vec::new(),
+        process: memo.process(),
     };
     // Read before this run is noted: it is about those before.
     let past = match resolved.states.iter().any(|state| state.to_run) {
@@ -233,6 +237,7 @@ pub fn run_with(
             &host,
             options.show_output,
             options.shared.then_some(&limits),
+            options.turn.as_ref(),
             Arc::clone(&folders),
         ))
     };
@@ -267,7 +272,11 @@ pub fn run_with(
     let mut published = coordinator.execute();
     // What is put into the project may turn out damaged only then: its step runs again, in the same run.
     while published.is_ok() && !coordinator.stopping() {
-        published = match coordinator.publish() {
+        let told = match &options.turn {
+            Some(turn) => turn.publish(|| coordinator.publish()),
+            None => coordinator.publish(),
+        };
+        published = match told {
             Ok(lost) if lost.is_empty() => break,
             Ok(lost) => {
                 lost.into_iter().for_each(|(output, what)| coordinator.lose(output, what));

@@ -155,6 +155,7 @@ fn run_by(text: &str, folder: &Path, store: &Store, executor: &dyn Execute) -> u
         cancel: Arc::new(Cancel::default()),
         command_line: vec!["cas".to_owned(), "run".to_owned()],
         home: None,
+        turn: None,
     };
     let report = run_with(&plan, &Memo::new(store.clone()), &options, executor, &mut |_| {}).unwrap();
     report.summary.ran

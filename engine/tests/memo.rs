@@ -275,6 +275,7 @@ impl Kit {
             cancel: Arc::new(Cancel::default()),
             command_line: vec!["cas".to_owned(), "run".to_owned()],
             home: None,
+            turn: None,
         }
     }
 

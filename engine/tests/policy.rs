@@ -143,6 +143,7 @@ impl Kit {
             cancel: Arc::new(Cancel::default()),
             command_line: Vec::new(),
             home: None,
+            turn: None,
         };
         run_with(&plan, &memo, &options, self, &mut |_| {}).unwrap()
     }

@@ -75,7 +75,7 @@ fn a_signal_that_was_ignored_when_it_was_started_stays_ignored() {
 fn a_sweep_is_stopped_once_and_goes_on_when_it_is_told_to_once() {
     let folder = project(WAITS);
     let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
-    let mut child = started(command.args(["run", "--sweep", "a.n=1..4"]));
+    let mut child = started(command.args(["run", "-j", "1", "--sweep", "a.n=1..4"]));
     for n in 1..=3 {
         assert_eq!(heard(&folder.path("ready")), format!("{n}\n"));
         say(&folder.path("go"), "done\n");

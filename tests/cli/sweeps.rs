@@ -1,6 +1,27 @@
 //! `run --sweep` and `table`.
 
-use crate::kit::Folder;
+use std::process::Command;
+
+use crate::kit::{Folder, Ran};
+
+/// A project with pipes that its steps tell and wait with: `PLACE` in the pipeline is the folder that they are in.
+fn project(yaml: &str, pipes: &[&str]) -> Folder {
+    let folder = Folder::new();
+    folder.write("pipeline.yaml", yaml.replace("PLACE", &folder.path("").display().to_string()));
+    for name in pipes {
+        let made = Command::new("mkfifo").arg(folder.path(name)).status().expect("mkfifo is there");
+        assert!(made.success());
+    }
+    folder
+}
+
+/// What one combination ended with, without the time.
+fn end_of(ran: &Ran, name: &str) -> String {
+    let ends = format!("{name}: ");
+    let transcript = ran.transcript();
+    let end = transcript.lines().find_map(|line| line.strip_prefix(&ends)).expect("it has an end");
+    end.trim_end_matches(", [time]").to_owned()
+}
 
 const TRAIN: &str = "\
 pipeline: lab
@@ -16,19 +37,26 @@ solids:
 #[test]
 fn a_sweep_runs_each_combination_and_what_they_share_once() {
     let folder = Folder::with(&[("pipeline.yaml", TRAIN)]);
-    let line = "run train --sweep train.lr=0.1,0.2 --sweep train.depth=4..5";
-    let first = folder.cas(line).ok();
-    assert_eq!(first.steps(), ["data", "train", "train", "train", "train"]);
-    let told: Vec<&str> = first.stderr.lines().filter(|line| line.starts_with("sweep ")).collect();
-    assert_eq!(
-        told,
-        [
-            "sweep 1 of 4: train.lr=0.1 train.depth=4",
-            "sweep 2 of 4: train.lr=0.1 train.depth=5",
-            "sweep 3 of 4: train.lr=0.2 train.depth=4",
-            "sweep 4 of 4: train.lr=0.2 train.depth=5",
-        ]
+    folder.cas("run train -j 1 --sweep train.lr=0.1,0.2 --sweep train.depth=4..5").ok().shows(
+        "
+$ cas run train -j 1 --sweep train.lr=0.1,0.2 --sweep train.depth=4..5
+train.lr=0.1 train.depth=4: 0 reused, 2 ran, [time]
+train.lr=0.1 train.depth=5: 1 reused, 1 ran, [time]
+train.lr=0.2 train.depth=4: 1 reused, 1 ran, [time]
+train.lr=0.2 train.depth=5: 1 reused, 1 ran, [time]
+! run 1 of lab (train.lr=0.1 train.depth=4): 2 steps to run
+! ran       data (train.lr=0.1 train.depth=4)  [time]  for the first time
+! ran       train (train.lr=0.1 train.depth=4)  [time]  for the first time
+! run 2 of lab (train.lr=0.1 train.depth=5): 1 of 2 steps to run
+! ran       train (train.lr=0.1 train.depth=5)  [time]  config.depth: 4 → 5
+! run 3 of lab (train.lr=0.2 train.depth=4): 1 of 2 steps to run
+! ran       train (train.lr=0.2 train.depth=4)  [time]  config.lr: 0.1 → 0.2
+! run 4 of lab (train.lr=0.2 train.depth=5): 1 of 2 steps to run
+! ran       train (train.lr=0.2 train.depth=5)  [time]  config.depth: 4 → 5
+! 4 combinations: 4 done, [time]
+",
     );
+    let line = "run train --sweep train.lr=0.1,0.2 --sweep train.depth=4..5";
     assert_eq!(folder.cas(line).ok().steps(), Vec::<&str>::new());
     // A wider one runs only what is new.
     assert_eq!(folder.cas("run train --sweep train.lr=0.1,0.3 --set train.depth=4").ok().steps(), ["train"]);
@@ -66,10 +94,15 @@ fn what_is_wrong_with_a_sweep_or_a_column_is_said_before_anything_runs() {
         "run --sweep train.nothing=1,2",
         "run --sweep train.depth=1,x",
         "run --sweep train.depth=1..200 --sweep train.lr=1..200",
+        "run --sweep train.depth=1,2 --sweep train.depth=3",
+        "run --sweep train.depth=1,2 --sweep solids.train.config.depth=3",
     ] {
         let ran = folder.cas(line).code(2);
         assert!(ran.steps().is_empty(), "{}", ran.transcript());
     }
+    let twice = folder.cas("run --sweep train.depth=1,2 --sweep solids.train.config.depth=3").code(2);
+    let told = "error: `solids.train.config.depth` is given to --sweep twice, as `train.depth`\n";
+    assert!(twice.stderr.starts_with(told), "{}", twice.stderr);
     let _ = folder.cas("run").ok();
     let unknown = folder.cas("table train --columns config.nothing").code(2);
     assert!(
@@ -79,4 +112,202 @@ fn what_is_wrong_with_a_sweep_or_a_column_is_said_before_anything_runs() {
     );
     assert!(unknown.stderr.contains("metrics.auc"), "{}", unknown.stderr);
     let _ = folder.cas("table nothing").code(2);
+}
+
+/// Combinations ran one after the other, so that what each left idle of the machine was nobody's.
+#[test]
+fn combinations_run_beside_each_other_and_what_they_share_is_waited_for() {
+    // The two steps `meet` end only if both go on at once: each tells the other, and waits for it.
+    let yaml = "\
+pipeline: p
+solids:
+  data: {command: 'echo made >> PLACE/log; echo 1', stdout: result}
+  meet:
+    inputs: {d: data}
+    config: {n: int}
+    command: |
+      test {{ config.n }} = 1 && { echo go > PLACE/a; read x < PLACE/b; } || { read x < PLACE/a; echo go > PLACE/b; }
+      echo {{ config.n }} > {{ outputs.result }}
+";
+    let folder = project(yaml, &["a", "b"]);
+    let ran = folder.cas("run -j 2 --sweep meet.n=1,2").ok();
+    assert_eq!(folder.read("log"), "made\n");
+    let mut steps = ran.steps();
+    steps.sort_unstable();
+    assert_eq!(steps, ["data", "meet", "meet"]);
+    // Which of them made `data` is chance; the other one waited for it, or found it.
+    let mut ends = [end_of(&ran, "meet.n=1"), end_of(&ran, "meet.n=2")];
+    ends.sort_unstable_by_key(|end| end != "0 reused, 2 ran");
+    assert_eq!(ends[0], "0 reused, 2 ran");
+    assert!(["0 reused, 1 ran, 1 joined", "1 reused, 1 ran"].contains(&&*ends[1]), "{ends:?}");
+    assert!(
+        ran.stderr.ends_with(" s\n") && ran.stderr.contains("\n2 combinations: 2 done, "),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn as_many_steps_run_at_once_as_one_run_may_and_a_limit_holds_over_all() {
+    // Each step says when it begins and when it ends; two at once would stand between each other.
+    let yaml = "\
+pipeline: p
+solids:
+  one:
+    config: {n: int}
+    LIMIT
+    command: 'echo begin >> PLACE/log; echo end >> PLACE/log; echo {{ config.n }} > {{ outputs.result }}'
+";
+    for (limit, line) in [
+        ("cpus: 1", "run -j 1 --sweep one.n=1..6"),
+        ("limits: {gpu: 1}", "run -j 8 --sweep one.n=1..6"),
+        ("cpus: 2", "run -j 2 --sweep one.n=1..6"),
+        ("limits: {gpu: 2}", "run -j 8 --limit gpu=2 --sweep one.n=1..6"),
+    ] {
+        let folder = project(&yaml.replace("LIMIT", limit), &[]);
+        let ran = folder.cas(line).ok();
+        assert_eq!(ran.steps(), ["one"; 6], "{line}");
+        assert_eq!(folder.read("log"), "begin\nend\n".repeat(6), "{line}");
+    }
+}
+
+#[test]
+fn what_is_forced_or_fails_is_so_once_for_all_combinations() {
+    let yaml = "\
+pipeline: p
+solids:
+  data: {command: 'echo data >> PLACE/log; EXIT; echo 1', stdout: result}
+  use: {inputs: {d: data}, config: {n: int}, command: 'echo use >> PLACE/log; echo {{ config.n }}', stdout: result}
+";
+    let folder = project(&yaml.replace("EXIT", "true"), &[]);
+    for _ in 0..2 {
+        let ran = folder.cas("run -j 1 --force --sweep use.n=1,2").ok();
+        assert_eq!(ran.steps(), ["data", "use", "use"]);
+        assert_eq!(folder.read("log"), "data\nuse\nuse\n");
+        folder.write("log", "");
+    }
+    let folder = project(&yaml.replace("EXIT", "exit 3"), &[]);
+    let ran = folder.cas("run -j 1 --sweep use.n=1,2").code(1);
+    assert_eq!(folder.read("log"), "data\n");
+    for name in ["use.n=1", "use.n=2"] {
+        assert_eq!(end_of(&ran, name), "0 reused, 0 ran, 1 failed, 1 skipped");
+    }
+    let first = "\nfailed    data (use.n=1)  ";
+    let second = "\nfailed    data (use.n=2): exit status 3, in another run that was making it\n";
+    assert!(ran.stderr.contains(first) && ran.stderr.contains(second), "{}", ran.stderr);
+    assert!(ran.stderr.contains("\n2 combinations: 0 done, 2 failed, "), "{}", ran.stderr);
+}
+
+#[test]
+fn a_table_of_elements_says_which_row_is_which() {
+    let yaml = "solids:\n  a: {matrix: {i: [x, y]}, command: 'echo 1 > {{ outputs.n }}', outputs: [n]}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run -j 1").ok();
+    folder.cas("table a --sort step").shows(
+        "
+$ cas table a --sort step
+step    config.i  n  duration
+a[i=x]  x         1  [time]
+a[i=y]  y         1  [time]
+",
+    );
+}
+
+#[test]
+fn a_combination_that_fails_stops_no_other_unless_it_is_to() {
+    let yaml = "\
+pipeline: p
+solids:
+  a: {config: {n: int}, command: 'test {{ config.n }} != 2; echo {{ config.n }}', stdout: result}
+  b: {inputs: {a: a}, command: 'cat {{ inputs.a }}', stdout: result}
+";
+    let ends = |ran: &Ran| -> Vec<String> {
+        ran.transcript().lines().filter(|line| line.starts_with("a.n=")).map(str::to_owned).collect()
+    };
+    let ran = project(yaml, &[]).cas("run -j 1 --sweep a.n=1..3").code(1);
+    assert_eq!(ran.steps(), ["a", "b", "a", "b"]);
+    assert_eq!(
+        ends(&ran),
+        [
+            "a.n=1: 0 reused, 2 ran, [time]",
+            "a.n=2: 0 reused, 0 ran, 1 failed, 1 skipped, [time]",
+            "a.n=3: 0 reused, 2 ran, [time]",
+        ]
+    );
+    assert!(ran.stderr.contains("\n3 combinations: 2 done, 1 failed, "), "{}", ran.stderr);
+    let folder = project(yaml, &[]);
+    let ran = folder.cas("run -j 1 --fail-fast --sweep a.n=1..3").code(1);
+    assert_eq!(ran.steps(), ["a", "b"]);
+    assert!(ran.stderr.contains("\n3 combinations: 1 done, 1 failed, 1 not done, "), "{}", ran.stderr);
+    // What cannot even be planned is told by its name, and ends with the code of the worst.
+    folder.write("1.txt", "1");
+    let yaml = "{pipeline: p, solids: {a: {config: {n: int}, inputs: {f: {path: '{{ config.n }}.txt'}}, command: 'cat {{ inputs.f }}', stdout: result}}}";
+    folder.write("pipeline.yaml", yaml);
+    let ran = folder.cas("run -j 1 --sweep a.n=0,1").code(2);
+    assert_eq!(ran.steps(), ["a"]);
+    assert!(ran.stderr.starts_with("a.n=0:\nerror: "), "{}", ran.stderr);
+    assert_eq!(ends(&ran), ["a.n=1: 0 reused, 1 ran, [time]"]);
+}
+
+/// A Ctrl-C that came as one combination ended was taken for that one only, and all others ran.
+#[test]
+fn ctrl_c_ends_all_combinations_whenever_it_comes() {
+    let yaml = "\
+pipeline: p
+solids:
+  a:
+    config: {n: int}
+    inputs: {now: {probe: 'PROBE; echo 1'}}
+    command: 'cat {{ inputs.now }} > {{ outputs.result }}; STEP; echo {{ config.n }} >> PLACE/log'
+";
+    let kill = "test {{ config.n }} = # && kill -INT $PPID";
+    let check = |probe: &str, step: &str, expected: &[&str]| {
+        let folder = project(&yaml.replace("PROBE", probe).replace("STEP", step), &["never"]);
+        folder.write("log", "");
+        let ran = folder.cas("run -j 1 --sweep a.n=1..4").code(130);
+        assert_eq!(folder.read("log").lines().collect::<Vec<_>>(), expected, "{}", ran.transcript());
+        assert_eq!(ran.stderr.matches("stopping: ").count(), 1, "{}", ran.transcript());
+        let interrupted = ran.stdout.lines().filter(|line| line.contains(": interrupted: ")).count();
+        assert!(interrupted <= 1, "{}", ran.transcript());
+    };
+    // While the first is planned; while the second is, beside a first that waits for ever; while the second runs.
+    check(&kill.replace('#', "1"), "true", &[]);
+    check(&kill.replace('#', "2"), "read x < PLACE/never", &[]);
+    check("true", &format!("{} && read x < PLACE/never || true", kill.replace('#', "2")), &["1"]);
+}
+
+#[test]
+fn what_the_last_combination_publishes_is_there_in_the_end_and_events_say_whose_they_are() {
+    let yaml = "\
+pipeline: p
+solids:
+  a:
+    config: {n: int, key: {type: str, default: x, secret: true}}
+    command: |
+      test {{ config.n }} = 1 && { read x < PLACE/pipe; } || true
+      test {{ config.n }} = 2 && { echo go > PLACE/pipe; } || true
+      echo {{ config.n }} > {{ outputs.result }}
+publish: {out.txt: a}
+";
+    let folder = project(yaml, &["pipe"]);
+    let ran = folder.cas("run -j 2 --sweep a.n=1,2 --format json").ok();
+    assert_eq!(folder.read("out.txt"), "2\n");
+    let events: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).expect("an event")).collect();
+    let mut begun: Vec<(String, u64)> = Vec::new();
+    for event in &events {
+        let run = event["run"].as_u64().expect("each is of a run");
+        if event["event"] == "run-started" {
+            begun.push((event["combination"].to_string(), run));
+        } else {
+            assert!(begun.iter().any(|(_, begun)| *begun == run), "{event}");
+        }
+    }
+    assert_eq!(begun, [("\"a.n=1\"".to_owned(), 1), ("\"a.n=2\"".to_owned(), 2)]);
+    let ended = events.iter().filter(|event| event["event"] == "run-finished").count();
+    assert_eq!(ended, 2);
+    // A secret is not told, however it was given.
+    let ran = folder.cas("run -j 1 --set a.n=3 --sweep a.key=hush,hush2").ok();
+    assert!(!ran.transcript().replace(&ran.line, "").contains("hush"), "{}", ran.transcript());
+    assert!(ran.stdout.contains("a.key=***2: "), "{}", ran.stdout);
 }

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use cas_engine::error::EngineError;
 use cas_engine::execute::{Cancel, orphans};
 use cas_engine::forecast::forecast;
 use cas_engine::graph::StepId;
 use cas_engine::limits::Own;
 use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
-use cas_engine::run::{self, RunOptions};
+use cas_engine::pool::Turn;
+use cas_engine::run::{self, RunOptions, RunReport};
 use cas_engine::select::{Selected, Selection};
 use cas_store::{Create, Digest};
 
@@ -47,10 +49,13 @@ pub(crate) struct RunArgs {
     steps: Vec<String>,
     /// Run once for each of these values, and each combination (may be repeated)
     ///
-    /// `train.lr=0.1,0.01` or `train.depth=4..8`, both ends included. KEY is as for --set. What the combinations have in
-    /// common runs once; `cas table` compares the results.
+    /// `train.lr=0.1,0.01` or `train.depth=4..8`, both ends included. KEY is as for --set. The combinations share `-j` and
+    /// all limits, and what they have in common runs once; `cas table` compares the results.
     #[arg(long, value_name = "KEY=VALUES", value_parser = sweep::parse, help_heading = "Steps")]
     pub(crate) sweep: Vec<sweep::Sweep>,
+    /// When a combination of a sweep fails, start nothing more of any
+    #[arg(long, requires = "sweep", conflicts_with = "dry_run", help_heading = "Steps")]
+    pub(crate) fail_fast: bool,
     /// Run nothing upstream of STEP: it has to be stored
     #[arg(long, requires = "steps", help_heading = "Steps")]
     only: bool,
@@ -74,13 +79,13 @@ pub(crate) struct RunArgs {
     sample: Option<f64>,
     /// After a failure, go on with all that does not depend on it
     #[arg(short, long, help_heading = "Execution")]
-    pub(crate) keep_going: bool,
+    keep_going: bool,
     /// Run nothing: print what would run, why, and how long it would take
     ///
     /// The time is that of the last runs, laid out as a run with this `-j` would do it; it is said of how many steps
     /// nothing is known.
     #[arg(short = 'n', long, help_heading = "Execution")]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Run so many steps at once [default: the cores there are]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), help_heading = "Execution")]
     jobs: Option<u32>,
@@ -143,12 +148,6 @@ pub(super) struct Planned {
     selected: Selected,
 }
 
-/// Runs a pipeline with its run config, as the command line asks for it.
-pub(crate) fn run_session(world: &World, args: &RunArgs, session: &mut Session) -> Result<Code, Failure> {
-    let planned = planned(world, args, session)?;
-    run_planned(world, args, session, &planned, &mut || Ok(None))
-}
-
 /// Plans what the command line asks for.
 pub(super) fn planned(world: &World, args: &RunArgs, session: &Session) -> Result<Planned, Failure> {
     let selection = Selection { steps: args.steps.clone(), exclude: args.exclude.clone() };
@@ -157,14 +156,13 @@ pub(super) fn planned(world: &World, args: &RunArgs, session: &Session) -> Resul
     Ok(Planned { plan, selection, selected })
 }
 
-/// Runs what was planned. Once the run hears of signals itself, `before` is asked for one that came until then.
-pub(super) fn run_planned(
+/// What is wanted of what was planned.
+pub(super) fn wanted(
     world: &World,
     args: &RunArgs,
-    session: &mut Session,
+    session: &Session,
     planned: &Planned,
-    before: &mut dyn FnMut() -> std::io::Result<Option<i32>>,
-) -> Result<Code, Failure> {
+) -> Result<Wanted, Failure> {
     let Planned { plan, selection, selected } = planned;
     let force = match (args.force, selected.wanted.is_empty()) {
         (false, _) => Vec::new(),
@@ -183,6 +181,19 @@ pub(super) fn run_planned(
     if args.reproduce {
         wanted.force = reproduced(world, args, &session.memo, plan, &wanted)?;
     }
+    Ok(wanted)
+}
+
+/// Runs what was planned. Once the run hears of signals itself, `before` is asked for one that came until then.
+pub(super) fn run_planned(
+    world: &World,
+    args: &RunArgs,
+    session: &mut Session,
+    planned: &Planned,
+    before: &mut dyn FnMut() -> std::io::Result<Option<i32>>,
+) -> Result<Code, Failure> {
+    let plan = &planned.plan;
+    let wanted = wanted(world, args, session, planned)?;
     if args.dry_run {
         let resolved = session.memo.resolve(plan, &wanted)?;
         can_run(plan, &resolved, &wanted)?;
@@ -190,15 +201,50 @@ pub(super) fn run_planned(
         let mut out = out();
         let past = session.memo.past(&plan.graph.pipeline.name)?;
         let rows = status::to_run(&session.memo, plan, &resolved, &past)?;
-        let own = Own { jobs: jobs(args), cores: run::cores(), memory: memory(), limits: limits(args) };
-        let limits = session.memo.limits(own);
+        let limits = session.memo.limits(own(args));
         let forecast = forecast(plan, &resolved.states, &past, &limits.capacity);
         let counts = status::counts(plan, &resolved);
         status::write(world, &mut out, "run", &counts, &rows, Some(&forecast))?;
         return done(out);
     }
+    ready(world, args, session, plan, &wanted)?;
+    let collector = collector(world, args)?;
+    let cancel = Arc::new(Cancel::default());
+    let report = report(world, Vec::new())?;
+    let watch = watch(world, &cancel, &report)?;
+    if let Ok(Some(signal)) = before() {
+        watch.came(signal);
+    }
+    let options = options(world, args, wanted, cancel, None);
+    let ran = run::run(plan, &session.memo, &options, &mut |event| report.tell(0, event));
+    orphans::end_all();
+    let stopped = watch.code();
+    // The watch holds an end of the report's channel, and the report waits for all of them.
+    drop(watch);
+    let told = report.finish();
+    let code = ended(world, args, &session.memo, ran, collector.as_ref(), stopped)?;
+    answered(code, told)
+}
+
+/// What comes of a run whose report was told to its end, or not.
+pub(super) fn answered(code: Code, told: std::io::Result<()>) -> Result<Code, Failure> {
+    match told {
+        Ok(()) => Ok(code),
+        // Whoever waits for the answer is not to take what came of it for the whole.
+        Err(error) => Err(Failure { code: code.max(Code::Failed), ..Failure::from(error) }),
+    }
+}
+
+/// Sees to what a run needs before it begins: a store, and that nothing outlives a step.
+pub(super) fn ready(
+    world: &World,
+    args: &RunArgs,
+    session: &mut Session,
+    plan: &Plan,
+    wanted: &Wanted,
+) -> Result<(), Failure> {
     if session.store().is_none() {
-        can_run(plan, &session.memo.resolve(plan, &wanted)?, &wanted)?;
+        can_run(plan, &session.memo.resolve(plan, wanted)?, wanted)?;
         session.create(world, &args.which)?;
     }
     // Steps are all that is started here; the functions and resources of a Rust pipeline may start more. Where the
@@ -206,23 +252,41 @@ pub(super) fn run_planned(
     if world.program == Program::Files {
         let _ = orphans::adopt();
     }
-    // What is wrong with where it is to go is said before anything runs.
-    let collector = match &args.otel {
-        Some(address) => Collector::new(address.as_deref(), &world.environment.vars)?,
-        None => None,
-    };
-    let cancel = Arc::new(Cancel::default());
-    let report = Report::start(look(world), world.detail())
-        .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error))?;
-    let watch = Watch::start(Arc::clone(&cancel), report.notes(), &world.interrupts).map_err(|error| {
+    Ok(())
+}
+
+/// Where a trace is sent to, if it is. What is wrong with that is said before anything runs.
+pub(super) fn collector(world: &World, args: &RunArgs) -> Result<Option<Collector>, Failure> {
+    match &args.otel {
+        Some(address) => Collector::new(address.as_deref(), &world.environment.vars),
+        None => Ok(None),
+    }
+}
+
+/// Begins to tell a run, or several by these names.
+pub(super) fn report(world: &World, names: Vec<String>) -> Result<Report, Failure> {
+    Report::start(look(world), world.detail(), names)
+        .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error))
+}
+
+/// Begins to watch for signals.
+pub(super) fn watch(world: &World, cancel: &Arc<Cancel>, report: &Report) -> Result<Watch, Failure> {
+    Watch::start(Arc::clone(cancel), report.notes(), &world.interrupts).map_err(|error| {
         Failure::new(Code::Store, "cannot watch for signals")
             .because(error)
             .hint("a process may open few files here: `ulimit -n 256` allows more")
-    })?;
-    if let Ok(Some(signal)) = before() {
-        watch.came(signal);
-    }
-    let options = RunOptions {
+    })
+}
+
+/// How a run is run, as the command line asks for it.
+pub(super) fn options(
+    world: &World,
+    args: &RunArgs,
+    wanted: Wanted,
+    cancel: Arc<Cancel>,
+    turn: Option<Turn>,
+) -> RunOptions {
+    RunOptions {
         wanted,
         jobs: jobs(args),
         memory: memory(),
@@ -239,44 +303,42 @@ pub(super) fn run_planned(
         cancel,
         command_line: world.command_line.clone(),
         home: world.home(),
-    };
-    let ran = run::run(plan, &session.memo, &options, &mut |event| report.tell(event));
-    orphans::end_all();
-    let stopped = watch.code();
-    // The watch holds an end of the report's channel, and the report waits for all of them.
-    drop(watch);
-    let told = report.finish();
-    let (summary, allowed, differing) = match ran {
-        Ok(report) => {
-            if args.trace.is_some() || collector.is_some() {
-                let (run, record) = super::runs::run(&session.memo, report.run)?;
-                let chronicle = session.memo.chronicle(run, record)?;
-                if let Some(path) = &args.trace {
-                    super::report::write(path, &crate::trace::trace(&chronicle))?;
-                }
-                if let Some(Err(what)) = collector.map(|collector| collector.send(&chronicle)) {
-                    world.warn(format_args!("the trace of this run was not sent: {what}"));
-                }
-            }
-            (report.summary, report.allowed, !report.differing.is_empty())
-        }
-        Err(cas_engine::error::EngineError::Interrupted) => {
-            return Ok(stopped.unwrap_or(Code::Interrupted));
-        }
+        turn,
+    }
+}
+
+/// What a run ended with, when its trace is where it is to go.
+pub(super) fn ended(
+    world: &World,
+    args: &RunArgs,
+    memo: &Memo,
+    ran: Result<RunReport, EngineError>,
+    collector: Option<&Collector>,
+    stopped: Option<Code>,
+) -> Result<Code, Failure> {
+    let report = match ran {
+        Ok(report) => report,
+        Err(EngineError::Interrupted) => return Ok(stopped.unwrap_or(Code::Interrupted)),
         Err(error) => return Err(error.into()),
     };
-    let code = match (summary.interrupted, summary.failed - allowed) {
+    if args.trace.is_some() || collector.is_some() {
+        let (run, record) = super::runs::run(memo, report.run)?;
+        let chronicle = memo.chronicle(run, record)?;
+        if let Some(path) = &args.trace {
+            super::report::write(path, &crate::trace::trace(&chronicle))?;
+        }
+        if let Some(Err(what)) = collector.map(|collector| collector.send(&chronicle)) {
+            world.warn(format_args!("the trace of this run was not sent: {what}"));
+        }
+    }
+    let summary = report.summary;
+    Ok(match (summary.interrupted, summary.failed - report.allowed) {
         (true, _) => stopped.unwrap_or(Code::Interrupted),
-        (false, 0) if args.reproduce && differing => Code::Failed,
+        (false, 0) if args.reproduce && !report.differing.is_empty() => Code::Failed,
         // What was wanted and not got to is not done, whatever kept the run from it.
         (false, 0) if summary.cancelled == 0 => Code::Done,
         (false, _) => Code::Failed,
-    };
-    match told {
-        Ok(()) => Ok(code),
-        // Whoever waits for the answer is not to take what came of it for the whole.
-        Err(error) => Err(Failure { code: code.max(Code::Failed), ..Failure::from(error) }),
-    }
+    })
 }
 
 /// Whether what `--only` names has all that it needs.
@@ -327,8 +389,13 @@ fn reproduced(
     Ok(sample)
 }
 
+/// What the command line and this machine say that there is for a run.
+pub(super) fn own(args: &RunArgs) -> Own {
+    Own { jobs: jobs(args), cores: run::cores(), memory: memory(), limits: limits(args) }
+}
+
 /// How many attempts run at once at most: one per core where nothing is said.
-fn jobs(args: &RunArgs) -> usize {
+pub(super) fn jobs(args: &RunArgs) -> usize {
     args.jobs.map_or_else(run::cores, |jobs| jobs as usize)
 }
 

@@ -1,14 +1,37 @@
-//! `cas run --sweep`: one run for each combination of values.
+//! `cas run --sweep`: one run for each combination of values, all over one pool of workers.
+//!
+//! This thread plans one combination after the other and begins it as soon as there is room; each is run by a thread of
+//! its own, with the engine's [`Pool`] between them. Invariants: combinations begin in order; with `-j 1` one ends before
+//! the next begins, unless it waits for another process; a signal is heard of once, for all.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Instant;
 
 use cas_engine::config::RunConfig;
 use cas_engine::error::EngineError;
+use cas_engine::event::Event;
+use cas_engine::execute::{Cancel, HIDDEN, Stop, orphans};
 use cas_engine::file;
 use cas_engine::graph::Graph;
+use cas_engine::memo::{Memo, Wanted};
+use cas_engine::pool::Pool;
+use cas_engine::run::RunReport;
 use cas_store::Create;
 
-use super::run::{self, RunArgs};
+use super::run::{self, Planned, RunArgs};
 use crate::failure::{Code, Failure};
-use crate::session::{Definition, World};
+use crate::otel::Collector;
+use crate::report::lines::Detail;
+use crate::report::{Report, words};
+use crate::session::{Definition, Session, World};
+use crate::signals::Watch;
+
+/// So many combinations that wait for others are begun beside those that can go on.
+const HELD_UP: usize = 16;
 
 /// More combinations than this are a mistake in the command line.
 const COMBINATIONS: usize = 10_000;
@@ -19,6 +42,9 @@ pub(crate) struct Sweep {
     key: String,
     values: Vec<String>,
 }
+
+/// A key, which of its values it is given, and that value.
+type Setting<'s> = (&'s str, usize, &'s str);
 
 /// Reads a sweep as it is typed: `train.lr=0.1,0.01`, `train.depth=4..8`.
 pub(crate) fn parse(text: &str) -> Result<Sweep, String> {
@@ -71,8 +97,22 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-/// Every combination, the last key changing fastest, each as settings `key=value`.
-fn combinations(sweeps: &[Sweep]) -> Result<Vec<Vec<String>>, Failure> {
+/// Whether each key is given once: of two that set the same, one would be for nothing.
+fn given_once(definition: &Definition, sweeps: &[Sweep]) -> Result<(), Failure> {
+    for (index, sweep) in sweeps.iter().enumerate() {
+        let key = &sweep.key;
+        let same = |before: &&Sweep| file::sets_the_same(&definition.pipeline, &before.key, key);
+        if let Some(before) = sweeps[..index].iter().find(same) {
+            let also = if before.key == *key { String::new() } else { format!(", as `{}`", before.key) };
+            return Err(Failure::usage(format!("`{key}` is given to --sweep twice{also}"))
+                .hint(format!("give all its values at once: --sweep {key}=1,2,3")));
+        }
+    }
+    Ok(())
+}
+
+/// Every combination, the last key changing fastest: each key with its value, and which of its values that is.
+fn combinations(sweeps: &[Sweep]) -> Result<Vec<Vec<Setting<'_>>>, Failure> {
     let count = sweeps.iter().try_fold(1_usize, |count, sweep| count.checked_mul(sweep.values.len()));
     if count.is_none_or(|count| count > COMBINATIONS) {
         return Err(Failure::usage(format!("that is more than {COMBINATIONS} combinations")));
@@ -81,10 +121,10 @@ fn combinations(sweeps: &[Sweep]) -> Result<Vec<Vec<String>>, Failure> {
     for Sweep { key, values } in sweeps {
         all = all
             .into_iter()
-            .flat_map(|begun: Vec<String>| {
-                values.iter().map(move |value| {
+            .flat_map(|begun: Vec<Setting<'_>>| {
+                values.iter().enumerate().map(move |(index, value)| {
                     let mut next = begun.clone();
-                    next.push(format!("{key}={value}"));
+                    next.push((key.as_str(), index + 1, value.as_str()));
                     next
                 })
             })
@@ -93,47 +133,306 @@ fn combinations(sweeps: &[Sweep]) -> Result<Vec<Vec<String>>, Failure> {
     Ok(all)
 }
 
-/// Runs each combination, one after the other; what they have in common runs once.
+/// What a sweep is made of.
+struct Combination {
+    /// Its settings, as they are shown.
+    name: String,
+    config: RunConfig,
+}
+
+/// Runs all combinations as one piece of work: `-j` and all limits are theirs together, and what they have in common
+/// runs once.
 pub(crate) fn sweep(world: &mut World, args: &RunArgs, create: Create) -> Result<Code, Failure> {
-    let combinations = combinations(&args.sweep)?;
+    let settings = combinations(&args.sweep)?;
     let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
-    let configs = combinations
-        .iter()
-        .map(|combination| -> Result<RunConfig, Failure> {
-            let mut config = definition.config.clone();
-            for setting in combination {
-                file::set(&definition.pipeline, setting, &mut config)?;
-            }
-            Ok(config)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    given_once(&definition, &args.sweep)?;
     // What is wrong with one of them is said before any of them runs.
-    for config in &configs {
-        Graph::new(std::sync::Arc::clone(&definition.pipeline), args.which.mode.as_deref(), config)
-            .map_err(|diagnostics| definition.texts.explain(EngineError::Definition(diagnostics)))?;
+    let combinations = settings
+        .iter()
+        .map(|settings| combination(&definition, args, settings))
+        .collect::<Result<Vec<_>, _>>()?;
+    if args.dry_run {
+        return each_dry(world, args, &definition, combinations, create);
     }
-    let (mut worst, mut open) = (Code::Done, None);
-    for (index, (combination, config)) in combinations.iter().zip(configs).enumerate() {
-        world.tell(format_args!("sweep {} of {}: {}", index + 1, combinations.len(), combination.join(" ")));
-        let pipeline = std::sync::Arc::clone(&definition.pipeline);
-        let definition = Definition { pipeline, config, texts: definition.texts.clone() };
-        let mut session = world.session_of(definition, &args.which, create)?;
-        let code = run::run_session(world, args, &mut session)?;
-        // The store stays open from one to the next.
+    let began = Instant::now();
+    let names: Vec<String> = combinations.iter().map(|combination| combination.name.clone()).collect();
+    let cancel = Arc::new(Cancel::default());
+    let collector = run::collector(world, args)?;
+    let report = run::report(world, names)?;
+    let watch = run::watch(world, &cancel, &report)?;
+    let mut sweep = Sweeping {
+        world,
+        args,
+        create,
+        definition: &definition,
+        combinations: &combinations,
+        report: &report,
+        watch: &watch,
+        cancel: &cancel,
+        collector: collector.as_ref(),
+        memos: BTreeMap::new(),
+        worst: Code::Done,
+        done: 0,
+        failed: 0,
+        broken: None,
+    };
+    sweep.all();
+    orphans::end_all();
+    let (code, broken, told) = (sweep.worst, sweep.broken.take(), sweep.told(began));
+    drop(sweep);
+    if let Some(line) = told.filter(|_| world.detail() > Detail::Quiet) {
+        report.notes().say(line);
+    }
+    // The watch holds an end of the report's channel, and the report waits for all of them.
+    drop(watch);
+    let told = report.finish();
+    match broken {
+        Some(failure) => Err(failure),
+        None => run::answered(code, told),
+    }
+}
+
+/// The run config of one combination, and whether the pipeline takes it.
+fn combination(
+    definition: &Definition,
+    args: &RunArgs,
+    settings: &[Setting<'_>],
+) -> Result<Combination, Failure> {
+    let mut config = definition.config.clone();
+    for (key, _, value) in settings {
+        file::set(&definition.pipeline, &format!("{key}={value}"), &mut config)?;
+    }
+    Graph::new(Arc::clone(&definition.pipeline), args.which.mode.as_deref(), &config)
+        .map_err(|diagnostics| definition.texts.explain(EngineError::Definition(diagnostics)))?;
+    let shown = |(key, number, value): &Setting<'_>| match file::sets_a_secret(&definition.pipeline, key) {
+        true => format!("{key}={HIDDEN}{number}"),
+        false => format!("{key}={value}"),
+    };
+    let name = settings.iter().map(shown).collect::<Vec<_>>().join(" ");
+    Ok(Combination { name, config })
+}
+
+/// Says of each combination what would run.
+fn each_dry(
+    world: &World,
+    args: &RunArgs,
+    definition: &Definition,
+    combinations: Vec<Combination>,
+    create: Create,
+) -> Result<Code, Failure> {
+    let count = combinations.len();
+    // The store stays open from one to the next.
+    let mut open = None;
+    for (index, Combination { name, config }) in combinations.into_iter().enumerate() {
+        world.tell(format_args!("sweep {} of {count}: {name}", index + 1));
+        let mut session = world.session_of(definition.with(config), &args.which, create)?;
+        let planned = run::planned(world, args, &session)?;
+        run::run_planned(world, args, &mut session, &planned, &mut || Ok(None))?;
         open = Some(session);
-        match code {
-            Code::Done => {}
-            Code::Interrupted | Code::Terminated => return Ok(code),
-            code => {
-                worst = worst.max(code);
-                if !args.keep_going {
-                    return Ok(code);
+    }
+    drop(open);
+    Ok(Code::Done)
+}
+
+/// A sweep that goes on.
+struct Sweeping<'a> {
+    world: &'a World,
+    args: &'a RunArgs,
+    create: Create,
+    definition: &'a Definition,
+    combinations: &'a [Combination],
+    report: &'a Report,
+    watch: &'a Watch,
+    cancel: &'a Arc<Cancel>,
+    collector: Option<&'a Collector>,
+    /// The stores that are open: a run config says where one is, so that each may have its own.
+    memos: BTreeMap<PathBuf, Memo>,
+    worst: Code,
+    done: usize,
+    failed: usize,
+    /// What ends all of them.
+    broken: Option<Failure>,
+}
+
+/// A combination that can be run.
+struct Ready {
+    session: Session,
+    planned: Planned,
+    wanted: Wanted,
+}
+
+/// What came of one.
+struct End {
+    place: usize,
+    memo: Memo,
+    ran: Result<RunReport, EngineError>,
+}
+
+impl Sweeping<'_> {
+    /// Runs all of them.
+    fn all(&mut self) {
+        let (report, combinations) = (self.report, self.combinations);
+        let jobs = run::jobs(self.args);
+        let mut pool: Option<Arc<Pool>> = None;
+        let (say, ends) = channel::<End>();
+        thread::scope(|scope| {
+            let mut running = 0;
+            for place in 0..combinations.len() {
+                // One is planned ahead, so that nobody has to wait for that.
+                let Some(ready) = self.plan(place) else {
+                    if self.is_over() {
+                        self.stopped();
+                        break;
+                    }
+                    continue;
+                };
+                let Ready { session, planned, wanted } = ready;
+                let pool =
+                    pool.get_or_insert_with(|| Pool::new(session.memo.limits(run::own(self.args)).capacity));
+                loop {
+                    // Where one ended, so that there is room, it has said what came of it.
+                    let has_room = pool.has_room(jobs, jobs.saturating_add(HELD_UP));
+                    while let Ok(end) = ends.try_recv() {
+                        running -= 1;
+                        self.ended(end, pool);
+                    }
+                    if has_room || self.is_over() {
+                        break;
+                    }
                 }
+                if self.is_over() {
+                    self.stopped();
+                    break;
+                }
+                let turn = Some(pool.turn(place));
+                let options = run::options(self.world, self.args, wanted, Arc::clone(self.cancel), turn);
+                let (say, memo) = (say.clone(), session.memo);
+                let go = move || {
+                    let mut tell = |event: &Event| report.tell(place, event);
+                    let ran = cas_engine::run::run(&planned.plan, &memo, &options, &mut tell);
+                    // Whoever looks for room once this turn is over finds the end told.
+                    let _ = say.send(End { place, memo, ran });
+                };
+                match thread::Builder::new().name(format!("run {place}")).spawn_scoped(scope, go) {
+                    Ok(_) => running += 1,
+                    Err(error) => {
+                        self.broken = Some(Failure::new(Code::Store, "cannot start a thread").because(error));
+                        break;
+                    }
+                }
+            }
+            if let Some(pool) = pool.filter(|_| running > 0) {
+                if self.is_over() {
+                    pool.close();
+                }
+                drop(say);
+                while let Ok(end) = ends.recv() {
+                    self.ended(end, &pool);
+                }
+            }
+        });
+    }
+
+    /// Plans a combination. What is wrong with it is told, and is no reason to stop the others.
+    fn plan(&mut self, place: usize) -> Option<Ready> {
+        match self.planned(place) {
+            Ok(ready) => Some(ready),
+            Err(failure) => {
+                self.fail(place, failure);
+                None
             }
         }
     }
-    drop(open);
-    Ok(worst)
+
+    fn planned(&mut self, place: usize) -> Result<Ready, Failure> {
+        let (world, args) = (self.world, self.args);
+        let definition = self.definition.with(self.combinations[place].config.clone());
+        let choice = world.choice(&args.which, Some(&definition))?;
+        let mut session = match self.memos.get(&choice.dir) {
+            Some(memo) => world.session_on(definition, &args.which, memo.clone())?,
+            None => world.session_of(definition, &args.which, self.create)?,
+        };
+        let planned = run::planned(world, args, &session)?;
+        let wanted = run::wanted(world, args, &session, &planned)?;
+        run::ready(world, args, &mut session, &planned.plan, &wanted)?;
+        self.memos.entry(choice.dir).or_insert_with(|| session.memo.clone());
+        Ok(Ready { session, planned, wanted })
+    }
+
+    /// Takes in what came of one.
+    fn ended(&mut self, end: End, pool: &Pool) {
+        let End { place, memo, ran } = end;
+        match run::ended(self.world, self.args, &memo, ran, self.collector, self.watch.code()) {
+            Ok(Code::Done) => self.done += 1,
+            Ok(code) => {
+                self.worst = self.worst.max(code);
+                self.failed += usize::from(code == Code::Failed);
+            }
+            Err(failure) => self.fail(place, failure),
+        }
+        if self.is_over() {
+            pool.close();
+        }
+    }
+
+    /// One could not be run. Where the reason concerns all, all are ended.
+    fn fail(&mut self, place: usize, failure: Failure) {
+        // It was told when the signal came.
+        if self.cancel.now() > Stop::No || failure.code >= Code::Interrupted {
+            self.worst = self.worst.max(failure.code.max(Code::Interrupted));
+            self.cancel.request(Stop::Gently);
+            return;
+        }
+        if failure.code >= Code::Store {
+            self.broken.get_or_insert(failure);
+            return;
+        }
+        self.failed += 1;
+        self.worst = self.worst.max(failure.code);
+        let mut text = Vec::new();
+        // Memory takes it.
+        let _ = failure.write(&mut text);
+        let text = String::from_utf8_lossy(&text);
+        self.report.notes().say(format!(
+            "{}:\n{}",
+            words::on_a_line(&self.combinations[place].name),
+            text.trim_end()
+        ));
+        if self.world.json() && !failure.problems.is_empty() {
+            let mut document = Vec::new();
+            let _ = failure.write_json(&mut document);
+            self.report.document(String::from_utf8_lossy(&document).trim_end().to_owned());
+        }
+    }
+
+    /// Not all were begun: if that is because of a signal, that is what it ends with.
+    fn stopped(&mut self) {
+        if self.cancel.now() > Stop::No {
+            self.worst = self.worst.max(self.watch.code().unwrap_or(Code::Interrupted));
+        }
+    }
+
+    /// Whether no more of them is begun.
+    fn is_over(&self) -> bool {
+        self.broken.is_some()
+            || self.cancel.now() > Stop::No
+            || (self.args.fail_fast && self.worst > Code::Done)
+    }
+
+    /// What is said of all of them in the end.
+    fn told(&self, began: Instant) -> Option<String> {
+        let all = self.combinations.len();
+        let rest = all - self.done - self.failed;
+        let mut parts = vec![format!("{} done", words::thousands(self.done))];
+        if self.failed > 0 {
+            parts.push(format!("{} failed", words::thousands(self.failed)));
+        }
+        if rest > 0 {
+            parts.push(format!("{} not done", words::thousands(rest)));
+        }
+        let time = words::duration_ms(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        (all > 1).then(|| format!("{}: {}, {time}", words::count(all, "combination"), parts.join(", ")))
+    }
 }
 
 #[cfg(test)]
@@ -156,8 +455,10 @@ mod tests {
     #[test]
     fn combinations_are_all_of_them_in_order() {
         let sweeps = [parse("a=1,2").expect("it is one"), parse("b=x,y").expect("it is one")];
-        let all: Vec<String> =
-            combinations(&sweeps).expect("they are few").iter().map(|one| one.join(" ")).collect();
+        let shown = |one: &Vec<Setting<'_>>| {
+            one.iter().map(|(key, _, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        let all: Vec<String> = combinations(&sweeps).expect("they are few").iter().map(shown).collect();
         assert_eq!(all, ["a=1 b=x", "a=1 b=y", "a=2 b=x", "a=2 b=y"]);
         let many = [parse("a=1..200").expect("it is one"), parse("b=1..200").expect("it is one")];
         assert!(combinations(&many).is_err());

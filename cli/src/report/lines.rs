@@ -3,6 +3,7 @@
 use cas_engine::event::{Event, FailureReport, Outcome, Summary};
 
 use super::progress::Progress;
+use super::runs::suffix;
 use super::{Lines, words};
 use crate::failure::{ERROR, HINT};
 
@@ -26,30 +27,32 @@ const FAINT: anstyle::Style = anstyle::Style::new().dimmed();
 /// How many paths that a step was not given are told on a terminal; all are in the events.
 const USED: usize = 20;
 
-/// The lines that an event gives; `progress` is what was known before it.
-pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines {
+/// The lines that an event gives; `progress` is what was known before it, `name` what its run is called among others.
+pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Option<&str>) -> Lines {
     let mut lines = Lines::default();
+    let of = suffix(name);
     match event {
         Event::RunStarted { run, pipeline, mode, steps, to_run, .. } => {
             if detail > Detail::Quiet && *to_run > 0 {
                 let mode = mode.as_ref().map(|mode| format!(", mode {mode}")).unwrap_or_default();
-                let of = if to_run == steps {
+                let part = if to_run == steps {
                     words::count(*steps, "step")
                 } else {
                     format!("{} of {}", words::thousands(*to_run), words::count(*steps, "step"))
                 };
-                lines.err.push(format!("run {run} of {pipeline}{mode}: {of} to run"));
+                let line = format!("run {run} of {pipeline}{mode}{of}: {part} to run");
+                lines.err.push(words::on_a_line(&line).into_owned());
             }
         }
         Event::PlanGrew { .. } | Event::StepStarted { .. } | Event::StepsReused { .. } => {}
         Event::StepWaits { step, limits, by, .. } => {
             if detail == Detail::Verbose {
                 let limits = limits.join(" and ");
-                lines.err.push(said(FAINT, "waits", &format!("{step}  for {limits}, which {by} uses")));
+                lines.err.push(said(FAINT, "waits", &format!("{step}{of}  for {limits}, which {by} uses")));
             }
         }
         Event::StepRetried { step, attempt, failure } => {
-            lines.err.push(said(FAINT, "retrying", &format!("{step}: attempt {attempt}: {failure}")));
+            lines.err.push(said(FAINT, "retrying", &format!("{step}{of}: attempt {attempt}: {failure}")));
         }
         Event::StepFinished { step, outcome, elapsed_ms, saved_ms, failure, .. } => match outcome {
             // The many come first, and cost nothing unless they are asked for.
@@ -59,7 +62,7 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                         0 => String::new(),
                         saved => format!("  took {} once", words::duration_ms(*saved)),
                     };
-                    lines.err.push(said(FAINT, "reused", &format!("{step}{saved}")));
+                    lines.err.push(said(FAINT, "reused", &format!("{step}{of}{saved}")));
                 }
             }
             Outcome::Ran => {
@@ -72,7 +75,7 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                     let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
                     let why = why.map(|why| format!("  {why}")).unwrap_or_default();
                     let time = words::duration_ms(*elapsed_ms);
-                    lines.err.push(said(GOOD, "ran", &format!("{step}  {time}{again}{why}")));
+                    lines.err.push(said(GOOD, "ran", &format!("{step}{of}  {time}{again}{why}")));
                 }
             }
             Outcome::Unchanged => {
@@ -80,37 +83,38 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                     lines.err.push(said(
                         FAINT,
                         "unchanged",
-                        &format!("{step}  its inputs came out the same"),
+                        &format!("{step}{of}  its inputs came out the same"),
                     ));
                 }
             }
             Outcome::Joined => {
                 if detail > Detail::Quiet {
-                    lines.err.push(said(GOOD, "joined", &format!("{step}  another process made it")));
+                    let who = if name.is_some() { "another run" } else { "another process" };
+                    lines.err.push(said(GOOD, "joined", &format!("{step}{of}  {who} made it")));
                 }
             }
-            Outcome::Failed => failed(&mut lines.err, step, *elapsed_ms, failure.as_ref()),
+            Outcome::Failed => failed(&mut lines.err, &format!("{step}{of}"), *elapsed_ms, failure.as_ref()),
             Outcome::Skipped => {
                 if detail == Detail::Verbose {
-                    lines.err.push(said(FAINT, "skipped", step));
+                    lines.err.push(said(FAINT, "skipped", &format!("{step}{of}")));
                 }
             }
             Outcome::Cancelled => {
                 if detail > Detail::Quiet {
-                    lines.err.push(said(FAINT, "cancelled", step));
+                    lines.err.push(said(FAINT, "cancelled", &format!("{step}{of}")));
                 }
             }
         },
         Event::StepPrinted { step, text } => {
             if !text.is_empty() {
-                lines.err.push(said(FAINT, "printed", &format!("{step}:")));
+                lines.err.push(said(FAINT, "printed", &format!("{step}{of}:")));
                 lines.err.extend(text.lines().map(|line| format!("  | {}", words::printed(line))));
             }
         }
         Event::Undeclared { step, refused, used, lines: declare } => {
             let what =
                 if *refused { "was refused what it was not given" } else { "used what it was not given" };
-            lines.err.push(format!("{HINT}warning:{HINT:#} {step} {what}"));
+            lines.err.push(format!("{HINT}warning:{HINT:#} {step}{of} {what}"));
             lines.err.extend(used.iter().take(USED).map(|used| format!("  {used}")));
             if used.len() > USED {
                 lines.err.push(format!("  and {} more", words::thousands(used.len() - USED)));
@@ -121,29 +125,30 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
             }
         }
         Event::Damaged { output, what } => {
-            lines.err.push(said(ERROR, "damaged", &format!("{output}: {what}; it is made again")));
+            lines.err.push(said(ERROR, "damaged", &format!("{output}{of}: {what}; it is made again")));
         }
         Event::Published { target, output, changed } => {
             if (*changed && detail > Detail::Quiet) || detail == Detail::Verbose {
                 let still = if *changed { "" } else { "  as before" };
-                lines.err.push(said(GOOD, "published", &format!("{target}  {output}{still}")));
+                lines.err.push(said(GOOD, "published", &format!("{target}  {output}{of}{still}")));
             }
         }
         Event::Unpublished { target } => {
             if detail > Detail::Quiet {
-                lines.err.push(said(GOOD, "removed", &format!("{target}  it is not made any longer")));
+                lines.err.push(said(GOOD, "removed", &format!("{target}{of}  it is not made any longer")));
             }
         }
         Event::Warning { text } => {
             let text: Vec<_> = text.split('\n').map(words::on_a_line).collect();
-            lines.err.push(format!("{HINT}warning:{HINT:#} {}", text.join("\n")));
+            let of = name.map_or(String::new(), |name| format!("{}: ", words::on_a_line(name)));
+            lines.err.push(format!("{HINT}warning:{HINT:#} {of}{}", text.join("\n")));
         }
         Event::RunFinished { summary, allowed, .. } => {
             if detail > Detail::Quiet {
-                lines.err.extend(progress.groups().map(|group| said(FAINT, "why", &group)));
+                lines.err.extend(progress.groups().map(|group| said(FAINT, "why", &format!("{group}{of}"))));
             }
             if progress.failed.len() > 1 {
-                lines.err.push(said(ERROR, "failed", &several(&progress.failed)));
+                lines.err.push(said(ERROR, "failed", &format!("{}{of}", several(&progress.failed))));
             }
             if detail == Detail::Verbose && summary.saved_ms > 0 {
                 lines
@@ -151,7 +156,8 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail) -> Lines
                     .push(format!("what was reused took {} to make", words::duration_ms(summary.saved_ms)));
             }
             if detail > Detail::Quiet {
-                lines.out.push(last_line(summary, *allowed));
+                let of = name.map_or(String::new(), |name| format!("{}: ", words::on_a_line(name)));
+                lines.out.push(format!("{of}{}", last_line(summary, *allowed)));
             }
         }
     }
@@ -290,7 +296,7 @@ mod tests {
             Instant::now(),
         );
         let check = |outcome, detail, expected: &[&str]| {
-            assert_eq!(plain(&lines(&progress, &finished(outcome), detail)), expected);
+            assert_eq!(plain(&lines(&progress, &finished(outcome), detail, None)), expected);
         };
         check(
             Outcome::Ran,
@@ -307,7 +313,7 @@ mod tests {
     fn a_failure_is_told_even_quietly_with_its_log_and_where_to_look() {
         let progress = Progress::new(Instant::now());
         assert_eq!(
-            plain(&lines(&progress, &finished(Outcome::Failed), Detail::Quiet)),
+            plain(&lines(&progress, &finished(Outcome::Failed), Detail::Quiet, None)),
             [
                 "failed    train  1.2 s: exit status 3 (2 attempts)",
                 "  | one",

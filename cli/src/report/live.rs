@@ -139,6 +139,9 @@ pub(crate) fn frame(progress: &Progress, now: Instant, columns: usize, rows: usi
     if progress.left() > 0 {
         parts.push(format!("{} left", words::thousands(progress.left())));
     }
+    if progress.runs_left > 0 {
+        parts.push(format!("{} to come", words::count(progress.runs_left, "combination")));
+    }
     parts.push(words::ticking(progress.elapsed(now)));
     if let Some(time) = progress.time_left(now) {
         parts.push(format!("about {} to go", words::ticking(time)));

@@ -7,6 +7,7 @@ pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod live;
 pub(crate) mod progress;
+pub(crate) mod runs;
 pub(crate) mod table;
 pub(crate) mod words;
 
@@ -19,7 +20,7 @@ use cas_engine::event::Event;
 
 use self::lines::Detail;
 use self::live::Live;
-use self::progress::Progress;
+use self::runs::Runs;
 
 /// The form in which a run is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +36,16 @@ pub(crate) enum Look {
 /// What the thread is told.
 #[derive(Debug)]
 enum Message {
-    Event(Event),
+    /// In the run with this place.
+    Event(usize, Event),
     Note(String),
+    /// A document for whoever reads the events.
+    Document(String),
     /// What is live goes away, says so, and waits until the other end of this one is gone.
     Pause(Sender<()>, Receiver<()>),
 }
 
-/// Tells a run.
+/// Tells a run, or several that go on together.
 pub(crate) struct Report {
     sender: Sender<Message>,
     thread: JoinHandle<io::Result<()>>,
@@ -75,24 +79,32 @@ impl Notes {
 pub(crate) struct Paused(#[expect(dead_code, reason = "it is there to be dropped")] Sender<()>);
 
 impl Report {
-    /// Begins to tell.
+    /// Begins to tell: one run, or several by their names.
     ///
     /// # Errors
     /// No thread could be started.
-    pub(crate) fn start(look: Look, detail: Detail) -> io::Result<Self> {
+    pub(crate) fn start(look: Look, detail: Detail, names: Vec<String>) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("report".to_owned()).spawn(move || match look {
-            Look::Live => tell_live(&receiver, detail),
-            Look::Lines => tell_lines(&receiver, detail),
-            Look::Json => tell_json(&receiver),
+        let thread = std::thread::Builder::new().name("report".to_owned()).spawn(move || {
+            let runs = Runs::new(names, Instant::now());
+            match look {
+                Look::Live => tell_live(&receiver, detail, runs),
+                Look::Lines => tell_lines(&receiver, detail, runs),
+                Look::Json => tell_json(&receiver, runs),
+            }
         })?;
         Ok(Self { sender, thread })
     }
 
-    /// Tells an event.
-    pub(crate) fn tell(&self, event: &Event) {
+    /// Tells an event of the run with this place.
+    pub(crate) fn tell(&self, place: usize, event: &Event) {
         // The thread ends only after this sender has gone, unless it panicked; `finish` finds that out.
-        let _ = self.sender.send(Message::Event(event.clone()));
+        let _ = self.sender.send(Message::Event(place, event.clone()));
+    }
+
+    /// Tells whoever reads the events of something that is none.
+    pub(crate) fn document(&self, text: String) {
+        let _ = self.sender.send(Message::Document(text));
     }
 
     /// A way to say something from another thread.
@@ -120,9 +132,8 @@ impl Report {
 /// How long nothing may be said before a sign of life is given: some CI services end a job that is silent.
 const SILENCE: Duration = Duration::from_secs(60);
 
-fn tell_lines(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
+fn tell_lines(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> io::Result<()> {
     let mut answered = Ok(());
-    let mut progress = Progress::new(Instant::now());
     let mut said = Instant::now();
     loop {
         let message = match receiver.recv_timeout(SILENCE.saturating_sub(said.elapsed())) {
@@ -130,13 +141,13 @@ fn tell_lines(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
             Err(RecvTimeoutError::Disconnected) => return answered,
             Err(RecvTimeoutError::Timeout) => {
                 said = Instant::now();
-                if let Some(line) = progress.sign_of_life(said).filter(|_| detail > Detail::Quiet) {
+                if let Some(line) = runs.together().sign_of_life(said).filter(|_| detail > Detail::Quiet) {
                     write_err(&[line]);
                 }
                 continue;
             }
         };
-        let lines = absorb(&mut progress, message, detail);
+        let lines = absorb(&mut runs, message, detail);
         if !lines.is_empty() {
             said = Instant::now();
         }
@@ -144,10 +155,9 @@ fn tell_lines(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
     }
 }
 
-fn tell_live(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
+fn tell_live(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> io::Result<()> {
     /// How often the status area is drawn at most.
     const FRAME: Duration = Duration::from_millis(100);
-    let mut progress = Progress::new(Instant::now());
     let mut live = Live::default();
     let mut drawn = Instant::now();
     let mut answered = Ok(());
@@ -164,7 +174,7 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
                 continue;
             }
             Ok(message) => {
-                let lines = absorb(&mut progress, message, detail);
+                let lines = absorb(&mut runs, message, detail);
                 if !lines.out.is_empty() || detail == Detail::Quiet {
                     live.clear();
                     write_shown(&std::mem::take(&mut new));
@@ -186,12 +196,12 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail) -> io::Result<()> {
         }
         drawn = Instant::now();
         if detail > Detail::Quiet {
-            live.draw(&std::mem::take(&mut new), &progress, drawn);
+            live.draw(&std::mem::take(&mut new), &runs.together(), drawn);
         }
     }
 }
 
-fn tell_json(receiver: &Receiver<Message>) -> io::Result<()> {
+fn tell_json(receiver: &Receiver<Message>, mut runs: Runs) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout());
     let mut answered = Ok(());
     loop {
@@ -209,10 +219,11 @@ fn tell_json(receiver: &Receiver<Message>) -> io::Result<()> {
             }
         };
         match message {
-            Message::Event(event) if answered.is_ok() => {
-                answered = writeln!(out, "{}", event.to_json());
+            Message::Event(place, event) if answered.is_ok() => {
+                answered = writeln!(out, "{}", runs.document(place, &event));
             }
-            Message::Event(_) => {}
+            Message::Document(text) if answered.is_ok() => answered = writeln!(out, "{text}"),
+            Message::Event(..) | Message::Document(_) => {}
             Message::Note(text) => write_err(&[text]),
             // Nothing of it is live.
             Message::Pause(cleared, _) => drop(cleared),
@@ -245,15 +256,11 @@ impl Lines {
     }
 }
 
-fn absorb(progress: &mut Progress, message: Message, detail: Detail) -> Lines {
+fn absorb(runs: &mut Runs, message: Message, detail: Detail) -> Lines {
     match message {
-        Message::Event(event) => {
-            let lines = lines::lines(progress, &event, detail);
-            progress.absorb(&event, Instant::now());
-            lines
-        }
+        Message::Event(place, event) => runs.absorb(place, &event, detail, Instant::now()),
         Message::Note(text) => Lines { err: vec![text], out: Vec::new() },
-        Message::Pause(..) => Lines::default(),
+        Message::Document(_) | Message::Pause(..) => Lines::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::words;
 const TOLD: usize = 10;
 
 /// The state of a run as far as its events have told it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Progress {
     started: Instant,
     /// The steps that run now, in the order in which they began, each with when that was.
@@ -35,6 +35,8 @@ pub(crate) struct Progress {
     grew: bool,
     /// When the first step that was executed began: looking things up says nothing about how long steps take.
     first_start: Option<Instant>,
+    /// How many runs are to come, where there are several.
+    pub(crate) runs_left: usize,
 }
 
 impl Progress {
@@ -54,7 +56,21 @@ impl Progress {
             to_run: 0,
             grew: false,
             first_start: None,
+            runs_left: 0,
         }
+    }
+
+    /// Counts another run as well, and what it does at the moment, under names that end like this.
+    pub(crate) fn add(&mut self, other: &Self, ending: &str) {
+        let named = |name: &String| format!("{name}{ending}");
+        self.running.extend(other.running.iter().map(|(step, since)| (named(step), *since)));
+        self.waiting.extend(other.waiting.iter().map(|(step, what)| (named(step), what.clone())));
+        self.failed.extend(other.failed.iter().map(named));
+        self.reused += other.reused;
+        self.ran += other.ran;
+        self.settled += other.settled;
+        self.to_run += other.to_run;
+        self.first_start = self.first_start.into_iter().chain(other.first_start).min();
     }
 
     /// Takes in what happened.

@@ -103,6 +103,7 @@ pub fn prepare(
         "",
         false,
         None,
+        None,
         Arc::new(super::Folders::new(memo)),
     );
     let task = Task {

@@ -1,6 +1,6 @@
-//! What an attempt uses of what all runs on its store share.
+//! What an attempt uses of what all runs on its store share, and of what those of its sweep do.
 //!
-//! Invariants: a share is asked for under the claim and held while the attempt executes, and whoever has one waits
+//! Invariants: a slot of the sweep is asked for before a share. A share is asked for under the claim and held while the attempt executes, and whoever has one waits
 //! for nothing that another run makes; a run that a step started lives on what that step was given. That such a run
 //! waits for no claim of another one cannot be seen to here: the guide says to give it a store of its own.
 
@@ -11,13 +11,15 @@ use cas_store::Share;
 use super::{Bench, Task, Told};
 use crate::error::EngineError;
 use crate::execute::Stop;
+use crate::limits::need;
+use crate::pool::Slot;
 use crate::run::now_ms;
 use crate::solid::Solid;
 
 /// What came of asking for a share.
-pub(super) enum Shared {
+pub(super) enum Shared<'a> {
     /// It is there; `None` where nothing is shared.
-    Given(Option<Share>),
+    Given(Option<Share>, Option<Slot<'a>>),
     /// The run was stopped while it was waited for.
     Stopped,
 }
@@ -29,8 +31,15 @@ impl Bench<'_> {
         task: &Task,
         solid: &Solid,
         tell: &Sender<Told>,
-    ) -> Result<Shared, EngineError> {
-        let Some(limits) = self.limits else { return Ok(Shared::Given(None)) };
+    ) -> Result<Shared<'_>, EngineError> {
+        let slot = match self.turn {
+            Some(turn) => match turn.slot(&need(&solid.policy), self.cancel) {
+                Some(slot) => Some(slot),
+                None => return Ok(Shared::Stopped),
+            },
+            None => None,
+        };
+        let Some(limits) = self.limits else { return Ok(Shared::Given(None, slot)) };
         let portions = limits.portions(&solid.policy);
         let mut waits = |names: &[String], by: &str| {
             let (step, limits, by) = (task.name.clone(), names.to_vec(), by.to_owned());
@@ -38,6 +47,6 @@ impl Bench<'_> {
         };
         let go_on = || self.cancel.now() == Stop::No;
         let share = self.memo.share(&portions, &mut waits, &go_on)?;
-        Ok(share.map_or(Shared::Stopped, |share| Shared::Given(Some(share))))
+        Ok(share.map_or(Shared::Stopped, |share| Shared::Given(Some(share), slot)))
     }
 }

@@ -156,7 +156,7 @@ pub fn set(pipeline: &Pipeline, text: &str, over: &mut RunConfig) -> Result<(), 
     let Some((path, raw)) = text.split_once('=') else {
         return Err(wrong(format!("`{text}` sets nothing: it has no `=`")).hint(forms));
     };
-    let path: Vec<&str> = path.trim().split('.').collect();
+    let path = parts_of(path);
     let target = target(pipeline, &path).map_err(|(message, hint)| {
         wrong(message).hint(if hint.is_empty() { forms.to_owned() } else { hint })
     })?;
@@ -190,6 +190,22 @@ pub fn set(pipeline: &Pipeline, text: &str, over: &mut RunConfig) -> Result<(), 
     };
     map.insert(key.to_owned(), placed);
     Ok(())
+}
+
+/// Whether two keys, as `--set` takes them, set the same thing.
+pub fn sets_the_same(pipeline: &Pipeline, one: &str, other: &str) -> bool {
+    let (one, other) = (parts_of(one), parts_of(other));
+    one == other
+        || target(pipeline, &one).is_ok_and(|one| target(pipeline, &other).is_ok_and(|other| one == other))
+}
+
+/// Whether what a key, as `--set` takes it, sets is a secret.
+pub fn sets_a_secret(pipeline: &Pipeline, key: &str) -> bool {
+    target(pipeline, &parts_of(key)).is_ok_and(|target| target.secret(pipeline))
+}
+
+fn parts_of(key: &str) -> Vec<&str> {
+    key.trim().split('.').collect()
 }
 
 fn yaml(raw: &str) -> Result<Value, (String, Option<String>)> {

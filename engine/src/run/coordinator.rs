@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::memo::{self, Memo, Names};
 use crate::past::Past;
 use crate::plan::Plan;
+use crate::pool::Turn;
 use crate::record::StepRecord;
 use crate::resolve::{self, StepState, Targets, Wanted, Why};
 use crate::schedule::{Phase, Schedule};
@@ -196,7 +197,10 @@ impl<'a> Coordinator<'a> {
 
     /// Whether nothing more is to be started.
     pub(super) fn stopping(&self) -> bool {
-        self.failed || self.broken.is_some() || self.options.cancel.now() > Stop::No
+        self.failed
+            || self.broken.is_some()
+            || self.options.cancel.now() > Stop::No
+            || self.options.turn.as_ref().is_some_and(Turn::is_over)
     }
 
     /// Runs everything that is to run, as far as that can be.

@@ -190,6 +190,7 @@ pub fn run(
         cancel: options.cancel,
         command_line: Vec::new(),
         home: options.home,
+        turn: None,
     };
     let report = crate::run::run(&plan, &memo, &options, &mut tell)?;
     let graph = Arc::clone(&report.graph);

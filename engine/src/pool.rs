@@ -1,0 +1,379 @@
+//! What the runs of one sweep share: they are one piece of work over one pool of workers.
+//!
+//! Each of them is a run like any other, with a coordinator and workers of its own. But an attempt of theirs executes
+//! only while it has a [`Slot`]: of all that wait for one, the run that stands first in the sweep goes first, so that
+//! what was begun ends before more is begun. What one of them made or failed in is not done again by the next.
+//!
+//! Invariants: what has a slot waits for nothing that another run of the sweep makes, and a slot is asked for under the
+//! step's claim; so nobody waits in a circle. Whoever waits for more than is free keeps what is free of it from those
+//! behind, so that it is not passed for ever.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use cas_store::Trace;
+
+use crate::error::EngineError;
+use crate::execute::{Cancel, Failure, Stop};
+use crate::schedule::{Capacity, Need};
+
+/// How often whoever waits looks whether the run was stopped.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What runs share.
+#[derive(Debug)]
+pub struct Pool {
+    capacity: Capacity,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Held while something is put into the project: the place of the last run that did so.
+    published: Mutex<Option<usize>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: Need,
+    /// Who waits for a slot, the first of them first, and how much of what there is each wants.
+    waiting: BTreeMap<(usize, u64), Need>,
+    tickets: u64,
+    /// The runs that have begun and not ended, by their place.
+    runs: BTreeMap<usize, AtWork>,
+    closed: bool,
+    made: HashSet<Trace>,
+    failed: HashMap<Trace, Failure>,
+}
+
+/// How many steps the workers of a run have.
+#[derive(Debug, Default, Clone, Copy)]
+struct AtWork {
+    all: usize,
+    /// Those of them that wait for somebody who is at the same step.
+    held_up: usize,
+}
+
+impl AtWork {
+    /// Whether it could make use of a slot, now or as soon as its coordinator has looked.
+    fn moves(self) -> bool {
+        self.all == 0 || self.all > self.held_up
+    }
+}
+
+/// The place of one run among those that share a pool; it has ended when this is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    pool: Arc<Pool>,
+    place: usize,
+}
+
+/// Lets an attempt execute until it is dropped.
+pub(crate) struct Slot<'a> {
+    pool: &'a Pool,
+    need: Need,
+}
+
+/// Something that a worker does, counted until it is dropped.
+pub(crate) struct Counted<'a> {
+    turn: &'a Turn,
+    count: fn(&mut AtWork) -> &mut usize,
+}
+
+impl Pool {
+    /// A pool of which so much can be used at once.
+    pub fn new(capacity: Capacity) -> Arc<Self> {
+        let (state, published) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { capacity, state, changed: Condvar::new(), published })
+    }
+
+    /// Begins a run; the lower its place, the sooner it gets what it waits for.
+    pub fn turn(self: &Arc<Self>, place: usize) -> Turn {
+        self.lock().runs.insert(place, AtWork::default());
+        Turn { pool: Arc::clone(self), place }
+    }
+
+    /// Starts nothing more: what runs goes on to its end.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until one more run finds something to do: fewer than `moving` have, and there are fewer than `all`. False
+    /// if that is not so after a while.
+    pub fn has_room(&self, moving: usize, all: usize) -> bool {
+        let full = |state: &mut State| {
+            let busy = state.runs.values().filter(|run| run.moves()).count();
+            busy >= moving || state.runs.len() >= all
+        };
+        let (mut state, _) =
+            self.changed.wait_timeout_while(self.lock(), LOOK, full).unwrap_or_else(PoisonError::into_inner);
+        !full(&mut state)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a step gets that needs this: never more than there is.
+    fn of(&self, need: &Need) -> Need {
+        let most = |name: &str| self.capacity.limits.get(name).copied().unwrap_or(1);
+        Need {
+            cpus: need.cpus.clamp(1, self.capacity.cpus.max(1)),
+            memory: self.capacity.memory.map_or(0, |there_is| need.memory.min(there_is)),
+            limits: need
+                .limits
+                .iter()
+                .map(|(name, amount)| (name.clone(), (*amount).min(most(name))))
+                .collect(),
+        }
+    }
+}
+
+impl State {
+    /// Whether whoever waits under this key can go now: it fits beside what is used and what those before it want.
+    fn can_go(&self, key: (usize, u64), capacity: &Capacity) -> bool {
+        let Some(need) = self.waiting.get(&key) else { return false };
+        let before = || std::iter::once(&self.used).chain(self.waiting.range(..key).map(|(_, need)| need));
+        let sum = |of: &dyn Fn(&Need) -> u64| before().map(of).fold(of(need), u64::saturating_add);
+        let limit = |name: &str, need: &Need| u64::from(need.limits.get(name).copied().unwrap_or(0));
+        sum(&|need| u64::from(need.cpus)) <= u64::from(capacity.cpus.max(1))
+            && capacity.memory.is_none_or(|there_is| sum(&|need| need.memory) <= there_is)
+            && need.limits.keys().all(|name| {
+                let there_is = capacity.limits.get(name).copied().unwrap_or(1);
+                sum(&|need| limit(name, need)) <= u64::from(there_is)
+            })
+    }
+
+    fn take(&mut self, need: &Need) {
+        self.used.cpus += need.cpus;
+        self.used.memory += need.memory;
+        for (name, amount) in &need.limits {
+            *self.used.limits.entry(name.clone()).or_default() += amount;
+        }
+    }
+
+    fn give(&mut self, need: &Need) {
+        self.used.cpus -= need.cpus;
+        self.used.memory -= need.memory;
+        for (name, amount) in &need.limits {
+            if let Some(used) = self.used.limits.get_mut(name) {
+                *used -= amount;
+            }
+        }
+    }
+}
+
+impl Turn {
+    /// Whether nothing more is to be started.
+    pub(crate) fn is_over(&self) -> bool {
+        self.pool.lock().closed
+    }
+
+    /// Waits for a slot; `None` if the run was stopped meanwhile.
+    pub(crate) fn slot(&self, need: &Need, cancel: &Cancel) -> Option<Slot<'_>> {
+        let pool = &*self.pool;
+        let need = pool.of(need);
+        let mut state = pool.lock();
+        state.tickets += 1;
+        let key = (self.place, state.tickets);
+        state.waiting.insert(key, need.clone());
+        loop {
+            let stopped = state.closed || cancel.now() > Stop::No;
+            let goes = !stopped && state.can_go(key, &pool.capacity);
+            if stopped || goes {
+                state.waiting.remove(&key);
+                if goes {
+                    state.take(&need);
+                }
+                drop(state);
+                // Those behind may fit now, or not have to wait for it any longer.
+                pool.changed.notify_all();
+                // Not made where it does not go: dropped, it would give back what nobody took.
+                return if goes { Some(Slot { pool, need }) } else { None };
+            }
+            (state, _) = pool.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A worker has a step.
+    pub(crate) fn at_work(&self) -> Counted<'_> {
+        self.count(|run| &mut run.all)
+    }
+
+    /// A worker waits for somebody else who is at the same step.
+    pub(crate) fn held_up(&self) -> Counted<'_> {
+        self.count(|run| &mut run.held_up)
+    }
+
+    fn count(&self, count: fn(&mut AtWork) -> &mut usize) -> Counted<'_> {
+        if let Some(run) = self.pool.lock().runs.get_mut(&self.place) {
+            *count(run) += 1;
+        }
+        self.pool.changed.notify_all();
+        Counted { turn: self, count }
+    }
+
+    /// Notes that this was made in this sweep.
+    pub(crate) fn made(&self, trace: Trace) {
+        self.pool.lock().made.insert(trace);
+    }
+
+    /// Whether this was made in this sweep.
+    pub(crate) fn was_made(&self, trace: &Trace) -> bool {
+        self.pool.lock().made.contains(trace)
+    }
+
+    /// Notes how this failed, where every run would fail likewise.
+    pub(crate) fn failed(&self, trace: Trace, failure: Failure) {
+        self.pool.lock().failed.insert(trace, failure);
+    }
+
+    /// How this failed in this sweep.
+    pub(crate) fn failure(&self, trace: &Trace) -> Option<Failure> {
+        self.pool.lock().failed.get(trace).cloned()
+    }
+
+    /// Puts something into the project, one run at a time, unless a run that comes later in the sweep has done so: in
+    /// the end it is the last one's that is there, in whatever order they end.
+    pub(crate) fn publish<T>(
+        &self,
+        publish: impl FnOnce() -> Result<Vec<T>, EngineError>,
+    ) -> Result<Vec<T>, EngineError> {
+        let mut last = self.pool.published.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last > self.place) {
+            return Ok(Vec::new());
+        }
+        *last = Some(self.place);
+        publish()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.pool.lock().runs.remove(&self.place);
+        self.pool.changed.notify_all();
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.pool.lock().give(&self.need);
+        self.pool.changed.notify_all();
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.turn.pool.lock().runs.get_mut(&self.turn.place) {
+            *(self.count)(run) -= 1;
+        }
+        self.turn.pool.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(cpus: u32, limits: &[(&str, u32)]) -> Need {
+        let limits = limits.iter().map(|(name, amount)| ((*name).to_owned(), *amount)).collect();
+        Need { cpus, memory: 0, limits }
+    }
+
+    /// Of those that wait, as `place: need`, the places of those that can go at once.
+    fn check(capacity: &Capacity, used: &Need, waiting: &[(usize, Need)], expected: &[usize]) {
+        let mut state = State { used: used.clone(), ..State::default() };
+        for (ticket, (place, need)) in waiting.iter().enumerate() {
+            state.waiting.insert((*place, ticket as u64), need.clone());
+        }
+        let can_go: Vec<usize> = state
+            .waiting
+            .keys()
+            .filter(|key| state.can_go(**key, capacity))
+            .map(|(place, _)| *place)
+            .collect();
+        assert_eq!(can_go, expected);
+    }
+
+    #[test]
+    fn the_first_run_goes_first_and_nobody_passes_whom_they_would_keep_waiting() {
+        let gpus = BTreeMap::from([("gpu".to_owned(), 1)]);
+        let two = Capacity { cpus: 2, memory: None, limits: gpus };
+        let (none, one) = (need(0, &[]), need(1, &[]));
+        let gpu = need(1, &[("gpu", 1)]);
+        check(&two, &none, &[(7, one.clone()), (3, one.clone()), (5, one.clone())], &[3, 5]);
+        check(&two, &one, &[(7, one.clone()), (3, one.clone())], &[3]);
+        // What wants all waits for it, and those behind wait for that.
+        check(&two, &one, &[(1, need(2, &[])), (2, one.clone())], &[]);
+        check(&two, &none, &[(1, need(2, &[])), (2, one.clone())], &[1]);
+        // A limit that is used up is nothing to those that do not need it, but the cores are there for both.
+        check(&two, &gpu, &[(1, gpu.clone()), (2, one.clone())], &[]);
+        let three = Capacity { cpus: 3, ..two };
+        check(&three, &gpu, &[(1, gpu.clone()), (2, one)], &[2]);
+    }
+
+    #[test]
+    fn no_step_gets_more_than_there_is() {
+        let pool = Pool::new(Capacity { cpus: 2, memory: Some(10), limits: BTreeMap::new() });
+        let wanted = Need { cpus: 8, memory: 99, limits: BTreeMap::from([("gpu".to_owned(), 3)]) };
+        let given = Need { cpus: 2, memory: 10, limits: BTreeMap::from([("gpu".to_owned(), 1)]) };
+        assert_eq!(pool.of(&wanted), given);
+        assert_eq!(pool.of(&Need::default()).cpus, 1);
+    }
+
+    #[test]
+    fn there_is_room_for_another_run_where_one_is_held_up() {
+        let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
+        assert!(pool.has_room(1, 2));
+        let first = pool.turn(0);
+        assert!(!pool.has_room(1, 2));
+        let at_work = first.at_work();
+        assert!(!pool.has_room(1, 2));
+        let held_up = first.held_up();
+        assert!(pool.has_room(1, 2));
+        let second = pool.turn(1);
+        assert!(!pool.has_room(9, 2));
+        drop(held_up);
+        drop(at_work);
+        drop(first);
+        assert!(!pool.has_room(1, 2));
+        drop(second);
+        assert!(pool.has_room(1, 2));
+    }
+
+    #[test]
+    fn what_the_last_one_publishes_stays() {
+        let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
+        let turns = [pool.turn(0), pool.turn(1), pool.turn(2)];
+        let mut published = Vec::new();
+        for place in [1, 0, 2, 1] {
+            let _ = turns[place].publish(|| {
+                published.push(place);
+                Ok(Vec::<()>::new())
+            });
+        }
+        assert_eq!(published, [1, 2]);
+    }
+
+    #[test]
+    fn a_slot_is_waited_for_until_the_run_is_stopped() {
+        let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
+        let (first, second) = (pool.turn(0), pool.turn(1));
+        let cancel = Cancel::default();
+        let need = need(1, &[]);
+        let slot = first.slot(&need, &cancel).expect("it is free");
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| second.slot(&need, &cancel).is_some());
+            drop(slot);
+            assert!(waits.join().expect("it does not panic"));
+        });
+        let _slot = first.slot(&need, &cancel).expect("it is free again");
+        // Nobody who was not let go gives back what others use.
+        cancel.request(Stop::Gently);
+        assert!(second.slot(&need, &cancel).is_none());
+        assert_eq!(pool.lock().used.cpus, 1);
+        pool.close();
+        assert!(second.slot(&need, &Cancel::default()).is_none());
+        assert!(second.is_over());
+        assert_eq!(pool.lock().used.cpus, 1);
+    }
+}

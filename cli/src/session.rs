@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,8 +176,7 @@ impl World {
     /// Says something on stderr that is not the answer, unless it is not wanted.
     pub(crate) fn tell(&self, text: impl fmt::Display) {
         if self.detail() > Detail::Quiet {
-            // Nobody is left to tell if this cannot be written.
-            let _ = writeln!(anstream::stderr().lock(), "{text}");
+            self.interrupts.say()(text.to_string());
         }
     }
 

@@ -67,6 +67,21 @@ pub(crate) fn copy_label(run: u64, pipeline: &str, step: &str, key: &Trace) -> (
     (format!("taken {of}"), Version::from_bytes(version))
 }
 
+/// The label under which what runs were answered to one question stands in the history, and the version under which that
+/// of a run does; as with copies, so that `--keep-last` counts them.
+pub(crate) fn answer_label(run: u64, pipeline: &str, question: &Digest) -> (String, Version) {
+    let of = key_of(COPIES, &[pipeline.as_bytes(), question.as_bytes()]);
+    let mut version = *answer_key(run, question).as_bytes();
+    version[..8].copy_from_slice(&(u64::MAX - run).to_be_bytes());
+    (format!("answered {of}"), Version::from_bytes(version))
+}
+
+/// The label under which the last answers to a probe's line stand, asked in one environment or another.
+pub(crate) fn asked_label(line: &str, key: &Trace) -> (String, Version) {
+    let of = key_of(COPIES, &[line.as_bytes()]);
+    (format!("asked {of}"), Version::from_bytes(*key.as_bytes()))
+}
+
 /// Where a run keeps what a probe answered.
 pub(crate) fn answer_key(run: u64, question: &Digest) -> Trace {
     key_of(ANSWER, &[&run.to_le_bytes(), question.as_bytes()])

@@ -2,6 +2,8 @@
 
 mod check;
 
+pub(crate) use check::SCRATCH_HINT;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

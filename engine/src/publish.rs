@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use cas_store::{Artifact, Digest, Entry, Kind, Node, StoreError, Tree};
 
-use crate::error::{EngineError, Place};
+use crate::error::{Diagnostic, EngineError, Place};
 use crate::event::Event;
 use crate::execute::folder::safe_label;
 use crate::graph::{Graph, OutputId, StepId};
@@ -24,6 +24,7 @@ use crate::memo::Memo;
 use crate::pipeline::Pick;
 use crate::plan::Plan;
 use crate::record::{self, Published};
+use crate::source;
 pub use targets::check;
 pub(crate) use targets::collisions;
 
@@ -106,6 +107,58 @@ pub(crate) struct Wanted {
     pub(crate) overwrite: bool,
 }
 
+/// Refuses what the pipeline would find again the next time, now that the names are known which only a run gives: those of
+/// elements, and of what is in a folder. Comes before anything is put anywhere.
+fn check_names(
+    plan: &Plan,
+    memo: &Memo,
+    wanted: &Wanted,
+    notes: &BTreeMap<String, Published>,
+) -> Result<(), EngineError> {
+    let is_there = |(placed, artifact): &&(Placed, Artifact)| {
+        let folder = artifact.kind == Kind::Tree;
+        let note = notes.get(&placed.target);
+        !note.is_some_and(|note| note.digest == artifact.digest && note.folder == folder)
+    };
+    let new: Vec<&(Placed, Artifact)> = wanted.ready.iter().filter(is_there).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let store = memo.open()?.dir();
+    check(plan, Some(store)).map_err(EngineError::Definition)?;
+    let mut puts = Vec::with_capacity(new.len());
+    for (placed, artifact) in &new {
+        let inside = match artifact.kind {
+            // Bytes that are gone are told of when they are to be put there.
+            Kind::Tree => memo
+                .tree(&artifact.digest)?
+                .ok()
+                .map(|tree| tree.entries.into_iter().map(|entry| entry.path).collect::<Vec<String>>()),
+            Kind::File { .. } => None,
+        };
+        puts.push((placed.target.clone(), inside));
+    }
+    let found = source::found_again(&plan.graph, &plan.steps, Some(store), &puts);
+    let wrong: Vec<Diagnostic> = new
+        .iter()
+        .zip(found)
+        .filter_map(|((placed, _), found)| {
+            let (file, what) = found?;
+            let message = if file == placed.target {
+                format!("`{file}` would be found by {what}: nothing can be published there")
+            } else {
+                format!(
+                    "`{file}`, which `{}` holds, would be found by {what}: it cannot be published there",
+                    placed.target
+                )
+            };
+            let hint = "publish it elsewhere, or declare less: it would change what the pipeline is made of";
+            Some(Diagnostic::new(message).hint(hint).at(placed.place.as_ref()))
+        })
+        .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(EngineError::Definition(wrong)) }
+}
+
 /// Puts outputs at their places in the project, takes away what was put there once and is not made any longer, and
 /// tells each. Gives the outputs whose bytes turned out to be gone: their steps have to run again.
 ///
@@ -134,6 +187,7 @@ pub(crate) fn publish(
         None => pipeline.name.clone(),
     };
     let mut notes = read(&path);
+    check_names(plan, memo, wanted, &notes)?;
     let before = notes.clone();
     let targets: BTreeSet<String> = placed(&plan.graph).into_iter().map(|placed| placed.target).collect();
     let stale = |note: &&Published| {

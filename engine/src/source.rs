@@ -13,6 +13,7 @@
 mod asked;
 mod hash;
 mod ignored;
+mod looked;
 mod pattern;
 mod probe;
 mod reach;
@@ -22,7 +23,7 @@ mod walk;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cas_store::{Digest, Entry, Node, Trace, Tree};
@@ -30,15 +31,16 @@ use cas_store::{Digest, Entry, Node, Trace, Tree};
 pub use asked::path_before;
 use asked::{Asked, Questions};
 pub use hash::Counters;
+pub use looked::Looked;
 
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::execute::{Cancel, sandbox};
-use crate::frozen::Frozen;
+use crate::frozen::{self, Frozen};
 use crate::graph::{Graph, StepId, StepInput};
 use crate::memo::{Answer, Memo};
 use crate::solid::{Body, EnvVar, Sandbox};
 use hash::Hashed;
-use search::{Listed, ListedPath, ListedWhat, Search, Shape, at, refuse_reserved};
+use search::{Listed, ListedPath, ListedWhat, Search, Shape, at, refuse_in_scratch, refuse_reserved};
 use stat_cache::StatCache;
 use walk::Unfound;
 
@@ -85,6 +87,8 @@ pub struct Measures {
 pub struct FileSet {
     /// The files, links and empty folders.
     pub files: Vec<MeasuredFile>,
+    /// The folders and globs that they were found by.
+    pub looked: Vec<Arc<Looked>>,
 }
 
 /// One declared file.
@@ -238,6 +242,13 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         refuse_reserved(&listed)?;
         resources[index] = Some(listed);
     }
+    for &index in &needed.invocations {
+        let of_resources = graph.resources_of(index as u32).into_iter();
+        let of_resources = of_resources.filter_map(|resource| resources[resource].as_deref());
+        for listed in code[index].as_deref().into_iter().chain(of_resources) {
+            refuse_in_scratch(&graph.pipeline.invocations[index].solid, listed)?;
+        }
+    }
     let mut paths: Vec<Option<ListedPath>> = vec![None; graph.paths.len()];
     for &index in &needed.paths {
         let input = &graph.paths[index];
@@ -385,23 +396,53 @@ fn good(
 fn keep(probe: &probe::Probe, key: Trace, before: Option<&Answer>, text: &str, how: &Measure<'_>) {
     let known = before.is_some_and(|before| before.text == text);
     if let (Some(memo), true) = (how.memo, probe.kept && (probe.every.is_some() || !known)) {
-        memo.keep_answer(key, &Answer { text: text.to_owned(), at_ms: how.at_ms });
+        let history = frozen::asked_label(&probe.command, &key);
+        memo.keep_answer(key, &Answer { text: text.to_owned(), at_ms: how.at_ms }, history);
     }
 }
 
-/// Which of these files is not what it was when it was hashed: the first, by name.
-pub fn changed(files: &[MeasuredFile]) -> Option<&MeasuredFile> {
-    files.iter().find(|file| match &file.what {
-        MeasuredWhat::File { .. } => {
-            file.from.metadata().map_or(true, |now| !now.is_file() || hash::stat_of(&now) != file.stat)
-        }
-        // A link has no content but its target.
-        MeasuredWhat::Link(target) => {
-            file.from.read_link().map_or(true, |now| now.as_os_str() != target.as_str())
-        }
-        // That nothing is in a folder was given as such; what is put there later reaches nobody.
-        MeasuredWhat::Folder => false,
-    })
+/// A declared file that is not what it was when it was measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChange {
+    /// The file; relative to the project folder, if it lies in it.
+    pub path: String,
+    /// What became of it: `changed`, `was added`, `was removed`.
+    pub how: &'static str,
+}
+
+impl FileSet {
+    /// What of these files is not as it was when they were measured; nothing is read for it but stats, and names where a
+    /// folder changed. `project` is the project folder.
+    pub fn changed(&self, project: &Path) -> Option<FileChange> {
+        let edited = self.files.iter().find(|file| match &file.what {
+            MeasuredWhat::File { .. } => {
+                file.from.metadata().map_or(true, |now| !now.is_file() || hash::stat_of(&now) != file.stat)
+            }
+            // A link has no content but its target.
+            MeasuredWhat::Link(target) => {
+                file.from.read_link().map_or(true, |now| now.as_os_str() != target.as_str())
+            }
+            // What is put into it later, its declaration finds.
+            MeasuredWhat::Folder => false,
+        });
+        let changed = |file: &MeasuredFile| FileChange {
+            path: file.from.strip_prefix(project).unwrap_or(&file.from).display().to_string(),
+            how: "changed",
+        };
+        edited.map(changed).or_else(|| self.looked.iter().find_map(|looked| looked.changed()))
+    }
+}
+
+/// Of what is about to be put at places of the project: for each, the first file that a declaration of these steps would
+/// find there the next time, and which declaration that is. Each is a place and, of a folder, the paths in it.
+pub(crate) fn found_again(
+    graph: &Graph,
+    steps: &[StepId],
+    store: Option<&Path>,
+    puts: &[(String, Option<Vec<String>>)],
+) -> Vec<Option<(String, String)>> {
+    let needed = Needed::of(graph, steps);
+    Search::new(&graph.pipeline.folder, store).found_again(graph, &needed, puts)
 }
 
 /// What the steps of a plan need, as indices, each once.
@@ -502,7 +543,7 @@ impl Content<'_> {
             };
             files.push(MeasuredFile { path: file.path.clone(), from: file.from.clone(), what, stat });
         }
-        Ok(FileSet { files })
+        Ok(FileSet { files, looked: listed.looked.clone() })
     }
 
     fn path(&self, path: &ListedPath) -> Result<MeasuredPath, EngineError> {

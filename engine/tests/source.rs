@@ -11,7 +11,7 @@ use cas_engine::error::EngineError;
 use cas_engine::file;
 use cas_engine::graph::Graph;
 use cas_engine::source::{
-    Counters, Environment, Measure, MeasuredWhat, Measures, PathKind, changed, measure,
+    Counters, Environment, FileSet, Looked, Measure, MeasuredFile, MeasuredWhat, Measures, PathKind, measure,
 };
 use cas_store::{Digest, Entry, Node, Tree};
 
@@ -468,22 +468,36 @@ fn a_change_after_measuring_is_found() {
     project.link("lib/c.py", "a.py");
     project.link("declared.py", "lib/b.py");
     let measures = project.measure(&solid_with_code("[lib, declared.py]")).unwrap();
-    let files = &measures.code[0].as_ref().unwrap().files;
-    assert_eq!(changed(files), None);
-    // What is put into a folder later reaches nobody.
+    let all = measures.code[0].as_deref().unwrap();
+    let changed = |files: &[MeasuredFile], looked: &[Arc<Looked>]| {
+        let files = FileSet { files: files.to_vec(), looked: looked.to_vec() };
+        files.changed(&project.path("")).map(|change| format!("{} {}", change.path, change.how))
+    };
+    let (files, looked) = (&all.files[..], &all.looked[..]);
+    assert_eq!(changed(files, looked), None);
+    // What is put into a folder later is found the next time.
     project.write("lib/none/x", "");
-    assert_eq!(changed(files), None);
-    let name = |files| changed(files).map(|file| file.path.as_str());
+    assert_eq!(changed(files, &[]), None);
+    assert_eq!(changed(files, looked).as_deref(), Some("lib/none/x was added"));
+    fs::remove_file(project.path("lib/none/x")).unwrap();
+    assert_eq!(changed(files, looked), None);
+    fs::remove_dir(project.path("lib/none")).unwrap();
+    assert_eq!(changed(files, looked).as_deref(), Some("lib/none was removed"));
+    // What no declaration finds may come and go.
+    project.write("lib/none/", "");
+    project.write("lib/.hidden", "");
+    project.write("lib/__pycache__/a.pyc", "");
+    assert_eq!(changed(files, looked), None);
     // The same content again is a change all the same: it may have been another in between.
     fs::write(project.path("lib/b.py"), "b").unwrap();
-    assert_eq!(name(files), Some("declared.py"));
-    assert_eq!(name(&files[1..]), Some("lib/b.py"));
+    assert_eq!(changed(files, &[]).as_deref(), Some("declared.py changed"));
+    assert_eq!(changed(&files[1..], &[]).as_deref(), Some("lib/b.py changed"));
     fs::remove_file(project.path("lib/a.py")).unwrap();
-    assert_eq!(name(&files[1..]), Some("lib/a.py"));
+    assert_eq!(changed(&files[1..], &[]).as_deref(), Some("lib/a.py changed"));
     fs::remove_file(project.path("lib/c.py")).unwrap();
     project.link("lib/c.py", "b.py");
     let link = files.iter().find(|file| file.path == "lib/c.py").unwrap();
-    assert_eq!(name(std::slice::from_ref(link)), Some("lib/c.py"));
+    assert_eq!(changed(std::slice::from_ref(link), &[]).as_deref(), Some("lib/c.py changed"));
 }
 
 #[test]
@@ -491,11 +505,11 @@ fn a_declared_link_that_is_turned_elsewhere_is_a_change() {
     let project = Project::new(&[("a.py", "same"), ("b.py", "same")]);
     project.link("code.py", "a.py");
     let measures = project.measure(&solid_with_code("[code.py]")).unwrap();
-    let files = &measures.code[0].as_ref().unwrap().files;
-    assert_eq!(changed(files), None);
+    let files = measures.code[0].as_deref().unwrap();
+    assert_eq!(files.changed(&project.path("")), None);
     fs::remove_file(project.path("code.py")).unwrap();
     project.link("code.py", "b.py");
-    assert_eq!(changed(files).map(|file| file.path.as_str()), Some("code.py"));
+    assert_eq!(files.changed(&project.path("")).map(|change| change.path).as_deref(), Some("code.py"));
 }
 
 #[test]

@@ -180,5 +180,39 @@ fn however_few_files_may_be_open_a_run_ends_and_says_how_to_have_more() {
             }
             code => panic!("{files}: {code:?}: {told}"),
         }
+
+/// What was made meanwhile was stored as if the file had been there, or as if it had not.
+#[test]
+fn a_file_that_is_added_to_what_is_declared_or_removed_while_the_step_runs_is_noticed() {
+    for declared in [
+        "inputs: {l: {path: lib}}",
+        "inputs: {l: {path: 'lib/*.txt'}}",
+        "code: [lib]",
+        "code: ['lib/**/*.txt']",
+        "resources: [r]",
+    ] {
+        let folder = Folder::with(&[("lib/a.txt", "a\n"), ("lib/old.txt", "b\n")]);
+        let at = folder.path("").display().to_string();
+        let text = "resources: {r: {files: ['lib/**']}}\nsolids:\n  s: {DECLARED, command: 'touch AT/beside; test -e AT/lib/new.txt || \
+                    echo > AT/lib/new.txt; cat AT/lib/*.txt', stdout: result}\n  \
+                    t: {DECLARED, command: rm -f AT/lib/old.txt, outputs: []}\n";
+        folder.write("pipeline.yaml", text.replace("AT/", &at).replace("DECLARED", declared));
+        let failed = folder.cas("run s").code(1);
+        assert!(
+            failed.stderr.contains("`lib/new.txt` was added while it ran"),
+            "{declared}: {}",
+            failed.stderr
+        );
+        assert!(failed.stderr.contains("nothing was stored; run again"), "{}", failed.stderr);
+        // What belongs to no declaration is nobody's business, and the rest is there now.
+        assert_eq!(folder.cas("run s").ok().steps(), ["s"], "{declared}");
+        assert_eq!(folder.cas("run s").ok().counts(), "nothing to run: 1 reused", "{declared}");
+        let failed = folder.cas("run t").code(1);
+        assert!(
+            failed.stderr.contains("`lib/old.txt` changed while it ran"),
+            "{declared}: {}",
+            failed.stderr
+        );
+        assert_eq!(folder.cas("run t").ok().steps(), ["t"], "{declared}");
     }
 }

@@ -240,4 +240,42 @@ fn a_target_inside_of_another_or_out_of_the_project_by_a_link_is_refused() {
     check("o/up/q: a, q/x.txt: b", "`q/x.txt` would be published inside of `o/up/q`: a link leads there");
     check("o/q: a, away/q: b", "`away/q` leads out of the project: a link leads to `");
     check("o/q: a, away/new/deep/q: b", "`away/new/deep/q` leads out of the project: a link leads to `");
+
+/// The first run put them there, and every later one was refused until somebody removed them by hand.
+#[test]
+fn a_name_that_only_the_run_knows_is_refused_before_anything_is_put_there() {
+    // Elements of a list.
+    let list = "pipeline: p\nsolids:\n  lst: {outputs: [{parts: {list: true}}], command: 'mkdir outputs/parts; echo 1 > outputs/parts/y.txt; echo 2 > outputs/parts/z.txt'}\n  \
+                m: {map: {x: lst.parts}, command: 'cat inputs/x > outputs/o', outputs: [o]}\n  \
+                all: {inputs: {f: {path: 'in/*.txt'}}, command: ls inputs/f, stdout: result}\n\
+                publish: {TO: 'm[*].o'}\n";
+    let folder = Folder::with(&[("pipeline.yaml", &list.replace("TO", "in/")), ("in/x.txt", "1\n")]);
+    for _ in 0..2 {
+        let refused = folder.cas("run").code(2);
+        let message = "`in/y.txt` would be found by the input `in/*.txt`: nothing can be published there";
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+        assert_eq!(folder.names("in"), ["x.txt"]);
+    }
+    folder.write("pipeline.yaml", list.replace("TO", "out/"));
+    let _ = folder.cas("run").ok();
+    assert_eq!(folder.names("out"), ["y.txt", "z.txt"]);
+    // What is in a folder.
+    let tree = "pipeline: p\nsolids:\n  t: {outputs: [{d: {at: outputs/d/}}], command: 'mkdir -p outputs/d/e; echo 1 > outputs/d/e/k.txt; echo 2 > outputs/d/k.csv'}\n  \
+                all: {inputs: {f: {path: 'data/**/*.END'}}, command: find inputs/f, stdout: result}\n\
+                publish: {data/new: t.d}\n";
+    let folder = Folder::with(&[
+        ("pipeline.yaml", &tree.replace("END", "txt")),
+        ("data/x.txt", "1\n"),
+        ("data/x.md", "1\n"),
+    ]);
+    for _ in 0..2 {
+        let refused = folder.cas("run").code(2);
+        let message = "`data/new/e/k.txt`, which `data/new` holds, would be found by the input `data/**/*.txt`: it cannot be published there";
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+        assert_eq!(folder.names("data"), ["x.md", "x.txt"]);
+    }
+    folder.write("pipeline.yaml", tree.replace("END", "md"));
+    let _ = folder.cas("run").ok();
+    assert_eq!(folder.read("data/new/e/k.txt"), "1\n");
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 2 reused");
 }

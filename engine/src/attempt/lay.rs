@@ -258,13 +258,16 @@ impl Bench<'_> {
         });
         let mut sets = self.file_sets(step.invocation);
         sets.extend(paths.map(|path| &path.files));
-        let changed = sets.into_iter().find_map(|files| source::changed(&files.files))?;
-        // As somebody in the project would name it: what a folder or a pattern found is known by less than that.
-        let path = changed.from.strip_prefix(&self.plan.graph.pipeline.folder).unwrap_or(&changed.from);
+        let project = &self.plan.graph.pipeline.folder;
+        let changed = sets.into_iter().find_map(|files| files.changed(project))?;
+        let hint = match changed.how {
+            "changed" => "nothing was stored; run again to use the file as it is now",
+            _ => "nothing was stored; run again to use the files that are there now",
+        };
         Some(Failure {
             cause: Cause::SourceChanged,
-            message: format!("`{}` changed while it ran", path.display()),
-            hint: Some("nothing was stored; run again to use the file as it is now".to_owned()),
+            message: format!("`{}` {} while it ran", changed.path, changed.how),
+            hint: Some(hint.to_owned()),
         })
     }
 

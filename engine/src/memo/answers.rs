@@ -4,7 +4,7 @@
 //! An answer stands as a result without rows, under a key made of everything that the probe sees. It is no result
 //! of a step, and nothing is ever made from it; one that was collected is asked for again.
 
-use cas_store::{Commit, Output, Put, Trace};
+use cas_store::{Commit, Output, Put, Trace, Version};
 
 use super::{Memo, miss};
 use crate::error::EngineError;
@@ -38,8 +38,8 @@ impl Memo {
     }
 
     /// Keeps an answer. One that cannot be kept (a store that only lets itself be read) is asked for again, and that
-    /// is all.
-    pub(crate) fn keep_answer(&self, key: Trace, answer: &Answer) {
+    /// is all. `history` is the label and the version by which `--keep-last` counts it.
+    pub(crate) fn keep_answer(&self, key: Trace, answer: &Answer, history: (String, Version)) {
         let Some(store) = &self.store else { return };
         let Ok(staged) = store.stage_bytes(answer.text.as_bytes()) else { return };
         let outputs = vec![Output { name: "answer".to_owned(), artifact: Some(staged.artifact("text")) }];
@@ -54,7 +54,7 @@ impl Memo {
             provenance: Vec::new(),
             parents: Vec::new(),
             facts: Vec::new(),
-            history: None,
+            history: Some(history),
             put: Put::Replace,
         };
         let _ = store.commit(commit);

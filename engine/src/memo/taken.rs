@@ -26,7 +26,8 @@ impl Memo {
         for (question, answer) in plan.measures.questions.iter().zip(&plan.measures.probes) {
             if let (Some(question), Some(text)) = (question, answer) {
                 let key = frozen::answer_key(run, question);
-                self.keep_answer(key, &Answer { text: text.clone(), at_ms });
+                let history = frozen::answer_label(run, &graph.pipeline.name, question);
+                self.keep_answer(key, &Answer { text: text.clone(), at_ms }, history);
             }
         }
         for &step in plan.steps.iter().filter(|step| frozen::is_dated(graph.solid(**step))) {

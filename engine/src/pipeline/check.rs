@@ -6,6 +6,8 @@
 mod placeholders;
 mod places;
 
+pub(crate) use places::SCRATCH_HINT;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::error::{Diagnostic, Place};

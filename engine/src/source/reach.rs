@@ -41,67 +41,13 @@ pub(super) fn reached(
     if placed.is_empty() {
         return reach;
     }
-    let project = lexical(&graph.pipeline.folder);
-    let mut links = Links { real: HashMap::new(), project: (project.clone(), project.canonicalize().ok()) };
-    // By the folder below which it looks, so that a place is held against few of them.
-    let mut finds: BTreeMap<PathBuf, Vec<Finds>> = BTreeMap::new();
-    let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
-    let mut add = |text: &str, leave: Leave, what: String| {
-        // What is wrong with a pattern was told when it was resolved.
-        let Ok(pattern) = Pattern::parse(text) else { return };
-        let folder = root(&pattern).join(pattern.fixed_text());
-        // A file that is named outright is held against the place itself, where links lead to it; else it is found as
-        // one of the declared files.
-        let alternatives = if pattern.is_glob() {
-            pattern.alternatives
-        } else if folder.is_dir() {
-            vec![vec![Component::AnyDepth]]
-        } else {
-            files.entry(links.at(&folder)).or_insert(what);
-            return;
-        };
-        let real = links.folder(&folder);
-        if real != folder {
-            let (alternatives, what) = (alternatives.clone(), what.clone());
-            finds.entry(real).or_default().push(Finds { alternatives, leave, what });
-        }
-        finds.entry(folder).or_default().push(Finds { alternatives, leave, what });
-    };
-    for &index in &needed.invocations {
-        let invocation = &graph.pipeline.invocations[index];
-        for code in &invocation.solid.code {
-            add(&code.text, Leave::Clutter, format!("the code `{}` of `{}`", code.text, invocation.name));
-        }
-    }
-    for &index in &needed.resources {
-        let definition = &graph.resources[index].definition;
-        for files in &definition.files {
-            let what = format!("the files `{}` of the resource `{}`", files.text, definition.name);
-            add(&files.text, Leave::Clutter, what);
-        }
-    }
-    for &index in &needed.paths {
-        let path = &graph.paths[index].path;
-        add(path, Leave::Nothing, format!("the input `{path}`"));
-    }
+    let mut declared = Declared::of(graph, needed, root);
     for placed in placed {
-        let target = lexical(&project.join(&placed.target));
         let output = &graph.solid(placed.output.step).outputs[usize::from(placed.output.output)];
         let is_folder = output.at.ends_with('/');
-        let mut found = |target: &Path| {
-            let by = target.ancestors().skip(1).find_map(|folder| {
-                let names: Vec<&str> =
-                    target.strip_prefix(folder).ok()?.iter().filter_map(|name| name.to_str()).collect();
-                finds.get(folder)?.iter().find(|finds| {
-                    let base = Base { folder, shown: "", leave: finds.leave };
-                    walker.would_find(&base, &finds.alternatives, &names, is_folder)
-                })
-            });
-            by.map(|finds| finds.what.clone())
-        };
-        let real = links.at(&target);
-        let what = found(&target).or_else(|| if real == target { None } else { found(&real) });
-        if let Some(what) = what.or_else(|| files.get(&real).cloned()) {
+        let target = declared.target(&placed.target);
+        let real = declared.links.at(&target);
+        if let Some(what) = declared.finds(walker, &target, &real, is_folder) {
             reach.reached.insert(placed.target.clone(), what);
         }
         if real != target {
@@ -109,6 +55,109 @@ pub(super) fn reached(
         }
     }
     reach
+}
+
+/// Of what is about to be put at places, now that its names are known: the first file of each that a declaration would
+/// find, and what that is. Each is a place and, of a folder, the paths in it.
+pub(super) fn found_again(
+    graph: &Graph,
+    needed: &Needed,
+    walker: &mut Walker,
+    root: &dyn Fn(&Pattern) -> PathBuf,
+    puts: &[(String, Option<Vec<String>>)],
+) -> Vec<Option<(String, String)>> {
+    let mut declared = Declared::of(graph, needed, root);
+    let mut of = |(at, inside): &(String, Option<Vec<String>>)| {
+        let whole = [at.clone()];
+        let files = inside.iter().flatten().map(|path| format!("{at}/{path}"));
+        let files: Vec<String> = if inside.is_some() { files.collect() } else { whole.to_vec() };
+        files.into_iter().find_map(|file| {
+            let target = declared.target(&file);
+            let real = declared.links.at(&target);
+            Some((file, declared.finds(walker, &target, &real, false)?))
+        })
+    };
+    puts.iter().map(&mut of).collect()
+}
+
+/// What a pipeline declares, by where it is looked for.
+struct Declared {
+    project: PathBuf,
+    /// By the folder below which it looks, so that a place is held against few of them.
+    finds: BTreeMap<PathBuf, Vec<Finds>>,
+    /// Files that are named outright.
+    files: BTreeMap<PathBuf, String>,
+    links: Links,
+}
+
+impl Declared {
+    fn of(graph: &Graph, needed: &Needed, root: &dyn Fn(&Pattern) -> PathBuf) -> Self {
+        let project = lexical(&graph.pipeline.folder);
+        let mut links =
+            Links { real: HashMap::new(), project: (project.clone(), project.canonicalize().ok()) };
+        let mut finds: BTreeMap<PathBuf, Vec<Finds>> = BTreeMap::new();
+        let mut files: BTreeMap<PathBuf, String> = BTreeMap::new();
+        let mut add = |text: &str, leave: Leave, what: String| {
+            // What is wrong with a pattern was told when it was resolved.
+            let Ok(pattern) = Pattern::parse(text) else { return };
+            let folder = root(&pattern).join(pattern.fixed_text());
+            // A file that is named outright is held against the place itself, where links lead to it; else it is found
+            // as one of the declared files.
+            let alternatives = if pattern.is_glob() {
+                pattern.alternatives
+            } else if folder.is_dir() {
+                vec![vec![Component::AnyDepth]]
+            } else {
+                files.entry(links.at(&folder)).or_insert(what);
+                return;
+            };
+            let real = links.folder(&folder);
+            if real != folder {
+                let (alternatives, what) = (alternatives.clone(), what.clone());
+                finds.entry(real).or_default().push(Finds { alternatives, leave, what });
+            }
+            finds.entry(folder).or_default().push(Finds { alternatives, leave, what });
+        };
+        for &index in &needed.invocations {
+            let invocation = &graph.pipeline.invocations[index];
+            for code in &invocation.solid.code {
+                add(&code.text, Leave::Clutter, format!("the code `{}` of `{}`", code.text, invocation.name));
+            }
+        }
+        for &index in &needed.resources {
+            let definition = &graph.resources[index].definition;
+            for files in &definition.files {
+                let what = format!("the files `{}` of the resource `{}`", files.text, definition.name);
+                add(&files.text, Leave::Clutter, what);
+            }
+        }
+        for &index in &needed.paths {
+            let path = &graph.paths[index].path;
+            add(path, Leave::Nothing, format!("the input `{path}`"));
+        }
+        Self { project, finds, files, links }
+    }
+
+    fn target(&self, target: &str) -> PathBuf {
+        lexical(&self.project.join(target))
+    }
+
+    /// What would find a place, by its name or where it is without links.
+    fn finds(&self, walker: &mut Walker, target: &Path, real: &Path, is_folder: bool) -> Option<String> {
+        let mut found = |target: &Path| {
+            let by = target.ancestors().skip(1).find_map(|folder| {
+                let names: Vec<&str> =
+                    target.strip_prefix(folder).ok()?.iter().filter_map(|name| name.to_str()).collect();
+                self.finds.get(folder)?.iter().find(|finds| {
+                    let base = Base { folder, shown: "", leave: finds.leave };
+                    walker.would_find(&base, &finds.alternatives, &names, is_folder)
+                })
+            });
+            by.map(|finds| finds.what.clone())
+        };
+        let what = found(target).or_else(|| if real == target { None } else { found(real) });
+        what.or_else(|| self.files.get(real).cloned())
+    }
 }
 
 /// Paths without links, each folder looked at once. What lies in the project is called as the project is.

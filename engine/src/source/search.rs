@@ -3,22 +3,27 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component as PathComponent, Path, PathBuf};
 use std::sync::Arc;
 
 use super::Needed;
 use super::ignored::Leave;
+use super::looked::{Folder, Looked};
 use super::pattern::Pattern;
 use super::reach::{self, Reach};
 use super::walk::{self, Base, Found, FoundWhat, Unfound, Walker};
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::graph::Graph;
+use crate::pipeline::SCRATCH_HINT;
+use crate::solid::Solid;
 use crate::value::nearest;
 
 /// A declaration, resolved to files; each is an index into [`Search::files`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
     pub(super) files: Vec<ListedFile>,
+    /// The folders and globs that they were found by.
+    pub(super) looked: Vec<Arc<Looked>>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,20 +59,22 @@ pub(super) enum Shape {
 /// Resolves declarations, and collects the files that are to be hashed.
 pub(super) struct Search<'a> {
     project: &'a Path,
+    store: Option<&'a Path>,
     walker: Walker,
     /// All files that were found, each once.
     pub(super) files: Vec<PathBuf>,
     index: HashMap<PathBuf, usize>,
     /// What a pattern was resolved to, by its text.
-    patterns: HashMap<String, Arc<Vec<ListedFile>>>,
+    patterns: HashMap<String, Arc<Listed>>,
     /// What lists of patterns were resolved to: equal solids share.
     lists: HashMap<Vec<String>, Arc<Listed>>,
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(project: &'a Path, store: Option<&Path>) -> Self {
+    pub(super) fn new(project: &'a Path, store: Option<&'a Path>) -> Self {
         Self {
             project,
+            store,
             walker: Walker::new(project, store),
             files: Vec::new(),
             index: HashMap::new(),
@@ -87,17 +94,19 @@ impl<'a> Search<'a> {
             return Ok(Arc::clone(listed));
         }
         let mut all: BTreeMap<String, ListedFile> = BTreeMap::new();
+        let mut looked = Vec::new();
         for (text, place) in patterns {
-            let files = match self.patterns.get(text) {
-                Some(files) => Arc::clone(files),
+            let listed = match self.patterns.get(text) {
+                Some(listed) => Arc::clone(listed),
                 None => {
-                    let files = self.code_pattern(text, place).map_err(|wrong| at(wrong, place))?;
-                    let files = Arc::new(files);
-                    self.patterns.insert(text.to_owned(), Arc::clone(&files));
-                    files
+                    let listed = self.code_pattern(text, place).map_err(|wrong| at(wrong, place))?;
+                    let listed = Arc::new(listed);
+                    self.patterns.insert(text.to_owned(), Arc::clone(&listed));
+                    listed
                 }
             };
-            for file in files.iter() {
+            looked.extend(listed.looked.iter().cloned());
+            for file in &listed.files {
                 // A link in a folder that was also declared outright is followed.
                 let file = file.clone();
                 match all.get(&file.path) {
@@ -116,29 +125,53 @@ impl<'a> Search<'a> {
             !(matches!(file.what, ListedWhat::Folder)
                 && paths.get(after).is_some_and(|path| path.starts_with(&inside)))
         });
-        let listed = Arc::new(Listed { files: files.collect() });
+        let listed = Arc::new(Listed { files: files.collect(), looked });
         self.lists.insert(key, Arc::clone(&listed));
         Ok(listed)
     }
 
-    fn code_pattern(&mut self, text: &str, place: Option<&Place>) -> Result<Vec<ListedFile>, Unfound> {
+    fn code_pattern(&mut self, text: &str, place: Option<&Place>) -> Result<Listed, Unfound> {
         let (pattern, shape, found) = self.find(text, Leave::Clutter, false)?;
+        let looked = self.looked(text, Leave::Clutter, false, &pattern, shape, &found);
         let base = pattern.fixed_text();
         let from = self.project.join(&base);
         if shape == Shape::File {
             let what = ListedWhat::File(self.file(&from));
-            return Ok(vec![ListedFile { path: base, from, what, place: place.cloned() }]);
+            let files = vec![ListedFile { path: base, from, what, place: place.cloned() }];
+            return Ok(Listed { files, looked });
         }
         if found.is_empty() && shape == Shape::Folder && !base.is_empty() {
-            return Ok(vec![ListedFile {
-                path: base,
-                from,
-                what: ListedWhat::Folder,
-                place: place.cloned(),
-            }]);
+            let what = ListedWhat::Folder;
+            let files = vec![ListedFile { path: base, from, what, place: place.cloned() }];
+            return Ok(Listed { files, looked });
         }
         let prefix = if base.is_empty() { base } else { base + "/" };
-        Ok(self.listed(found, &prefix, &from, place))
+        Ok(Listed { files: self.listed(found, &prefix, &from, place), looked })
+    }
+
+    /// What is kept of a search, so that it can be seen later whether it would find the same. Nothing for a file, which
+    /// is looked at itself.
+    fn looked(
+        &mut self,
+        text: &str,
+        leave: Leave,
+        external: bool,
+        pattern: &Pattern,
+        shape: Shape,
+        found: &[Found],
+    ) -> Vec<Arc<Looked>> {
+        let folders = self.folders();
+        if shape == Shape::File {
+            return Vec::new();
+        }
+        let base = shown(pattern);
+        let (project, store, found) = (self.project, self.store, found.to_vec());
+        vec![Arc::new(Looked::new(text, leave, external, project, store, base, found, folders))]
+    }
+
+    /// The folders that were listed since this was called last, as they were before that.
+    pub(super) fn folders(&mut self) -> Vec<Folder> {
+        std::mem::take(&mut self.walker.listed)
     }
 
     pub(super) fn path(
@@ -149,6 +182,7 @@ impl<'a> Search<'a> {
     ) -> Result<ListedPath, EngineError> {
         let (pattern, shape, found) =
             self.find(text, Leave::Nothing, external).map_err(|wrong| at(wrong, place))?;
+        let looked = self.looked(text, Leave::Nothing, external, &pattern, shape, &found);
         let from = self.root(&pattern).join(pattern.fixed_text());
         let files = match shape {
             Shape::File => {
@@ -157,7 +191,7 @@ impl<'a> Search<'a> {
             }
             Shape::Folder | Shape::Glob => self.listed(found, "", &from, place),
         };
-        Ok(ListedPath { shape, listed: Listed { files }, place: place.cloned() })
+        Ok(ListedPath { shape, listed: Listed { files, looked }, place: place.cloned() })
     }
 
     /// Which places that are published to would be found by what is declared.
@@ -166,13 +200,24 @@ impl<'a> Search<'a> {
         reach::reached(graph, needed, &mut self.walker, &|pattern| root(project, pattern))
     }
 
+    /// What of that which is about to be put into the project would be found by what is declared.
+    pub(super) fn found_again(
+        &mut self,
+        graph: &Graph,
+        needed: &Needed,
+        puts: &[(String, Option<Vec<String>>)],
+    ) -> Vec<Option<(String, String)>> {
+        let project = self.project;
+        reach::found_again(graph, needed, &mut self.walker, &|pattern| root(project, pattern), puts)
+    }
+
     fn root(&self, pattern: &Pattern) -> PathBuf {
         root(self.project, pattern)
     }
 
     /// Finds what a declared path means. Nothing is listed for a file: it is its fixed part. The definition was
     /// checked for what leaves the project; but values may have been filled in since.
-    fn find(
+    pub(super) fn find(
         &mut self,
         text: &str,
         leave: Leave,
@@ -201,7 +246,7 @@ impl<'a> Search<'a> {
             let message = format!("`{text}` is in the store");
             return Err(Unfound::new(message).hint("use the step output itself as an input"));
         }
-        let shown = if pattern.absolute { format!("/{fixed}") } else { "../".repeat(pattern.up) + &fixed };
+        let shown = shown(&pattern);
         let base = Base { folder: &folder, shown: &shown, leave };
         if pattern.is_glob() {
             if !metadata.is_dir() {
@@ -280,6 +325,12 @@ fn root(project: &Path, pattern: &Pattern) -> PathBuf {
     above.map_or_else(|| PathBuf::from("/"), Path::to_owned)
 }
 
+/// The fixed part of a pattern as it is written.
+fn shown(pattern: &Pattern) -> String {
+    let fixed = pattern.fixed_text();
+    if pattern.absolute { format!("/{fixed}") } else { "../".repeat(pattern.up) + &fixed }
+}
+
 fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -335,6 +386,28 @@ pub(super) fn refuse_reserved(listed: &Listed) -> Result<(), EngineError> {
             let wrong =
                 wrong.hint("move it, narrow the pattern, name it in .casignore, or give it as an input");
             return Err(at(wrong, file.place.as_ref()));
+        }
+    }
+    Ok(())
+}
+
+/// A scratch folder is there again at the next attempt, and what a step is given is laid anew: they cannot be one.
+pub(super) fn refuse_in_scratch(solid: &Solid, listed: &Listed) -> Result<(), EngineError> {
+    for folder in &solid.policy.scratch {
+        let own = Path::new(&folder.at).components().filter(|part| matches!(part, PathComponent::Normal(_)));
+        let own: PathBuf = own.collect();
+        let in_the_way = |file: &&ListedFile| {
+            let path = Path::new(&file.path);
+            let is_folder = matches!(file.what, ListedWhat::Folder);
+            // An empty folder is none of its files, and it may lie in one.
+            !is_folder && (path.starts_with(&own) || own.starts_with(path))
+        };
+        if let Some(file) = listed.files.iter().find(in_the_way) {
+            let wrong = Unfound::new(format!(
+                "`{}` cannot be a scratch folder: the declared file `{}` lies there",
+                folder.at, file.path
+            ));
+            return Err(at(wrong.hint(SCRATCH_HINT), folder.place.as_ref().or(file.place.as_ref())));
         }
     }
     Ok(())

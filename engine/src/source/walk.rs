@@ -12,6 +12,7 @@ use std::sync::Arc;
 use cas_store::{Digest, Entry, Node, Tree, TreeError};
 
 use super::ignored::{Leave, Rules, RulesReader, is_clutter};
+use super::looked::Folder;
 use super::pattern::Component;
 
 /// Something that was found, relative to where the search began.
@@ -87,6 +88,8 @@ pub(super) struct Walker {
     rules: RulesReader,
     /// The store's folder without links, if it is there.
     store: Option<PathBuf>,
+    /// The folders that were listed since somebody took them, as they were before.
+    pub(super) listed: Vec<Folder>,
 }
 
 /// Why a name is let through though a rule would leave it out.
@@ -113,6 +116,7 @@ impl Walker {
         Self {
             rules: RulesReader::new(project),
             store: store.map(|store| store.canonicalize().unwrap_or_else(|_| store.to_owned())),
+            listed: Vec::new(),
         }
     }
 
@@ -201,6 +205,7 @@ impl Walker {
                 Leave::Clutter => self.rules.of(&full),
                 Leave::Nothing => Arc::new(Rules::default()),
             };
+            self.listed.push(Folder::at(&full));
             let names = names(base, &folder, &full, alternatives, &states)?;
             if names.is_empty() && folders && !folder.is_empty() {
                 found.push(Found { path: folder, what: FoundWhat::Folder });

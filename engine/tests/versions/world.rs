@@ -91,7 +91,7 @@ impl World {
             })
             .collect::<Vec<_>>();
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Some(Arc::new(FileSet { files }))
+        Some(Arc::new(FileSet { files, looked: Vec::new() }))
     }
 
     pub(crate) fn measures(&self, graph: &Graph) -> Measures {

@@ -6,10 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Check, leaves, near};
 use crate::file::variable;
-use crate::solid::{Body, OutputDecl, ScratchFolder, Solid};
+use crate::solid::{Body, OutputDecl, Pattern, ScratchFolder, Solid};
 
 /// What a step is given, and where it puts what it makes.
 const OWN: [&str; 3] = ["inputs", "outputs", "config.json"];
+
+/// What to do where a scratch folder and declared files are in each other's way.
+pub(crate) const SCRATCH_HINT: &str =
+    "what is given is new in each attempt: name another folder, declare less, or name it in .casignore";
 
 impl Check<'_> {
     pub(super) fn outputs(&mut self, solid: &Solid) {
@@ -80,6 +84,14 @@ impl Check<'_> {
             let own = parts(at);
             let overlaps = |other: &[&str]| other.starts_with(&own) || own.starts_with(other);
             let holds = |output: &&OutputDecl| own.starts_with(&parts(&output.at));
+            // What a pattern begins with, up to where it may match several things.
+            let in_it = |code: &&Pattern| {
+                let fixed: Vec<&str> = parts(&code.text)
+                    .into_iter()
+                    .take_while(|part| !part.contains(['*', '?', '[', '{']))
+                    .collect();
+                fixed.starts_with(&own)
+            };
             if leaves(at).is_some() || own.is_empty() {
                 let hint = "a scratch folder is one of the step's folder: scratch: [target]";
                 self.say(place, format!("`{at}` is no folder in the step's folder"), hint);
@@ -94,6 +106,10 @@ impl Check<'_> {
                     format!("`{at}` cannot be a scratch folder: the output `{}` holds it", output.name);
                 let hint = "what an attempt finds there is not what this version makes: give the output a place of its own";
                 self.say(place, message, hint);
+            } else if let Some(code) = solid.code.iter().find(in_it) {
+                let message =
+                    format!("`{at}` cannot be a scratch folder: the code `{}` lies there", code.text);
+                self.say(place, message, SCRATCH_HINT);
             } else {
                 folders.push((own, folder));
             }

@@ -1,0 +1,114 @@
+//! Whether a declared folder or glob still finds what it found when it was measured: a file that is added or taken away
+//! while a step runs is a change like an edit.
+//!
+//! The folders that were listed are remembered with their stats. While these say that nothing was added, removed or
+//! renamed, nothing is listed again; else the declaration is resolved anew and compared by names, and no content is read.
+//! Invariant: a stat says so only if it is older than the listing, because what happens within one tick of the clock leaves
+//! the same time.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::hash::stat_of;
+use super::ignored::Leave;
+use super::search::Search;
+use super::walk::Found;
+use super::{FileChange, Stat};
+
+/// A file system's clock may stand still for so long: what changes in that time may leave the time as it was.
+const TICK_NS: i128 = 50_000_000;
+
+/// A folder as it was when it was listed.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// `None` where it may have changed in the moment in which it was listed.
+    stat: Option<Stat>,
+}
+
+impl Folder {
+    /// Looks at a folder that is about to be listed.
+    pub(super) fn at(path: &Path) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let now = i128::try_from(now).unwrap_or(0);
+        let older = |stat: &Stat| stat.mtime_ns.max(stat.ctime_ns) + TICK_NS < now;
+        let stat = path.metadata().ok().map(|metadata| stat_of(&metadata)).filter(older);
+        Self { path: path.to_owned(), stat }
+    }
+
+    fn is_same(&self) -> bool {
+        self.stat.is_some() && self.path.metadata().ok().map(|metadata| stat_of(&metadata)) == self.stat
+    }
+}
+
+/// What a folder or glob found.
+#[derive(Debug)]
+pub struct Looked {
+    text: String,
+    leave: Leave,
+    external: bool,
+    project: PathBuf,
+    store: Option<PathBuf>,
+    /// Its fixed part, as it is written.
+    base: String,
+    found: Vec<Found>,
+    folders: Mutex<Vec<Folder>>,
+}
+
+impl Looked {
+    #[expect(clippy::too_many_arguments, reason = "they are the parts of a search, named at the one call")]
+    pub(super) fn new(
+        text: &str,
+        leave: Leave,
+        external: bool,
+        project: &Path,
+        store: Option<&Path>,
+        base: String,
+        found: Vec<Found>,
+        folders: Vec<Folder>,
+    ) -> Self {
+        let (text, project, store) = (text.to_owned(), project.to_owned(), store.map(Path::to_owned));
+        Self { text, leave, external, project, store, base, found, folders: Mutex::new(folders) }
+    }
+
+    /// What it finds now that it did not, or the other way round.
+    pub(super) fn changed(&self) -> Option<FileChange> {
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if folders.iter().all(Folder::is_same) {
+            return None;
+        }
+        let mut search = Search::new(&self.project, self.store.as_deref());
+        let Ok((_, _, found)) = search.find(&self.text, self.leave, self.external) else {
+            // It leads nowhere, or to what cannot be given to a step.
+            return Some(FileChange { path: self.text.clone(), how: "changed" });
+        };
+        if found == self.found {
+            *folders = search.folders();
+            return None;
+        }
+        let named = |found: &Found| match self.base.as_str() {
+            "" => found.path.clone(),
+            base => format!("{}/{}", base.trim_end_matches('/'), found.path),
+        };
+        let new = found.iter().find(|now| !self.found.iter().any(|was| was.path == now.path));
+        let gone = || self.found.iter().find(|was| !found.iter().any(|now| now.path == was.path));
+        Some(match new {
+            Some(new) => FileChange { path: named(new), how: "was added" },
+            None => match gone() {
+                Some(gone) => FileChange { path: named(gone), how: "was removed" },
+                None => FileChange { path: self.text.clone(), how: "changed" },
+            },
+        })
+    }
+}
+
+/// Of two, whether they looked for the same and found the same.
+impl PartialEq for Looked {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.text, self.leave, self.external, &self.found)
+            == (&other.text, other.leave, other.external, &other.found)
+    }
+}
+
+impl Eq for Looked {}

@@ -1,11 +1,12 @@
 //! Where a command takes a version: a step output by its name in the pipeline, else a unique prefix of its hex. A name
 //! of the pipeline wins.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use cas_engine::frozen::Frozen;
 use cas_engine::graph::OutputId;
-use cas_engine::memo::{Resolved, Wanted};
+use cas_engine::memo::{self, Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::resolve::Why;
 use cas_engine::run::now_ms;
@@ -34,6 +35,8 @@ pub(crate) struct Item {
     pub(crate) artifact: Option<Artifact>,
     /// Whether its bytes are in the store.
     pub(crate) present: bool,
+    /// Its version is not known before a run: it is what the last one left.
+    pub(crate) as_left: bool,
 }
 
 /// Where names are looked for: the pipeline, if there is one, and the store.
@@ -73,7 +76,9 @@ impl Ground {
     pub(crate) fn new(world: &mut World, which: &Which) -> Result<Self, Failure> {
         match world.definition(which)? {
             Some(definition) => {
-                let session = world.session_of(definition, which, Create::Never)?;
+                let mut session = world.session_of(definition, which, Create::Never)?;
+                // A list that every run makes anew has the elements that it had last.
+                session.name_elements_as_left(world);
                 let store = session.store().cloned();
                 Ok(Self { session: Some(session), store })
             }
@@ -101,7 +106,8 @@ impl Ground {
             Ok(None) | Err(_) => Vec::new(),
         };
         let ground = match definition {
-            Ok(Some(definition)) => world.session_of(definition, which, Create::Never).map(|session| {
+            Ok(Some(definition)) => world.session_of(definition, which, Create::Never).map(|mut session| {
+                session.name_elements_as_left(world);
                 let store = session.store().cloned();
                 Self { session: Some(session), store }
             }),
@@ -184,20 +190,21 @@ impl Ground {
             }
             Some(_) | None => None,
         };
-        // What is below something that every run makes anew is what was made of that as it was left last.
+        // What is below something that every run makes anew is what was made of that as it was left last; what gathers
+        // without what failed is what was made without that.
         let unknown = |output: &OutputId, resolved: &Resolved| {
             let state = &resolved.states[output.step.0 as usize];
             state.found.is_none() && state.why == Some(Why::Inputs)
         };
         let as_left = match (&self.session, &plan) {
-            (Some(session), Some((plan, resolved))) if session.frozen == Frozen::No => {
+            (Some(session), Some((plan, resolved))) if !matches!(session.frozen, Frozen::Run(_)) => {
                 let mut named = understood.iter().flat_map(|name| match name {
                     Name::Outputs(outputs) => outputs.as_slice(),
                     Name::Rows(_) | Name::Path(_) => &[],
                 });
-                let wanted = Wanted { at_ms: now_ms(), frozen: Frozen::Last, ..Wanted::default() };
+                let wanted = Wanted { at_ms: now_ms(), ..Wanted::default() };
                 let any = named.any(|output| unknown(output, resolved));
-                if any { Some(session.memo.resolve(plan, &wanted)?) } else { None }
+                if any { Some(session.memo.resolve_as_left(plan, &wanted)?) } else { None }
             }
             _ => None,
         };
@@ -212,6 +219,7 @@ impl Ground {
                         let trace = state.found.as_ref().map(|found| found.trace).or(state.trace);
                         let mut item = of_output(plan, resolved, output);
                         item.judged = self.judged(trace)?;
+                        item.as_left = as_left.is_some();
                         items.push(item);
                     }
                 }
@@ -252,9 +260,16 @@ fn of_path(store: Option<&Store>, path: &Path) -> Result<Vec<Item>, Failure> {
             .because(format_args!("its digest is {digest}")));
     }
     let mut items = Vec::new();
-    for (trace, judged) in traces.iter().zip(store.judged(&traces)?) {
+    let mut told = BTreeSet::new();
+    for (trace, judged) in originals_first(store, &traces)? {
         let Some(found) = judged.found.clone() else { continue };
-        let made = store.provenance(trace)?.as_deref().and_then(cas_engine::memo::provenance);
+        let made = store.provenance(&trace)?.as_deref().and_then(memo::provenance);
+        // What runs keep of a result is not another one; what was accepted is.
+        let origin =
+            made.as_ref().map(|made| (made.run, made.pipeline.clone(), made.step.clone(), made.version));
+        if judged.accepted().is_none() && origin.is_some_and(|origin| !told.insert(origin)) {
+            continue;
+        }
         let named = |output: &cas_store::Output| {
             output.artifact.as_ref().is_some_and(|artifact| {
                 artifact.digest == digest
@@ -275,6 +290,7 @@ fn of_path(store: Option<&Store>, path: &Path) -> Result<Vec<Item>, Failure> {
             present: found.present.get(index) == Some(&true),
             found: Some(found),
             judged: Some(judged),
+            as_left: false,
         });
     }
     Ok(items)
@@ -288,6 +304,18 @@ fn is_there(name: &str) -> bool {
 /// Whether a name may be the beginning of a version.
 fn is_hex(name: &str) -> bool {
     (4..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// The results of traces, those that rows name before those that none does: those are kept of others.
+fn originals_first(store: &Store, traces: &[Trace]) -> Result<Vec<(Trace, Judged)>, Failure> {
+    let mut named = Vec::new();
+    let mut others = Vec::new();
+    for (trace, judged) in traces.iter().zip(store.judged(traces)?) {
+        let to = if store.rows_of(trace, 1)?.is_empty() { &mut others } else { &mut named };
+        to.push((*trace, judged));
+    }
+    named.append(&mut others);
+    Ok(named)
 }
 
 /// How many results with one content are told.
@@ -340,6 +368,7 @@ fn of_output(plan: &Plan, resolved: &Resolved, output: OutputId) -> Item {
         artifact: resolved.artifact(output).cloned(),
         present: found.as_ref().zip(index).is_some_and(|(found, index)| found.present[index]),
         judged: None,
+        as_left: false,
         found,
     }
 }
@@ -354,6 +383,7 @@ fn of_row(store: Option<&Store>, version: Version) -> Result<Item, Failure> {
         judged: None,
         artifact: None,
         present: false,
+        as_left: false,
     };
     let Some(store) = store else { return Ok(item) };
     item.judged = store.judged_row(&version)?;
@@ -369,6 +399,19 @@ fn of_row(store: Option<&Store>, version: Version) -> Result<Item, Failure> {
 }
 
 impl Item {
+    /// Says which run it is from, where its name alone does not say so.
+    pub(crate) fn tell_origin(&self, world: &World, store: &Store) -> Result<(), Failure> {
+        if let (true, Some(found)) = (self.as_left, &self.found)
+            && let Some(made) = store.provenance(&found.trace)?.as_deref().and_then(memo::provenance)
+        {
+            world.tell(format_args!(
+                "`{}` as run {} made it: the next run may make another",
+                self.name, made.run
+            ));
+        }
+        Ok(())
+    }
+
     /// Its content and its store, for who needs the bytes.
     ///
     /// # Errors

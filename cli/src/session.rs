@@ -447,10 +447,21 @@ impl Session {
 
     /// Takes elements of lists that are on record into the graph, so that they can be named.
     fn name_elements(&mut self, world: &World) {
+        self.name_elements_frozen(world, self.frozen);
+    }
+
+    /// The same with lists as they were left last, where it is not known yet what the next run makes of them.
+    pub(crate) fn name_elements_as_left(&mut self, world: &World) {
+        if self.frozen == Frozen::No {
+            self.name_elements_frozen(world, Frozen::Last);
+        }
+    }
+
+    fn name_elements_frozen(&mut self, world: &World, frozen: Frozen) {
         if self.memo.store().is_none() {
             return;
         }
-        let wanted = Wanted { at_ms: now_ms(), frozen: self.frozen, ..Wanted::default() };
+        let wanted = Wanted { at_ms: now_ms(), frozen, ..Wanted::default() };
         let graph = self.memo.graph_grown(Arc::clone(&self.graph), &wanted, &mut |graph, steps| {
             world
                 .interrupts

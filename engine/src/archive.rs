@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cas_store::Trace;
+use cas_store::{Standing, Trace};
 
+use crate::memo;
 use crate::plan::Plan;
 use crate::resolve::{self, Resolved, Wanted};
 
@@ -12,6 +13,8 @@ use crate::resolve::{self, Resolved, Wanted};
 pub struct Exported {
     /// The results, each with whether its bytes go with it; what is consumed before what consumes it.
     pub results: Vec<(Trace, bool)>,
+    /// What a given run keeps of results that may be others by now, and what they are exported as.
+    pub kept: BTreeMap<Trace, Standing>,
     /// The wanted steps that are not stored.
     pub missing: Vec<String>,
 }
@@ -31,6 +34,14 @@ pub fn exported(plan: &Plan, resolved: &Resolved, wanted: &Wanted) -> Exported {
             exported.missing.push(plan.graph.step_name(step));
         }
         let Some(found) = found else { continue };
+        if let (Some(_), Some(trace), Some(version)) =
+            (wanted.frozen.run_of(plan.graph.solid(step)), state.trace, state.version)
+            && trace != found.trace
+        {
+            let label = memo::label(&plan.graph.pipeline.name, &plan.graph.step_name(step));
+            let standing = Standing { trace, rows: plan.rows(step, &version), history: (label, version) };
+            exported.kept.insert(found.trace, standing);
+        }
         // Two invocations of one solid may have one result.
         match place.get(&found.trace) {
             Some(&at) => exported.results[at].1 |= is_wanted,

@@ -13,6 +13,7 @@ use crate::error::EngineError;
 use crate::explain::{self, Difference};
 use crate::given;
 use crate::graph::StepId;
+use crate::lineage::Lineage;
 use crate::memo::{self, Memo};
 use crate::plan::Plan;
 use crate::record::Provenance;
@@ -68,7 +69,22 @@ impl Memo {
     ) -> Result<Option<Judgement>, EngineError> {
         let Some(found) = &resolved.states[step.0 as usize].found else { return Ok(None) };
         let label = memo::label(&plan.graph.pipeline.name, &plan.graph.step_name(step));
-        Ok(self.open()?.forget(&found.trace, &label, saying.clone())?)
+        self.forget_result(found, &label, saying)
+    }
+
+    /// Lets a result, and what was made from it, count as absent. What was made from an earlier result of the same trace,
+    /// with other content, is left alone. `None` where it is gone, or counts as absent already.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn forget_result(
+        &self,
+        found: &Found,
+        label: &str,
+        saying: &Saying,
+    ) -> Result<Option<Judgement>, EngineError> {
+        let forget = Lineage::new(self).forgotten_with(found)?;
+        Ok(self.open()?.forget(forget, label, saying.clone())?)
     }
 
     /// Lets the newest earlier result of a step that was made of the same inputs and config answer for it.

@@ -17,6 +17,7 @@ use crate::error::EngineError;
 use crate::frozen::{self, Frozen};
 use crate::graph::{OutputId, Step, StepId, StepInput};
 use crate::grow::Asking;
+use crate::left_out;
 use crate::plan::Plan;
 use crate::publish;
 use crate::solid::{Declared, Solid};
@@ -63,6 +64,8 @@ pub struct Wanted {
     pub at_ms: u64,
     /// Whether what is good for one run or for a while only is taken as it was left (`--frozen`).
     pub frozen: Frozen,
+    /// Steps that failed in the last run: gathers that may go on without them do (`Memo::resolve_as_left`).
+    pub left_out: Vec<StepId>,
     /// How to ask the same of a plan that has grown by a list; without it, whatever stands in the place of a wanted
     /// step is wanted.
     pub again: Option<Asking>,
@@ -162,17 +165,6 @@ impl Resolved {
         } else {
             Status::NotNeeded
         }
-    }
-
-    /// What can be run once more to be compared: of the steps that are named (of all, where none is), those that are stored
-    /// and meant to give the same each time.
-    pub fn reproducible(&self, plan: &Plan, wanted: &Wanted) -> Vec<StepId> {
-        let named = |step: &StepId| wanted.steps.is_empty() || wanted.steps.contains(step);
-        let lasts = |step: &StepId| {
-            !matches!(plan.graph.solid(*step).version, Some(Declared::Volatile | Declared::Every(_)))
-        };
-        let steps = plan.steps.iter().copied().filter(|step| named(step) && lasts(step));
-        steps.filter(|step| self.step_status(*step) == Status::Stored).collect()
     }
 
     /// The status of a step as a whole: stored if all its outputs that were produced are.
@@ -346,6 +338,9 @@ pub(crate) fn settle(
         marks: vec![Mark::Outside; count],
         states: vec![StepState::default(); count],
     };
+    for step in &wanted.left_out {
+        settling.states[step.0 as usize].left_out = true;
+    }
     let mut asked = Vec::new();
     let mut behind = Vec::new();
     for &step in &plan.steps {
@@ -373,15 +368,26 @@ impl Settling<'_> {
         let solid = graph.solid(id);
         let mut settled = true;
         let mut behind = false;
+        let mut without = false;
         graph.each_input(id, &mut |output| {
             let above = output.step.0 as usize;
             match self.marks[above] {
                 Mark::Asked | Mark::Behind => behind = true,
-                Mark::Decided | Mark::Outside => settled &= self.states[above].settled,
+                Mark::Decided | Mark::Outside => {
+                    let goes_on =
+                        self.states[above].is_left_out() && left_out::tolerates(self.plan, id, output.step);
+                    without |= self.states[above].is_left_out();
+                    settled &= self.states[above].settled || goes_on;
+                }
             }
         });
         if behind {
             return Mark::Behind;
+        }
+        if without {
+            settled &= left_out::too_many(self.plan, &self.states, id).is_none();
+            // What failed leaves nothing below it but for gathers that go on without.
+            self.states[index].left_out |= !settled;
         }
         let row = self.rows[index].take().filter(|row| fits(solid, row));
         let rerun = self.rerun(solid, id);

@@ -230,6 +230,7 @@ impl Kit {
             only: self.only,
             at_ms: now_ms(),
             frozen: cas_engine::frozen::Frozen::No,
+            left_out: Vec::new(),
             again: None,
         };
         let steps =

@@ -116,8 +116,8 @@ impl Work<'_> {
                 self.unlink(refs::key(trace.as_bytes(), refs::PARENT, &parent));
                 self.unlink(refs::key(&parent, refs::CHILD, trace.as_bytes()));
             }
-            // What was said to be wrong is no other answer to the same question.
-            let answered = !self.is_forgotten(trace)?;
+            // What was said to be wrong is no other answer to the same question, and what answered for other code neither.
+            let answered = !self.is_judged(trace)?;
             let replacement = Replacement {
                 at_ms: new.record.made_ms,
                 digests: digests(&old),

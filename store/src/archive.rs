@@ -59,10 +59,23 @@ pub struct Export<'a> {
     pub results: &'a [(Trace, bool)],
     /// Another archive: what is in it is left out.
     pub since: Option<&'a Path>,
+    /// By their traces, those of the results that are only kept of others: what they are written as.
+    pub kept: &'a BTreeMap<Trace, Standing>,
     /// The program and its version.
     pub program: &'a str,
     /// Now.
     pub at_ms: u64,
+}
+
+/// What a result that is kept of another is, where that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The trace of the other.
+    pub trace: Trace,
+    /// The rows that name it, one per output.
+    pub rows: Vec<Version>,
+    /// Its line of history.
+    pub history: (String, Version),
 }
 
 /// What an archive holds, or what came of importing it.
@@ -220,7 +233,10 @@ impl Store {
                     let left_out = || Evicted { at_ms, why: LEFT_OUT.to_owned() };
                     record.record.evicted.get_or_insert_with(left_out);
                 }
-                records.push(record);
+                records.push(match export.kept.get(&record.trace) {
+                    Some(standing) => self.written_as(record, standing)?,
+                    None => record,
+                });
             }
         }
         for record in records {
@@ -235,6 +251,22 @@ impl Store {
         let Hashing { to: mut raw, hasher } = to.finish().at("write", path)?;
         raw.write_all(hasher.finalize().as_bytes()).and_then(|()| raw.flush()).at("write", path)?;
         Ok(archived)
+    }
+
+    /// What is kept of a result, as that result: what it was made from and the facts are those of its trace.
+    fn written_as(&self, kept: Record, standing: &Standing) -> Result<Record, StoreError> {
+        let present = self.gather(vec![standing.trace])?.0.pop();
+        let (parents, facts) = present.map(|present| (present.parents, present.facts)).unwrap_or_default();
+        let (label, version) = &standing.history;
+        Ok(Record {
+            trace: standing.trace,
+            parents,
+            rows: standing.rows.iter().copied().zip(0..).collect(),
+            facts,
+            moments: vec![(label.clone(), kept.record.made_ms, *version)],
+            accepted: None,
+            ..kept
+        })
     }
 
     /// Writes what a result names, as far as it was not written before.

@@ -14,8 +14,9 @@ use std::sync::{PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
+use crate::apply;
 use crate::change::{Change, NewAccepted, NewBlobs, NewForgotten, NewResult};
-use crate::digest::{Trace, Version};
+use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::host::Core;
 use crate::index::{Family, Index};
@@ -114,6 +115,27 @@ impl Judged {
     }
 }
 
+/// A result that is to count as absent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Forget {
+    /// Its key.
+    pub trace: Trace,
+    /// Its outputs, in order, as whoever forgets it saw them.
+    pub digests: Vec<Option<Digest>>,
+    /// Results that name it as what they were made from, and were made from what stood there before. Counts only while
+    /// what stands there is what was seen.
+    pub spared: Vec<Trace>,
+    /// Results that were made from it, though they do not name it.
+    pub also: Vec<Trace>,
+}
+
+impl From<Trace> for Forget {
+    /// All that was ever made from what stood under this trace goes with it.
+    fn from(trace: Trace) -> Self {
+        Self { trace, digests: Vec::new(), spared: Vec::new(), also: Vec::new() }
+    }
+}
+
 /// A result that is to answer for another trace.
 #[derive(Debug)]
 pub struct Accept {
@@ -132,7 +154,7 @@ pub struct Accept {
 /// What is asked of the host about judgements.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Ask {
-    Forget { trace: Trace, label: String, saying: Saying, token: u64 },
+    Forget { forget: Forget, label: String, saying: Saying, token: u64 },
     Accept(Box<AcceptMessage>),
     Revoke { id: u64, saying: Saying },
     Judgements,
@@ -164,19 +186,19 @@ pub(crate) enum Told {
 
 impl Store {
     /// Lets a result, and what was made from it as far as that is on record, count as absent; `None` where none
-    /// stands under the trace. `label` is what the caller calls it.
+    /// stands under the trace, or it counts as absent already. `label` is what the caller calls it.
     ///
     /// # Errors
     ///
     /// When the store cannot be written.
     pub fn forget(
         &self,
-        trace: &Trace,
+        forget: Forget,
         label: &str,
         saying: Saying,
     ) -> Result<Option<Judgement>, StoreError> {
         let token = self.token();
-        self.judgement(Ask::Forget { trace: *trace, label: label.to_owned(), saying, token })
+        self.judgement(Ask::Forget { forget, label: label.to_owned(), saying, token })
     }
 
     /// Lets the result of one trace answer for another too; `None` where the one has none, or the other has one.
@@ -311,6 +333,11 @@ impl Marks {
         !self.forgotten_among(std::slice::from_ref(trace)).is_empty()
     }
 
+    /// Whether anything stands that was said of the result of a trace.
+    pub(crate) fn judged(&self, trace: &Trace) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(trace)
+    }
+
     /// Which of these count as absent now.
     pub(crate) fn forgotten_among(&self, traces: &[Trace]) -> BTreeSet<Trace> {
         let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -384,8 +411,8 @@ impl Core {
     /// Answers what is asked about judgements.
     pub(crate) fn judge(&self, ask: Ask) -> Result<Told, StoreError> {
         Ok(match ask {
-            Ask::Forget { trace, label, saying, token } => {
-                Told::Judgement(self.forget(trace, label, saying, token)?)
+            Ask::Forget { forget, label, saying, token } => {
+                Told::Judgement(self.forget(&forget, label, saying, token)?)
             }
             Ask::Accept(message) => Told::Judgement(self.accept(*message)?),
             Ask::Revoke { id, saying } => Told::Judgement(self.revoke(id, saying)?),
@@ -416,7 +443,7 @@ impl Core {
 
     fn forget(
         &self,
-        trace: Trace,
+        forget: &Forget,
         label: String,
         saying: Saying,
         token: u64,
@@ -426,11 +453,23 @@ impl Core {
             Ok(id) => id,
             Err(given) => return Ok(Some(given)),
         };
-        if self.index.result(&trace)?.is_none() || self.marks.forgotten(&trace) {
+        let trace = forget.trace;
+        let Some(record) = self.index.result(&trace)?.filter(|_| !self.marks.forgotten(&trace)) else {
             return Ok(None);
+        };
+        let as_seen = apply::digests(&record) == forget.digests;
+        let spared = if as_seen { forget.spared.iter().copied().collect() } else { BTreeSet::new() };
+        let mut roots = vec![trace];
+        for (also, record) in forget.also.iter().zip(self.index.results(&forget.also)?) {
+            roots.extend(record.map(|_| *also));
         }
-        let traces = self.made_from(trace)?;
-        let reached = traces.len() as u64;
+        let traces = self.made_from(&roots, &spared)?;
+        // What no row names is kept of another result, or nothing is found by it any longer: it goes too, and is nothing
+        // that anybody would count.
+        let mut reached = 1;
+        for other in traces.iter().filter(|other| **other != trace) {
+            reached += u64::from(!self.index.referred(other.as_bytes(), refs::ROW)?.is_empty());
+        }
         let said = Said::Forget;
         let judgement =
             Judgement { id, said, saying, label, trace, from: None, reached, revoked: None, token };
@@ -442,14 +481,16 @@ impl Core {
         Ok(Some(judgement))
     }
 
-    /// A result and all that was made from it, directly or not.
-    fn made_from(&self, trace: Trace) -> Result<Vec<Trace>, StoreError> {
-        let mut seen = BTreeSet::from([trace]);
-        let mut open = vec![trace];
+    /// Results and all that was made from them, directly or not, but for what is spared of what was made directly from
+    /// the first.
+    fn made_from(&self, roots: &[Trace], spared: &BTreeSet<Trace>) -> Result<Vec<Trace>, StoreError> {
+        let first = roots.first().copied();
+        let mut seen: BTreeSet<Trace> = roots.iter().copied().collect();
+        let mut open: Vec<Trace> = seen.iter().copied().collect();
         while let Some(trace) = open.pop() {
             for child in self.index.referred_hashes(trace.as_bytes(), refs::CHILD)? {
                 let child = Trace::from_bytes(child);
-                if seen.insert(child) {
+                if (Some(trace) != first || !spared.contains(&child)) && seen.insert(child) {
                     open.push(child);
                 }
             }

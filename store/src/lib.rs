@@ -95,7 +95,7 @@ mod work;
 
 pub use blob::Bytes;
 
-pub use archive::{Archived, Export};
+pub use archive::{Archived, Export, Standing};
 pub use check::{Depth, Finding, Stats, VerifyReport};
 pub use claim::{Claim, ClaimGuard};
 pub use collect::{CollectReport, Garbage, Going, Mode, Policy, Why};
@@ -104,7 +104,7 @@ pub use config::{Config, Durability, Sharing};
 pub use digest::{Digest, HexError, Trace, Version};
 pub use error::StoreError;
 pub use hosts::HandedOver;
-pub use judge::{Accept, Judged, Judgement, Mark, Said, Saying};
+pub use judge::{Accept, Forget, Judged, Judgement, Mark, Said, Saying};
 pub use layout::MTIME_S;
 pub use portions::Share;
 pub use rebuild::RebuildReport;

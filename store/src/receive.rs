@@ -74,6 +74,7 @@ impl Core {
         loop {
             let present = self.find(&[trace])?.pop().flatten();
             let forgotten = self.marks.forgotten(&trace);
+            let judged = self.marks.judged(&trace);
             let wins = |found: &Found| put == Put::IfAbsent && found.whole() && !forgotten;
             if let Some(found) = present.clone().filter(wins) {
                 match self.adopt(connection, found, &record, &rows)? {
@@ -109,8 +110,9 @@ impl Core {
             self.acknowledge(end)?;
             return Ok(match present {
                 Some(Found { record: old, .. }) => {
-                    // What was said to be wrong is no other answer to the same question.
-                    let differs = !forgotten && apply::digests(&old) != apply::digests(&record);
+                    // What was said to be wrong is no other answer to the same question, and what answered for other code
+                    // neither.
+                    let differs = !judged && apply::digests(&old) != apply::digests(&record);
                     Response::Replaced { old, differs }
                 }
                 None => Response::New,
@@ -128,7 +130,8 @@ impl Core {
         rows: &NewRows,
     ) -> Result<Option<Response>, StoreError> {
         let trace = found.trace;
-        let differs = apply::digests(&found.record) != apply::digests(ours);
+        // What was accepted was made by other code.
+        let differs = !self.marks.judged(&trace) && apply::digests(&found.record) != apply::digests(ours);
         let mut journal = self.journal();
         if self.index.result(&trace)?.as_ref() != Some(&found.record) || self.marks.forgotten(&trace) {
             return Ok(None);

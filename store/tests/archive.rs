@@ -12,7 +12,14 @@ fn export(kit: &Kit, store: &Store, numbers: &[u32], since: Option<&PathBuf>) ->
     let path = kit.folder.path().join(format!("{}.cas", name.join("-")));
     let results: Vec<_> = numbers.iter().map(|number| (trace(*number), true)).collect();
     let since = since.map(PathBuf::as_path);
-    let export = Export { path: &path, results: &results, since, program: "a test", at_ms: 1 };
+    let export = Export {
+        path: &path,
+        results: &results,
+        since,
+        kept: &std::collections::BTreeMap::new(),
+        program: "a test",
+        at_ms: 1,
+    };
     store.export(&export).expect("it exports");
     path
 }
@@ -48,7 +55,7 @@ fn what_was_made_from_a_forgotten_result_does_not_come_back_with_an_archive_in_a
         store.commit(own).expect("it commits");
         let saying = Saying { by: "ada".to_owned(), at_ms: 5_000, reason: "wrong".to_owned() };
         let forgotten =
-            store.forget(&trace(1), "step", saying.clone()).expect("it forgets").expect("it was there");
+            store.forget(trace(1).into(), "step", saying.clone()).expect("it forgets").expect("it was there");
         store.import(&archive, 6_000).expect("it imports");
         assert_eq!(there(&store, &[1, 2, 3, 4, 5, 9]), [9], "{order:?}");
         assert_eq!(verify(&store), []);

@@ -234,7 +234,7 @@ fn what_an_accepted_result_takes_the_place_of_stays_for_those_who_read_it() {
     let reader = kit.open();
     reader.lookup(&[version(1)]).expect("it looks up");
     let saying = || Saying { by: "ada".to_owned(), at_ms: 5_000, reason: "wrong".to_owned() };
-    store.forget(&trace(1), "step", saying()).expect("it forgets");
+    store.forget(trace(1).into(), "step", saying()).expect("it forgets");
     let rows = vec![version(1)];
     let accept = Accept { trace: trace(1), from: trace(2), rows, facts: Vec::new(), history: None };
     store.accept(accept, "step", saying()).expect("it accepts").expect("there was nothing in its place");

@@ -118,7 +118,16 @@ fn work(folder: &Path) {
     for (path, results, since) in
         [(&archives[0], &results[..2], None), (&archives[1], &results[2..], Some(archives[0].as_path()))]
     {
-        store.export(&Export { path, results, since, program: "", at_ms: 1 }).expect("export");
+        store
+            .export(&Export {
+                path,
+                results,
+                since,
+                kept: &std::collections::BTreeMap::new(),
+                program: "",
+                at_ms: 1,
+            })
+            .expect("export");
     }
     store.sync().expect("sync");
     let damaged = noise(92, 8_000);

@@ -12,7 +12,7 @@ fn saying(at_ms: u64) -> Saying {
 }
 
 fn forget(store: &Store, number: u32) -> Option<cas_store::Judgement> {
-    store.forget(&trace(number), &format!("step {number}"), saying(5_000)).expect("it forgets")
+    store.forget(trace(number).into(), &format!("step {number}"), saying(5_000)).expect("it forgets")
 }
 
 fn accept(store: &Store, new: u32, old: u32) -> Option<cas_store::Judgement> {
@@ -124,8 +124,10 @@ fn an_accepted_result_answers_until_it_is_revoked_made_or_its_source_forgotten()
     accept(&store, 2, 1).expect("it can be accepted again");
     assert!(get(&store, 2).is_some());
 
-    // Made by itself: nobody has to be told any longer.
-    store.commit(Commit { put: Put::Replace, ..commit_of(&store, 2, b"two") }).expect("it commits");
+    // Made by itself: nobody has to be told any longer, and what stood there was made by other code.
+    let made = store.commit(Commit { put: Put::Replace, ..commit_of(&store, 2, b"two") });
+    assert!(matches!(made, Ok(Committed::Replaced { differs: false, .. })), "{made:?}");
+    assert!(store.ledger(&trace(2)).expect("ledger").iter().all(|was| !was.differs));
     assert_eq!(get(&store, 2).as_deref(), Some(b"two".as_slice()));
     assert!(store.judged(&[trace(2)]).expect("judged")[0].marks.is_empty());
     assert_eq!(verify(&store), []);

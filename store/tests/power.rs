@@ -276,7 +276,14 @@ fn archive(elsewhere: &Kit) -> PathBuf {
     }
     let path = elsewhere.folder.path().join("results.cas");
     let results = IMPORTED.map(|number| (trace(number), true));
-    let export = Export { path: &path, results: &results, since: None, program: "a test", at_ms: 1 };
+    let export = Export {
+        path: &path,
+        results: &results,
+        since: None,
+        kept: &std::collections::BTreeMap::new(),
+        program: "a test",
+        at_ms: 1,
+    };
     from.export(&export).expect("it exports");
     path
 }

@@ -190,3 +190,40 @@ fn forgotten_results_stay_out_and_accepted_ones_say_so_elsewhere() {
     assert_eq!(there.cas("run").ok().steps(), Vec::<&str>::new());
     assert!(there.cas("status").ok().stderr.contains("emit_dog: accepted on"));
 }
+
+/// An export of what a run had lost what is good for a while: it came as what only a frozen run could have asked for.
+#[test]
+fn what_a_given_run_had_is_exported_as_what_its_steps_have() {
+    let yaml = |at: &str| {
+        format!(
+            "pipeline: old\nsolids:\n  d: {{version: {{every: 1h}}, command: cat {at}n, stdout: result}}\n  \
+             v: {{version: volatile, command: cat {at}n, stdout: result}}\n  \
+             below: {{inputs: {{d: d, v: v}}, command: cat inputs/d inputs/v, stdout: result}}\n"
+        )
+    };
+    let here = Folder::with(&[("n", "1\n")]);
+    here.write("pipeline.yaml", yaml(&here.path("").display().to_string()));
+    let _ = here.cas("run").ok();
+    here.write("n", "2\n");
+    let _ = here.cas("run --force").ok();
+    let exported = here.cas("export first.cas --frozen=1 --all").ok();
+    assert!(exported.stdout.starts_with("exported 3 results with "), "{}", exported.transcript());
+    let there = Folder::with(&[("n", "3\n")]);
+    there.write("pipeline.yaml", here.read("pipeline.yaml"));
+    there.write("first.cas", fs::read(here.path("first.cas")).expect("it was exported"));
+    let _ = there.cas("import first.cas").ok();
+    for (step, content) in [("d", "1\n"), ("v", "1\n"), ("below", "1\n1\n")] {
+        assert_eq!(there.cas(&format!("cat {step} --frozen")).ok().stdout, content);
+    }
+    let ran = there.cas("run --frozen").ok();
+    assert_eq!(
+        (ran.steps(), ran.stdout.contains("0 ran") || ran.stdout.starts_with("nothing to run")),
+        (vec![], true)
+    );
+    // It is good for the rest of its hour, as it is here.
+    assert_eq!(there.cas("cat d").ok().stdout, "1\n");
+    assert_eq!(there.cas("run d").ok().counts(), "nothing to run: 1 reused");
+    assert_eq!(there.cas("verify").ok().code, 0);
+    // What is here is what the last run left.
+    assert_eq!(here.cas("cat d").ok().stdout, "2\n");
+}

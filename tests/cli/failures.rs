@@ -180,6 +180,8 @@ fn however_few_files_may_be_open_a_run_ends_and_says_how_to_have_more() {
             }
             code => panic!("{files}: {code:?}: {told}"),
         }
+    }
+}
 
 /// What was made meanwhile was stored as if the file had been there, or as if it had not.
 #[test]

@@ -112,10 +112,42 @@ fn frozen_takes_what_a_given_run_was_answered_and_had() {
     // What made it and what it was used for is as if nothing had been kept twice.
     let lineage = folder.cas("lineage v --frozen").ok().stdout;
     assert_eq!(lineage.matches("p/v").count(), 1, "{lineage}");
-    assert_eq!(lineage.matches("p/below").count(), 4, "{lineage}");
+    assert_eq!(lineage.matches("p/below").count(), 1, "{lineage}");
+    for run in [1, 5] {
+        assert_eq!(
+            folder.cas(&format!("lineage v --frozen={run}")).ok().stdout,
+            "p/v  run 1  (replaced since)\nused by\n  p/below  run 1\n  p/below  run 5\n"
+        );
+    }
     // And the last ones are still the last ones.
     assert_eq!(folder.cas("run --frozen").ok().steps(), ["below"]);
     assert_eq!(folder.cas("cat below --frozen").ok().stdout, "3+3+3\n");
+}
+
+/// `--reproduce` ran what changes with time, and stored what it gave.
+#[test]
+fn what_changes_with_time_is_left_alone_where_the_rest_is_reproduced() {
+    // Without the probe, which gives something else each time.
+    let yaml = DATED.replace("a: asked, ", "").replace("inputs/a ", "");
+    let yaml: String =
+        yaml.lines().filter(|line| !line.contains("asked:")).map(|line| format!("{line}\n")).collect();
+    let folder = dated();
+    folder.write("pipeline.yaml", yaml);
+    let _ = folder.cas("run").ok();
+    let again = folder.cas("run --reproduce below").ok();
+    assert_eq!((again.steps(), again.counts()), (vec!["below"], "2 reused, 1 ran"), "{}", again.stderr);
+    let again = folder.cas("run --reproduce -j 1").ok();
+    assert_eq!(again.steps(), ["below"]);
+    assert!(again.stderr.contains("left alone: `v`, `d` (change with time)"), "{}", again.stderr);
+    let none = folder.cas("run --reproduce v").code(1);
+    assert!(none.stderr.contains("left alone: `v` (changes with time)"), "{}", none.stderr);
+    // Nor where what the rest is made of is gone.
+    let _ = folder.cas("gc --max-size 0").ok();
+    let none = folder.cas("run --reproduce").code(1);
+    assert!(none.steps().is_empty(), "{}", none.stderr);
+    for counted in ["count", "count.d"] {
+        assert_eq!(folder.read(counted), "x\n", "{counted}");
+    }
 }
 
 #[test]
@@ -162,7 +194,19 @@ fn what_was_forgotten_or_collected_does_not_come_back_with_its_run() {
     let _ = folder.cas("gc --keep-last 2").ok();
     assert_eq!(folder.cas("cat d --frozen=2").ok().stdout, "2\n");
     let _ = folder.cas("run --frozen=1 d").code(1);
-    let _ = folder.cas("forget v --frozen --reason wrong").ok();
+    let answers = folder.cas("run --frozen=1 asked").code(1);
+    assert!(answers.stderr.contains("run 1 does not know what `echo x"), "{}", answers.stderr);
+    assert_eq!(folder.cas("cat asked --frozen=2").ok().stdout, "2");
+    // Each run had its own: that of the last one goes with what it was, and that of another by itself.
+    assert_eq!(
+        folder.cas("forget v --frozen --reason wrong").ok().stdout,
+        "forgot v and 1 result made from it (judgement 1)\n"
+    );
+    assert_eq!(folder.cas("cat below --frozen=2").ok().stdout, "2-2-2\n");
+    assert_eq!(
+        folder.cas("forget v --frozen=2 --reason wrong").ok().stdout,
+        "forgot v and 1 result made from it (judgement 2)\n"
+    );
     for run in [2, 3] {
         let forgotten = folder.cas(&format!("run --frozen={run}")).code(1);
         assert_eq!(forgotten.steps(), Vec::<&str>::new());
@@ -200,4 +244,26 @@ solids:
     // What another command made is not what the name means.
     folder.write("pipeline.yaml", yaml("second"));
     assert!(folder.cas("cat report").code(1).stderr.contains("`report.result` is not stored"));
+}
+
+/// The elements of such a list had no names after the run, and what gathers them no result.
+#[test]
+fn the_elements_of_a_list_that_each_run_makes_anew_are_got_as_they_were_left() {
+    let yaml = "pipeline: anew\nsolids:\n  lst: {version: volatile, outputs: [{parts: {list: true}}], command: 'mkdir outputs/parts; date +%N > outputs/parts/a'}\n  \
+                m: {map: {x: lst.parts}, command: cat inputs/x, stdout: result}\n  \
+                all: {inputs: {m: 'm[*]'}, command: cat inputs/m/*, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    for run in [1, 2] {
+        assert_eq!(folder.cas("run -j 1").ok().steps(), ["lst", "m[x=a]", "all"]);
+        let all = folder.cas("cat all").ok();
+        let said = format!("`all.result` as run {run} made it: the next run may make another\n");
+        assert_eq!(all.stderr, said);
+        assert_eq!(folder.cas("cat 'm[x=a]'").ok().stdout, all.stdout);
+        let _ = folder.cas(&format!("get all all{run}.txt")).ok();
+        assert_eq!(folder.read(&format!("all{run}.txt")), all.stdout);
+    }
+    let exported = folder.cas("export left.cas").code(1);
+    assert!(exported.stderr.contains("nothing that is wanted is stored"), "{}", exported.stderr);
+    assert!(exported.stderr.contains("`--frozen` takes"), "{}", exported.stderr);
+    let _ = folder.cas("export left.cas --frozen").ok();
 }

@@ -192,6 +192,29 @@ nothing to run
     assert_eq!(folder.cas("status").ok().stderr, "");
 }
 
+/// The code was not the same, and yet it was called not deterministic.
+#[test]
+fn what_runs_in_the_place_of_an_accepted_result_is_not_compared_with_that() {
+    let folder = scripts();
+    let _ = folder.cas("run").ok();
+    folder.write("one.sh", "echo ONE $1\n");
+    let _ = folder.cas("accept one --reason 'nearly the same'").ok();
+    let _ = folder.cas("run").ok();
+    // Neither is it made once more only to be compared.
+    let reproduced = folder.cas("run --reproduce -j 1").ok();
+    assert_eq!(reproduced.steps(), ["two", "three"]);
+    assert!(reproduced.stderr.contains("left alone: `one` (accepted)"), "{}", reproduced.stderr);
+    let forced = folder.cas("run --force one").ok();
+    assert_eq!(forced.steps(), ["one"]);
+    assert!(!forced.transcript().contains("other content"), "{}", forced.transcript());
+    assert!(!folder.cas("ls").ok().stdout.contains("not deterministic"));
+    assert_eq!(folder.cas("cat one").ok().stdout, "ONE 1\n");
+    // From here on it is compared with itself.
+    folder.write("pipeline.yaml", SCRIPTS.replace("sh one.sh", "date +%N; sh one.sh"));
+    let _ = folder.cas("run one").ok();
+    assert!(folder.cas("run --force one").ok().stderr.contains("not deterministic: `one`"));
+}
+
 #[test]
 fn what_was_accepted_can_be_taken_back_and_then_runs() {
     let folder = scripts();

@@ -225,3 +225,36 @@ fn what_a_run_took_below_a_gather_that_left_something_out_is_there_for_a_frozen_
     let _ = folder.cas("run -j 1").code(1);
     assert_eq!(folder.cas("run -j 1 --frozen=1 after").ok().counts(), "nothing to run: 4 reused");
 }
+
+/// Nothing but `publish` gave what such a gather had made.
+#[test]
+fn what_was_gathered_without_what_failed_is_got_by_its_name() {
+    let yaml = |word: &str| {
+        format!(
+            "pipeline: part\nsolids:\n  m: {{matrix: {{i: [1, 2, 3]}}, command: 'test {{{{ matrix.i }}}} != 2 && echo {{{{ matrix.i }}}}', stdout: result}}\n  \
+             all: {{inputs: {{m: {{gather: m, failed: skip}}}}, command: 'echo {word}; cat inputs/m/*', stdout: result}}\n  \
+             after: {{inputs: {{a: all}}, command: cat inputs/a, stdout: result}}\n"
+        )
+    };
+    let folder = Folder::with(&[("pipeline.yaml", &*yaml("sum"))]);
+    let _ = folder.cas("run").code(1);
+    for step in ["all", "after"] {
+        let cat = folder.cas(&format!("cat {step}")).ok();
+        assert_eq!(cat.stdout, "sum\n1\n3\n");
+        assert_eq!(cat.stderr, format!("`{step}.result` as run 1 made it: the next run may make another\n"));
+        let _ = folder.cas(&format!("get {step} {step}.txt")).ok();
+    }
+    let _ = folder.cas("show after").ok();
+    let _ = folder.cas("export part.cas --frozen").ok();
+    // Nothing of that is reused for anything else: what failed is tried again, and may come out otherwise.
+    assert_eq!(
+        folder.cas("status --exit-code").code(1).stdout.lines().next(),
+        Some("5 steps: 2 stored, 3 to-be-recomputed")
+    );
+    // What another command made is not what the name means.
+    folder.write("pipeline.yaml", yaml("other"));
+    assert!(folder.cas("cat all").code(1).stderr.contains("`all.result` is not stored"));
+    // Nor what was made without an element that is another now.
+    folder.write("pipeline.yaml", yaml("sum").replace("!= 2 &&", "!= 4 &&"));
+    assert!(folder.cas("cat all").code(1).stderr.contains("`all.result` is not stored"));
+}

@@ -206,6 +206,70 @@ fn a_file_is_looked_up_in_a_folder_whose_pipeline_cannot_be_planned() {
     assert_eq!(lineage.stdout, "dogs/emit_dog  run 1\n");
 }
 
+/// A step that is run again leaves one trace and several contents: what was made of the first was said to be made of
+/// the last, and was forgotten with it.
+#[test]
+fn what_was_made_of_an_earlier_making_is_told_so_and_is_not_forgotten_with_a_later_one() {
+    let folder = Folder::with(&[("w", "1\n"), ("h", "1\n")]);
+    let at = folder.path("").display().to_string();
+    let text = "pipeline: lin\nsolids:\n  w: {version: volatile, command: cat AT/w, stdout: result}\n  \
+                h: {command: cat AT/h, stdout: result}\n  \
+                rep: {inputs: {w: w, h: h}, command: cat inputs/w inputs/h, stdout: result}\n";
+    folder.write("pipeline.yaml", text.replace("AT/", &at));
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["w", "h", "rep"]);
+    let _ = folder.cas("get w w1.txt").ok();
+    let _ = folder.cas("get rep o1.txt").ok();
+    folder.write("w", "2\n");
+    assert_eq!(folder.cas("run").ok().steps(), ["w", "rep"]);
+    let _ = folder.cas("get rep o2.txt").ok();
+    folder.write("h", "5\n");
+    assert_eq!(folder.cas("run --force h").ok().steps(), ["h"]);
+    let lineage = |of: &str| folder.cas(&format!("lineage {of}")).ok().stdout;
+    assert_eq!(
+        lineage("--up o1.txt"),
+        "lin/rep  run 1\nmade from\n  w: lin/w  run 1  (replaced since)\n  h: lin/h  run 1  (replaced since)\n"
+    );
+    assert_eq!(
+        lineage("--up o2.txt"),
+        "lin/rep  run 2\nmade from\n  w: lin/w  run 2\n  h: lin/h  run 1  (replaced since)\n"
+    );
+    assert_eq!(lineage("--down h"), "lin/h  run 3\n");
+    assert_eq!(lineage("--down w"), "lin/w  run 2\nused by\n  lin/rep  run 2\n");
+    assert_eq!(lineage("--down w1.txt"), "lin/w  run 1  (replaced since)\nused by\n  lin/rep  run 1\n");
+    // What nothing was made of takes nothing along, and each result counts once, whatever runs keep of it.
+    assert_eq!(folder.cas("forget h --reason broken").ok().stdout, "forgot h (judgement 1)\n");
+    folder.write("h", "1\n");
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["w", "h"]);
+    let forgot = folder.cas("forget w --reason broken").ok().stdout;
+    assert_eq!(forgot, "forgot w and 1 result made from it (judgement 2)\n");
+    folder.write("w", "1\n");
+    assert_eq!(folder.cas("run").ok().steps(), ["w"], "what was made of the first is as good as it was");
+    folder.write("w", "2\n");
+    assert_eq!(folder.cas("run").ok().steps(), ["w", "rep"]);
+}
+
+/// The same where what was read is an element of a list.
+#[test]
+fn an_element_is_of_the_list_that_it_was_read_of() {
+    let folder = Folder::with(&[("in/a", "a\n"), ("in/b", "b\n")]);
+    let at = folder.path("").display().to_string();
+    let text = "pipeline: els\nsolids:\n  lst: {outputs: [{parts: {list: true}}], command: cp -r AT/in outputs/parts}\n  \
+                m: {map: {x: lst.parts}, command: cat inputs/x, stdout: result}\n";
+    folder.write("pipeline.yaml", text.replace("AT/", &at));
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["lst", "m[x=a]", "m[x=b]"]);
+    let _ = folder.cas("get 'm[x=b]' b.txt").ok();
+    folder.write("in/b", "other\n");
+    assert_eq!(folder.cas("run --force lst").ok().steps(), ["lst"]);
+    let lineage = |of: &str| folder.cas(&format!("lineage {of}")).ok().stdout;
+    assert_eq!(
+        lineage("--up b.txt"),
+        "els/m[x=b]  run 1\nmade from\n  x: els/lst  run 1  (replaced since)\n"
+    );
+    assert_eq!(lineage("--down lst"), "els/lst  run 2\nused by\n  els/m[x=a]  run 1\n");
+    let forgot = folder.cas("forget lst --reason broken").ok().stdout;
+    assert_eq!(forgot, "forgot lst and 1 result made from it (judgement 1)\n");
+}
+
 const FAILS: &str = "\
 pipeline: fails
 solids:

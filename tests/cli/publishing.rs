@@ -240,6 +240,7 @@ fn a_target_inside_of_another_or_out_of_the_project_by_a_link_is_refused() {
     check("o/up/q: a, q/x.txt: b", "`q/x.txt` would be published inside of `o/up/q`: a link leads there");
     check("o/q: a, away/q: b", "`away/q` leads out of the project: a link leads to `");
     check("o/q: a, away/new/deep/q: b", "`away/new/deep/q` leads out of the project: a link leads to `");
+}
 
 /// The first run put them there, and every later one was refused until somebody removed them by hand.
 #[test]

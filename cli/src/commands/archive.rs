@@ -4,7 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use cas_engine::archive;
+use cas_engine::frozen::Frozen;
+use cas_engine::graph::StepId;
 use cas_engine::memo::Wanted;
+use cas_engine::resolve::Why;
 use cas_engine::run::now_ms;
 use cas_engine::select::Selection;
 use cas_store::{Archived, Create, Export};
@@ -12,7 +15,7 @@ use serde::Serialize;
 
 use super::{done, out};
 use crate::args::Which;
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, HINT};
 use crate::report::{json, words};
 use crate::session::World;
 
@@ -62,6 +65,9 @@ pub(crate) struct ImportArgs {
     which: Which,
 }
 
+/// What to do where what is wanted is not known before a run.
+const FROZEN: &str = "`--frozen` takes what stands below what changes with time, or failed, as it was left";
+
 #[derive(Serialize)]
 struct Row {
     file: String,
@@ -82,22 +88,32 @@ pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failu
         frozen: session.frozen,
         ..Wanted::default()
     };
-    let resolved = session.memo.resolve(&plan, &wanted)?;
+    let resolved = match wanted.frozen {
+        Frozen::Last => session.memo.resolve_as_left(&plan, &wanted)?,
+        Frozen::No | Frozen::Run(_) => session.memo.resolve(&plan, &wanted)?,
+    };
     let exported = archive::exported(&plan, &resolved, &wanted);
     let store = session.store().filter(|_| exported.results.iter().any(|(_, with_bytes)| *with_bytes));
+    let unknown = |step: &StepId| resolved.states[step.0 as usize].why == Some(Why::Inputs);
+    let unknown = wanted.frozen == Frozen::No && plan.steps.iter().any(unknown);
     let Some(store) = store else {
-        return Err(Failure::missing("nothing that is wanted is stored").hint("`cas run` makes it"));
+        let hint = if unknown { FROZEN } else { "`cas run` makes it" };
+        return Err(Failure::missing("nothing that is wanted is stored").hint(hint));
     };
     let program = concat!("cas ", env!("CARGO_PKG_VERSION"));
     let archived = store.export(&Export {
         path: &args.path,
         results: &exported.results,
         since: args.since.as_deref(),
+        kept: &exported.kept,
         program,
         at_ms: now_ms(),
     })?;
     for missing in &exported.missing {
         world.warn(format_args!("`{missing}` is not stored: it was left out"));
+    }
+    if unknown && !exported.missing.is_empty() {
+        world.tell(format_args!("{HINT}hint:{HINT:#} {FROZEN}"));
     }
     let mut out = out();
     if world.json() {

@@ -81,6 +81,7 @@ pub(crate) fn cat(world: &mut World, args: &CatArgs) -> Result<Code, Failure> {
             }
         }
     };
+    item.tell_origin(world, store)?;
     // Bytes go out as they are: no colours are looked for in them.
     let mut out = Out { to: std::io::stdout().lock(), error: None };
     match store.read(&digest, &mut out) {

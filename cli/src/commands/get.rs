@@ -84,6 +84,7 @@ pub(crate) fn get(world: &mut World, args: &GetArgs) -> Result<Code, Failure> {
     let mut got = Vec::new();
     for ((item, artifact), target) in stored.iter().zip(&targets) {
         put(store, artifact, target)?;
+        item.tell_origin(world, store)?;
         got.push(Got { output: item.name.clone(), path: target.display().to_string(), bytes: artifact.len });
     }
     let mut out = out();

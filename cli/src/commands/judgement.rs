@@ -149,9 +149,10 @@ fn forget_version(
         item.stored()?;
         return Err(Failure::missing(format!("`{name}` is not stored")));
     };
-    let made = store.provenance(&found.trace)?.as_deref().and_then(memo::provenance);
+    let memo = Memo::new(store.clone());
+    let made = memo.provenance(&found.trace)?;
     let label = made.map_or_else(|| item.name.clone(), |made| memo::label(&made.pipeline, &made.step));
-    let judgement = store.forget(&found.trace, &label, saying.clone())?;
+    let judgement = memo.forget_result(found, &label, saying)?;
     judgement.ok_or_else(|| Failure::missing(format!("`{name}` is not stored any longer")))
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
+use cas_engine::lineage::{Lineage, Making};
 use cas_engine::memo::{self, Memo};
-use cas_engine::record::Provenance;
-use cas_store::{Found, Store, Trace};
+use cas_store::Trace;
 use serde::Serialize;
 
 use super::{done, out};
@@ -56,18 +56,17 @@ struct Row {
     trace: Option<String>,
     /// What it is, where it came from outside: a path and its digest, a literal, what a probe printed.
     content: Option<String>,
+    /// Its step was run again since, and what stands there now is something else.
+    replaced: bool,
     /// It was shown before, with what lies behind it.
     again: bool,
 }
 
-/// How many results that were made from one are followed.
-const CHILDREN: usize = 100_000;
-
 pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Failure> {
     let ground = Ground::of_names(world, &args.which, &args.versions)?;
     let items = ground.find_or_file(world, &args.versions)?.items;
-    let store = ground.store()?;
-    let memo = Memo::new(store.clone());
+    let memo = Memo::new(ground.store()?.clone());
+    let mut lineage = Lineage::new(&memo);
     let mut rows = Vec::new();
     let mut begun = BTreeSet::new();
     for item in &items {
@@ -75,17 +74,17 @@ pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Fai
             item.stored()?;
             continue;
         };
+        let making = lineage.of(&found.trace)?;
         // Several outputs of one step have one lineage.
-        if !begun.insert(found.trace) {
+        if !begun.insert(key(&making)) {
             continue;
         }
-        let made = memo.provenance(&found.trace)?;
-        rows.push(Row { way: "self", ..row(&found.trace, Some(found), made.as_ref(), 0, None) });
+        rows.push(Row { way: "self", ..row(&making, 0, None) });
         if !args.down {
-            up(&memo, &found.trace, made, &mut BTreeSet::from([found.trace]), &mut rows)?;
+            up(&mut lineage, &making, &mut rows)?;
         }
         if !args.up {
-            down(store, &memo, &found.trace, &mut BTreeSet::from([found.trace]), &mut rows)?;
+            down(&mut lineage, &making, &mut rows)?;
         }
     }
     let mut out = out();
@@ -97,55 +96,50 @@ pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Fai
     done(out)
 }
 
-fn row(
-    trace: &Trace,
-    found: Option<&Found>,
-    made: Option<&Provenance>,
-    depth: usize,
-    input: Option<String>,
-) -> Row {
+/// What tells one making from another.
+fn key(making: &Making) -> (Trace, Option<u64>) {
+    (making.trace, making.made_ms)
+}
+
+fn row(making: &Making, depth: usize, input: Option<String>) -> Row {
+    let made = making.made.as_ref();
     Row {
         way: "up",
         depth,
         input,
         pipeline: made.map(|made| made.pipeline.clone()),
         step: made.map(|made| made.step.clone()),
-        run: made.map(|made| made.run),
-        made_at: found.and_then(|found| words::moment_utc(found.record.made_ms)),
-        trace: Some(trace.to_string()),
+        run: making.run,
+        made_at: making.made_ms.and_then(words::moment_utc),
+        trace: Some(making.trace.to_string()),
         content: None,
+        replaced: making.replaced,
         again: false,
     }
 }
 
-/// Walks up, each result once; without recursion, since a chain may be very long.
-fn up(
-    memo: &Memo,
-    trace: &Trace,
-    made: Option<Provenance>,
-    seen: &mut BTreeSet<Trace>,
-    rows: &mut Vec<Row>,
-) -> Result<(), Failure> {
+/// Walks up, each making once; without recursion, since a chain may be very long.
+fn up(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(), Failure> {
     /// What stands in a line of the answer: an input of a result.
     struct Next {
-        trace: Option<Trace>,
+        making: Option<Making>,
         depth: usize,
         input: String,
         content: String,
     }
-    let below = |trace: &Trace, depth: usize| -> Result<Vec<Next>, Failure> {
-        let mut inputs: Vec<Next> = memo
-            .made_from(trace)?
-            .into_iter()
-            .map(|(input, _)| Next { trace: input.trace, depth, input: input.name, content: input.content })
+    let above = |lineage: &mut Lineage<'_>, making: &Making, depth: usize| -> Result<Vec<Next>, Failure> {
+        let inputs = lineage.above(making)?.into_iter();
+        let mut inputs: Vec<Next> = inputs
+            .map(|(input, making)| Next { making, depth, input: input.name, content: input.content })
             .collect();
         // A stack gives back last what was put on it first.
         inputs.reverse();
         Ok(inputs)
     };
-    let mut open = if made.is_some() { below(trace, 1)? } else { Vec::new() };
-    while let Some(Next { trace, depth, input, content }) = open.pop() {
-        let Some(trace) = trace else {
+    let mut seen = BTreeSet::from([key(of)]);
+    let mut open = above(lineage, of, 1)?;
+    while let Some(Next { making, depth, input, content }) = open.pop() {
+        let Some(making) = making else {
             let outside = Row {
                 way: "up",
                 depth,
@@ -156,63 +150,39 @@ fn up(
                 made_at: None,
                 trace: None,
                 content: Some(content),
+                replaced: false,
                 again: false,
             };
             rows.push(outside);
             continue;
         };
-        let found = memo.judged(&[trace])?.pop().and_then(|judged| judged.found);
-        let made = memo.provenance(&trace)?;
-        let again = !seen.insert(trace);
-        rows.push(Row { again, ..row(&trace, found.as_ref(), made.as_ref(), depth, Some(input)) });
+        let again = !seen.insert(key(&making));
+        rows.push(Row { again, ..row(&making, depth, Some(input)) });
         if !again {
-            open.extend(below(&trace, depth + 1)?);
+            open.extend(above(lineage, &making, depth + 1)?);
         }
     }
     Ok(())
 }
 
-/// Walks down, each result once.
-fn down(
-    store: &Store,
-    memo: &Memo,
-    trace: &Trace,
-    seen: &mut BTreeSet<Trace>,
-    rows: &mut Vec<Row>,
-) -> Result<(), Failure> {
-    let mut open: Vec<(Trace, usize)> = vec![(*trace, 0)];
-    let mut first = true;
-    while let Some((trace, depth)) = open.pop() {
-        let again = !first && !seen.insert(trace);
-        if !first {
-            let found = memo.judged(&[trace])?.pop().and_then(|judged| judged.found);
-            let made = memo.provenance(&trace)?;
-            rows.push(Row { way: "down", again, ..row(&trace, found.as_ref(), made.as_ref(), depth, None) });
-        }
-        first = false;
+/// Walks down, each making once.
+fn down(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(), Failure> {
+    let below = |lineage: &mut Lineage<'_>, making: &Making, depth: usize| -> Result<Vec<_>, Failure> {
+        let name = |making: &Making| making.made.as_ref().map(|made| memo::label(&made.pipeline, &made.step));
+        let mut below = lineage.below(making)?;
+        below.sort_by_key(|making| (name(making), making.run, making.trace));
+        Ok(below.into_iter().rev().map(|making| (making, depth)).collect())
+    };
+    let mut seen = BTreeSet::from([key(of)]);
+    let mut open = below(lineage, of, 1)?;
+    while let Some((making, depth)) = open.pop() {
+        let again = !seen.insert(key(&making));
+        rows.push(Row { way: "down", again, ..row(&making, depth, None) });
         if !again {
-            let own = memo.provenance(&trace)?;
-            let mut children = store.children(&trace, CHILDREN)?;
-            let mut named: Vec<(Option<String>, Trace)> = Vec::with_capacity(children.len());
-            while let Some(child) = children.pop() {
-                let made = memo.provenance(&child)?;
-                // What a run keeps of a result for `--frozen=RUN`: nothing is made from itself.
-                if made.as_ref().zip(own.as_ref()).is_some_and(|(made, own)| is_copy(made, own)) {
-                    children.extend(store.children(&child, CHILDREN)?);
-                    continue;
-                }
-                named.push((made.map(|made| memo::label(&made.pipeline, &made.step)), child));
-            }
-            named.sort();
-            open.extend(named.into_iter().rev().map(|(_, child)| (child, depth + 1)));
+            open.extend(below(lineage, &making, depth + 1)?);
         }
     }
     Ok(())
-}
-
-/// Whether both came from executions of one and the same step.
-fn is_copy(made: &Provenance, own: &Provenance) -> bool {
-    (&made.pipeline, &made.step, made.version) == (&own.pipeline, &own.step, own.version)
 }
 
 fn write(to: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
@@ -233,8 +203,9 @@ fn write(to: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
             _ => row.trace.clone().unwrap_or_default(),
         };
         let run = row.run.map(|run| format!("  run {run}")).unwrap_or_default();
+        let replaced = if row.replaced { "  (replaced since)" } else { "" };
         let again = if row.again { "  (see above)" } else { "" };
-        writeln!(to, "{indent}{}{run}{again}", words::on_a_line(&format!("{input}{name}")))?;
+        writeln!(to, "{indent}{}{run}{replaced}{again}", words::on_a_line(&format!("{input}{name}")))?;
     }
     Ok(())
 }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use cas_engine::error::EngineError;
 use cas_engine::execute::{Cancel, orphans};
 use cas_engine::forecast::forecast;
+use cas_engine::frozen::Frozen;
 use cas_engine::graph::StepId;
 use cas_engine::limits::Own;
 use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::pool::Turn;
+use cas_engine::reproduce::Reproducible;
 use cas_engine::run::{self, RunOptions, RunReport};
 use cas_engine::select::{Selected, Selection};
 use cas_store::{Create, Digest};
@@ -176,10 +178,17 @@ pub(super) fn wanted(
         only: args.only,
         at_ms: run::now_ms(),
         frozen: session.frozen,
+        left_out: Vec::new(),
         again: Some(selection.asking(args.force)),
     };
     if args.reproduce {
-        wanted.force = reproduced(world, args, &session.memo, plan, &wanted)?;
+        // What changes with time is neither run nor made anew for it, and nothing else is asked for.
+        wanted.frozen = match session.frozen {
+            Frozen::No => Frozen::Last,
+            frozen => frozen,
+        };
+        let steps = reproduced(world, args, &session.memo, plan, &wanted)?;
+        (wanted.steps, wanted.force, wanted.all, wanted.again) = (steps.clone(), steps, false, None);
     }
     Ok(wanted)
 }
@@ -357,9 +366,24 @@ fn reproduced(
     plan: &Plan,
     wanted: &Wanted,
 ) -> Result<Vec<StepId>, Failure> {
-    let stored = memo.resolve(plan, wanted)?.reproducible(plan, wanted);
+    let Reproducible { steps: stored, dated, accepted } = memo.reproducible(plan, wanted)?;
+    let of = |(steps, why): (Vec<StepId>, &str)| {
+        let names: Vec<String> =
+            steps.iter().map(|step| format!("`{}`", plan.graph.step_name(*step))).collect();
+        (!names.is_empty()).then(|| format!("{} ({why})", words::several(&names)))
+    };
+    let with_time = if dated.len() == 1 { "changes with time" } else { "change with time" };
+    let left: Vec<String> = [(dated, with_time), (accepted, "accepted")].into_iter().filter_map(of).collect();
+    let left = left.join(", ");
     if stored.is_empty() {
-        return Err(Failure::missing("nothing is stored that could be reproduced").hint("`cas run` makes it"));
+        let failure = Failure::missing("nothing is stored that could be reproduced");
+        return Err(match left.as_str() {
+            "" => failure.hint("`cas run` makes it"),
+            left => failure.because(format_args!("left alone: {left}")),
+        });
+    }
+    if !left.is_empty() {
+        world.tell(format_args!("left alone: {left}"));
     }
     let Some(part) = args.sample else { return Ok(stored) };
     #[expect(

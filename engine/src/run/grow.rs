@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::frozen::Frozen;
 use crate::graph::{OutputId, StepId, StepInput};
 use crate::grow::{self, Grown};
-use crate::pipeline::Source;
+use crate::left_out;
 use crate::plan::Plan;
 use crate::resolve::{self, StepState, Why};
 use crate::schedule::Phase;
@@ -194,42 +194,14 @@ impl<'a> Coordinator<'a> {
         Some(OutputId { step, ..output })
     }
 
-    /// Whether a step goes on without another that failed: all that it consumes of it, it gathers with `failed: skip`.
+    /// Whether a step goes on without another that failed.
     pub(super) fn tolerates(&self, reader: StepId, failed: StepId) -> bool {
-        let declared = &self.plan.graph.invocation(reader).inputs;
-        if !declared.iter().any(|input| matches!(input.source, Source::Gather { .. })) {
-            return false;
-        }
-        let inputs = &self.plan.graph.steps[reader.0 as usize].inputs;
-        let is = |output: &OutputId| output.step == failed;
-        inputs.iter().zip(declared).all(|(input, declared)| match (input, &declared.source) {
-            (StepInput::Gather(_), Source::Gather { .. }) => true,
-            (StepInput::Gather(elements), _) => !elements.iter().any(|(_, output)| is(output)),
-            (StepInput::Output(output) | StepInput::Element { list: output, .. }, _) => !is(output),
-            (StepInput::FanIn(outputs) | StepInput::Unknown(outputs), _) => !outputs.iter().any(is),
-            (StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_), _) => true,
-        })
+        left_out::tolerates(self.plan, reader, failed)
     }
 
-    /// Why a step cannot go on without what failed, if it cannot: more of a gather failed than may.
+    /// Why a step cannot go on without what failed, if it cannot.
     pub(super) fn too_many_failed(&self, step: StepId) -> Option<String> {
-        let declared = &self.plan.graph.invocation(step).inputs;
-        let inputs = &self.plan.graph.steps[step.0 as usize].inputs;
-        inputs.iter().zip(declared).find_map(|(input, declared)| match (input, &declared.source) {
-            (StepInput::Gather(elements), Source::Gather { of, max_failed }) => {
-                let failed =
-                    |(_, output): &&(String, OutputId)| self.states[output.step.0 as usize].is_left_out();
-                let failed = elements.iter().filter(failed).count();
-                (!max_failed.allows(failed, elements.len())).then(|| {
-                    format!(
-                        "{failed} of {} elements of `{}` failed, and `max_failed` is {max_failed}",
-                        elements.len(),
-                        of.step
-                    )
-                })
-            }
-            _ => None,
-        })
+        left_out::too_many(self.plan, &self.states, step)
     }
 
     /// Lets those go on without what failed that do so.

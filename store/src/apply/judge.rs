@@ -78,15 +78,14 @@ impl Work<'_> {
         Ok(by)
     }
 
-    /// Whether the present result of a trace counts as absent.
-    pub(super) fn is_forgotten(&self, trace: &Trace) -> Result<bool, StoreError> {
-        let mut forgotten = false;
-        self.index.scan_prefix(Family::Marks, trace.as_bytes(), &mut |key, value| {
-            let (_, _, mark) = self.index.mark(key, value)?;
-            forgotten |= mark == Mark::Forgotten;
-            Ok(!forgotten)
+    /// Whether something is said of the present result of a trace: that it was wrong, or that it is another trace's.
+    pub(super) fn is_judged(&self, trace: &Trace) -> Result<bool, StoreError> {
+        let mut judged = false;
+        self.index.scan_prefix(Family::Marks, trace.as_bytes(), &mut |_, _| {
+            judged = true;
+            Ok(false)
         })?;
-        Ok(forgotten)
+        Ok(judged)
     }
 
     /// Takes all marks off a trace.

@@ -372,7 +372,8 @@ pub fn needed_above(plan: &Plan, resolved: &Resolved, wanted: &Wanted) -> Option
         plan.graph.each_input(step, &mut |output| {
             if wanted.only && !wanted.steps.contains(&output.step) {
                 let above = &resolved.states[output.step.0 as usize];
-                if !above.has_bytes(output.output) && !above.absent(output.output) {
+                // What a volatile step left last is on record, and is not what this run would use.
+                if !above.settled || !(above.absent(output.output) || above.has_bytes(output.output)) {
                     needed.get_or_insert(output);
                 }
             }

@@ -267,3 +267,18 @@ fn the_elements_of_a_list_that_each_run_makes_anew_are_got_as_they_were_left() {
     assert!(exported.stderr.contains("`--frozen` takes"), "{}", exported.stderr);
     let _ = folder.cas("export left.cas --frozen").ok();
 }
+
+/// The preview said that it would run, because there is something of the volatile step in the store.
+#[test]
+fn a_preview_of_only_what_stands_below_a_volatile_step_says_what_the_run_says() {
+    let yaml = "pipeline: p\nsolids:\n  v: {version: volatile, command: echo 1, stdout: result}\n  \
+                z: {inputs: {v: v}, command: cat inputs/v, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["v", "z"]);
+    for line in ["run -n --only z", "run --only z"] {
+        let refused = folder.cas(line).code(1);
+        let message = "`v.result` is not stored, and nothing upstream may run";
+        assert!(refused.stderr.contains(message), "{}", refused.transcript());
+    }
+    assert_eq!(folder.cas("run --only z --frozen").ok().steps(), Vec::<&str>::new());
+}

@@ -86,8 +86,9 @@ impl Core {
                 Response::Flag(pinned)
             }
             Request::Pins => Response::Pins(self.pins()?),
-            Request::BeginRun { at_ms, record, token } => {
-                Response::Number(self.begin_run(at_ms, record.0, token)?)
+            Request::BeginRun { at_ms, record, token, again } => {
+                let told_before = again.then_some(token);
+                Response::Number(self.begin_run(at_ms, record.0, token, told_before)?)
             }
             Request::NoteRun { id, record, named, staged } => {
                 self.note_run(connection, id, record.0, named, &staged)?;

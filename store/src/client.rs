@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// Asks the host, and the next one if this one goes before it has answered.
-    pub(crate) fn ask(&self, request: Request) -> Result<Answer, StoreError> {
+    pub(crate) fn ask(&self, mut request: Request) -> Result<Answer, StoreError> {
         if self.member.birth.is_over() {
             let what = "it was opened before this process was forked: open it again".to_owned();
             return Err(self.failed(what));
@@ -158,6 +158,7 @@ impl Client {
                     Err(Lost::Gone) => self.lost(&remote)?,
                 },
             }
+            request.told_again();
         }
     }
 

@@ -281,13 +281,21 @@ impl Core {
         Ok(Response::Done)
     }
 
-    pub(crate) fn begin_run(&self, at_ms: u64, record: Vec<u8>, token: u64) -> Result<u64, StoreError> {
+    /// Gives a run its number. `told_before` is its token where it may have one already.
+    pub(crate) fn begin_run(
+        &self,
+        at_ms: u64,
+        record: Vec<u8>,
+        token: u64,
+        told_before: Option<u64>,
+    ) -> Result<u64, StoreError> {
         self.durable.check(self.layout.root())?;
         let mut journal = self.journal();
         let last = self.index.last_run()?;
-        // Told again after a host was lost, other runs may have begun meanwhile.
-        for id in (1..=last).rev().take(if token == 0 { 0 } else { RUNS_BACK }) {
-            if self.index.run(id)?.is_some_and(|run| run.token == token) {
+        // Told again after a host was lost, other runs may have begun meanwhile. Looked for only then: the account of
+        // one run may be megabytes.
+        for id in (1..=last).rev().take(if told_before.is_some() { RUNS_BACK } else { 0 }) {
+            if self.index.run(id)?.is_some_and(|run| Some(run.token) == told_before) {
                 return Ok(id);
             }
         }
@@ -436,6 +444,17 @@ mod tests {
         core.durable.age(Duration::from_secs(1));
         core.write_one(&change).expect("it is written");
         assert!(!core.durable.is_dirty(), "all of it was put on disk before that was said");
+    }
+
+    #[test]
+    fn a_run_that_is_told_again_has_the_number_that_it_has() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let core = core(&dir);
+        let begin =
+            |token, told_before| core.begin_run(5, b"run".to_vec(), token, told_before).expect("it begins");
+        assert_eq!((begin(11, None), begin(13, None)), (1, 2));
+        assert_eq!((begin(11, Some(11)), begin(13, Some(13))), (1, 2), "they were told before");
+        assert_eq!(begin(15, Some(15)), 3, "nobody heard of it the first time");
     }
 
     #[test]

@@ -512,7 +512,8 @@ impl Store {
     /// Takes the next run's number and notes the run.
     pub fn begin_run(&self, at_ms: u64, record: Vec<u8>) -> Result<u64, StoreError> {
         let token = self.token();
-        match self.ask(Request::BeginRun { at_ms, record: Opaque(record), token })? {
+        let begin = Request::BeginRun { at_ms, record: Opaque(record), token, again: false };
+        match self.ask(begin)? {
             Response::Number(id) => Ok(id),
             other => Err(self.unexpected(&other)),
         }

@@ -118,6 +118,8 @@ pub(crate) enum Request {
         at_ms: u64,
         record: Opaque,
         token: u64,
+        /// Whether it was asked before, of this host or of another, and the answer did not come.
+        again: bool,
     },
     NoteRun {
         id: u64,
@@ -195,6 +197,15 @@ pub(crate) enum Request {
     Sync,
     Judge(judge::Ask),
     Archive(archive::Ask),
+}
+
+impl Request {
+    /// It is asked once more, because no answer came: what must not be done twice is looked for then.
+    pub(crate) fn told_again(&mut self) {
+        if let Self::BeginRun { again, .. } = self {
+            *again = true;
+        }
+    }
 }
 
 /// What the host answers.

@@ -2,19 +2,21 @@
 
 use std::sync::PoisonError;
 
-use crate::apply;
 use crate::change::Change;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::host::Core;
 use crate::index::Family;
-use crate::record::{BlobRecord, Found, Moment, Pin};
+use crate::record::{Found, Moment, Output, Pin};
 use crate::store::Run;
 use crate::tables::{self, refs};
 use crate::wire::{Failure, Opaque, Request, Response};
 
 /// Presence of more files than this is looked up by several threads.
 const FILES_PER_THREAD: usize = 2048;
+
+/// More results and rows than this are read by several threads.
+pub(crate) const PART: usize = 4096;
 
 impl Core {
     /// Answers a request of a connection.
@@ -152,10 +154,11 @@ impl Core {
 
     fn lookup(&self, connection: u64, versions: &[Version]) -> Result<Vec<Option<Found>>, StoreError> {
         // In their order, so that each thread has a region of its own.
-        let (once, places) = distinct(versions.iter().copied());
-        let rows = in_parts(&once, |part| self.index.rows(part))?;
+        let (once, places) = distinct(versions);
+        let rows = in_parts(PART, &once, |part| self.index.rows(part))?;
         let traces: Vec<Option<Trace>> = places.into_iter().map(|place| rows[place as usize]).collect();
-        let (wanted, places) = distinct(traces.iter().flatten().copied());
+        let named: Vec<Trace> = traces.iter().flatten().copied().collect();
+        let (wanted, places) = distinct(&named);
         let mut found = self.find_leased(connection, &wanted)?;
         let mut left = vec![0u32; wanted.len()];
         for place in &places {
@@ -208,61 +211,36 @@ impl Core {
 
     /// The present results of traces, those that count as absent too, with what is there of their bytes.
     pub(crate) fn find(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
-        let records = in_parts(traces, |part| self.index.results(part))?;
-        let of_each: Vec<Vec<Option<Digest>>> =
-            records.iter().map(|record| record.as_ref().map(apply::digests).unwrap_or_default()).collect();
-        let (digests, places) = distinct(of_each.iter().flatten().flatten().copied());
-        let present = self.presence(&digests)?;
+        let records = in_parts(PART, traces, |part| self.index.results(part))?;
+        let outputs = records.iter().flatten().flat_map(|record| &record.outputs);
+        let digests: Vec<Digest> =
+            outputs.filter_map(|output| Some(output.artifact.as_ref()?.digest)).collect();
+        // All of them in their order, so that each thread has a region of its own: where results have ten outputs, finding
+        // each thread's by itself took a quarter more.
+        let (once, places) = distinct(&digests);
+        let present = self.presence(&once)?;
         let mut places = places.into_iter();
         // What was not given is as good as there.
-        let mut there = |digest: Option<Digest>| match digest.and_then(|_| places.next()) {
+        let mut there = |output: &Output| match output.artifact.as_ref().and_then(|_| places.next()) {
             Some(place) => present[place as usize],
             None => true,
         };
-        let found = traces.iter().zip(records).zip(of_each).map(|((trace, record), digests)| {
-            let present = digests.into_iter().map(&mut there).collect();
-            Some(Found { trace: *trace, record: record?, present })
+        let found = traces.iter().zip(records).map(|(trace, record)| {
+            let record = record?;
+            let present = record.outputs.iter().map(&mut there).collect();
+            Some(Found { trace: *trace, record, present })
         });
         Ok(found.collect())
     }
 
     /// For each digest: whether its bytes are there.
     pub(crate) fn presence(&self, digests: &[Digest]) -> Result<Vec<bool>, StoreError> {
-        let rows = in_parts(digests, |part| self.index.blob_rows(part))?;
-        let mut present = vec![false; digests.len()];
-        let mut files = Vec::new();
-        for (at, row) in rows.iter().enumerate() {
-            match row {
-                Some(row) if row.inline => present[at] = true,
-                Some(row) => files.push((at, row.without_bytes())),
-                None => {}
-            }
-        }
-        let threads = match files.len() {
-            few if few <= FILES_PER_THREAD => 1,
-            _ => std::thread::available_parallelism().map_or(1, usize::from).min(8),
-        };
-        let share = files.len().div_ceil(threads).max(1);
-        let look = |files: &[(usize, BlobRecord)]| -> Vec<usize> {
-            files
-                .iter()
-                .filter(|(at, record)| self.files.present(&digests[*at], record))
-                .map(|(at, _)| *at)
-                .collect()
-        };
-        let there: Vec<usize> = if threads == 1 {
-            look(&files)
-        } else {
-            std::thread::scope(|scope| {
-                let parts: Vec<_> = files.chunks(share).map(|part| scope.spawn(move || look(part))).collect();
-                // A thread that panicked found nothing: a miss.
-                parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
-            })
-        };
-        for at in there {
-            present[at] = true;
-        }
-        Ok(present)
+        in_parts(FILES_PER_THREAD, digests, |part| {
+            let there = |(digest, row): (&Digest, Option<tables::BlobRow>)| {
+                row.is_some_and(|row| row.inline || self.files.present(digest, &row.without_bytes()))
+            };
+            Ok(part.iter().zip(self.index.blob_rows(part)?).map(there).collect())
+        })
     }
 
     fn history(&self, label: &str, limit: u64) -> Result<Vec<Moment>, StoreError> {
@@ -377,12 +355,15 @@ impl Core {
 
 /// The items in their order, each once, and the place of each among these: one sort, where looking each up took a search
 /// through all of them.
-pub(crate) fn distinct<T: Ord + Copy>(items: impl Iterator<Item = T>) -> (Vec<T>, Vec<u32>) {
-    let mut all: Vec<(T, u32)> = items.zip(0..).collect();
-    all.sort_unstable();
+pub(crate) fn distinct<T: Ord + Copy + AsRef<[u8]>>(items: &[T]) -> (Vec<T>, Vec<u32>) {
+    // Hashes are told apart by how they begin: what is moved about is a third of them.
+    let begins = |item: &T| item.as_ref().first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+    let mut all: Vec<(u64, u32)> = items.iter().map(begins).zip(0..).collect();
+    all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| items[a.1 as usize].cmp(&items[b.1 as usize])));
     let mut places = vec![0; all.len()];
     let mut once: Vec<T> = Vec::with_capacity(all.len());
-    for (item, from) in all {
+    for (_, from) in all {
+        let item = items[from as usize];
         if once.last() != Some(&item) {
             once.push(item);
         }
@@ -391,22 +372,25 @@ pub(crate) fn distinct<T: Ord + Copy>(items: impl Iterator<Item = T>) -> (Vec<T>
     (once, places)
 }
 
-/// Does something for many keys, by several threads where there are enough of them.
+/// Does something for many keys, by several threads where there are enough of them: for each at least so many.
 pub(crate) fn in_parts<K: Sync, T: Send>(
+    part: usize,
     keys: &[K],
     work: impl Fn(&[K]) -> Result<Vec<T>, StoreError> + Sync,
 ) -> Result<Vec<T>, StoreError> {
-    const PART: usize = 4096;
-    let threads = match keys.len() / PART {
+    let threads = match keys.len() / part {
         0 | 1 => return work(keys),
         parts => std::thread::available_parallelism().map_or(1, usize::from).min(8).min(parts),
     };
     let share = keys.len().div_ceil(threads);
     std::thread::scope(|scope| {
-        let parts: Vec<_> = keys.chunks(share).map(|part| scope.spawn(|| work(part))).collect();
-        let mut all = Vec::with_capacity(keys.len());
-        for part in parts {
-            match part.join() {
+        let mut parts = keys.chunks(share);
+        let own = parts.next().unwrap_or_default();
+        let others: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
+        let mut all = work(own)?;
+        all.reserve(keys.len().saturating_sub(all.len()));
+        for other in others {
+            match other.join() {
                 Ok(done) => all.extend(done?),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
@@ -426,15 +410,18 @@ mod tests {
 
     #[test]
     fn each_item_stands_once_and_is_found_at_its_place() {
-        let check = |items: &[u8], once: &[u8]| {
-            let (found, places) = distinct(items.iter().copied());
+        let check = |items: &[&'static str], once: &[&'static str]| {
+            let (found, places) = distinct(items);
             assert_eq!(found, once);
-            let back: Vec<u8> = places.iter().map(|place| found[*place as usize]).collect();
+            let back: Vec<&str> = places.iter().map(|place| found[*place as usize]).collect();
             assert_eq!(back, items);
         };
         check(&[], &[]);
-        check(&[7], &[7]);
-        check(&[3, 1, 2], &[1, 2, 3]);
-        check(&[5, 5, 1, 5, 0, 1], &[0, 1, 5]);
+        check(&["7"], &["7"]);
+        check(&["3", "1", "2"], &["1", "2", "3"]);
+        check(&["5", "5", "1", "5", "0", "1"], &["0", "1", "5"]);
+        // Those that begin alike are told apart by the rest.
+        let alike = ["the same beginning, 2", "another", "the same beginning, 1", "the same beginning, 2"];
+        check(&alike, &["another", "the same beginning, 1", "the same beginning, 2"]);
     }
 }

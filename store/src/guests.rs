@@ -11,6 +11,7 @@ use crate::claims::Attempt;
 use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
 use crate::host::Core;
+use crate::ids::IdSet;
 use crate::index::Family;
 use crate::leases::Notify;
 use crate::processes;
@@ -77,7 +78,7 @@ impl Core {
         for (trace, ticket) in &listed.claims {
             self.claims.expect(token, &listed.owner, *trace, *ticket);
         }
-        let leases = if again { listed.leases } else { HashSet::new() };
+        let leases = if again { listed.leases } else { IdSet::default() };
         // What cannot be read here fails where it is asked for.
         let blobs = self.replaced_bytes(&leases).unwrap_or_default();
         // Its claims first: as soon as its process is no longer absent, another thread may begin to grant.
@@ -239,7 +240,7 @@ impl Core {
 
     /// The outputs that were replaced of results that somebody was told are present: what the former host kept for
     /// whoever reads them is not in anybody's file, but all that was ever replaced is in the ledger.
-    fn replaced_bytes(&self, leases: &HashSet<Trace>) -> Result<HashSet<Digest>, StoreError> {
+    fn replaced_bytes(&self, leases: &IdSet<Trace>) -> Result<HashSet<Digest>, StoreError> {
         let mut replaced = HashSet::new();
         if leases.is_empty() || self.index.is_empty(Family::Ledger)? {
             return Ok(replaced);

@@ -382,6 +382,8 @@ impl Index {
         let mut values: Vec<Option<T>> = Vec::new();
         values.resize_with(keys.len(), || None);
         self.with(|db, overlay| {
+            // Mostly there is nothing, and then it is not asked for each of a hundred thousand keys.
+            let overlay = overlay.filter(|overlay| overlay.changes(family.number()));
             let mut take = |at: usize, on_disk: Option<&[u8]>| {
                 let changed = overlay.and_then(|overlay| overlay.get(family.number(), keys[at].as_ref()));
                 values[at] = match changed {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::claims::Ended;
 use crate::digest::{Digest, Trace};
+use crate::ids::IdSet;
 use crate::processes::Listed;
 use crate::sync::{Mutex, MutexGuard};
 use crate::times::SILENCE;
@@ -38,7 +39,7 @@ struct Connection {
     /// Its user; `None` for the host's own process.
     user: Option<u32>,
     /// Results that it was told are present, or committed.
-    traces: HashSet<Trace>,
+    traces: IdSet<Trace>,
     /// Bytes of results that were replaced while it held on to them.
     blobs: HashSet<Digest>,
     /// When it was heard of; `None` for the host's own process.
@@ -47,7 +48,7 @@ struct Connection {
 }
 
 struct Absent {
-    leases: HashSet<Trace>,
+    leases: IdSet<Trace>,
     blobs: HashSet<Digest>,
     since: Instant,
     /// Whether nothing may be granted before it is back.
@@ -73,7 +74,7 @@ impl Connections {
         number: u64,
         owner: &str,
         token: &str,
-        (leases, mut blobs): (HashSet<Trace>, HashSet<Digest>),
+        (leases, mut blobs): (IdSet<Trace>, HashSet<Digest>),
         user: Option<u32>,
         notify: Notify,
     ) {
@@ -194,6 +195,8 @@ impl Connections {
 
     pub(crate) fn lease(&self, number: u64, traces: impl Iterator<Item = Trace>) {
         if let Some(here) = self.table().here.get_mut(&number) {
+            // Most that are asked about are there: room is made once, not again and again.
+            here.traces.reserve(traces.size_hint().1.unwrap_or(0));
             here.traces.extend(traces);
         }
     }

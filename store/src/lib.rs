@@ -51,6 +51,7 @@ mod garbage;
 mod guests;
 mod host;
 mod hosts;
+mod ids;
 mod import;
 mod index;
 mod inside;

@@ -5,7 +5,7 @@
 //! after that is looked at anew. Marks are a convenience. They are kept in one file, which anybody may
 //! delete; one that cannot be read is none.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::digest::Digest;
+use crate::ids::IdMap;
 use crate::layout::Layout;
 
 /// The record's kind and version in [`codec`].
@@ -56,7 +57,7 @@ pub(crate) struct Marks(Mutex<Held>);
 
 #[derive(Default)]
 struct Held {
-    marks: HashMap<Digest, Stamp>,
+    marks: IdMap<Digest, Stamp>,
     /// What the file may still have and is not to be believed.
     forgotten: HashSet<Digest>,
     /// Whether there are marks that the file does not have.

@@ -36,6 +36,11 @@ impl Overlay {
         }
     }
 
+    /// Whether anything of a family was changed.
+    pub(crate) fn changes(&self, family: u8) -> bool {
+        self.families().get(&family).is_some_and(|changed| !changed.is_empty())
+    }
+
     /// What a key was changed to (`Some(None)`: taken away); `None` where it was not changed.
     pub(crate) fn get(&self, family: u8, key: &[u8]) -> Option<Option<Vec<u8>>> {
         self.families().get(&family)?.get(key).cloned()

@@ -10,7 +10,6 @@
 //!
 //! A file is locked before it has its name, so one with a name and without a lock belongs to nobody.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -20,6 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::crash;
 use crate::digest::Trace;
 use crate::error::{At, StoreError};
+use crate::ids::IdSet;
 use crate::layout::Layout;
 use crate::sys::{Birth, Kept};
 
@@ -53,7 +53,7 @@ pub(crate) struct ProcessFile {
 
 #[derive(Default)]
 struct Written {
-    leases: HashSet<Trace>,
+    leases: IdSet<Trace>,
     bytes: u64,
     /// Whether an entry could not be written: then none is, because they have no gaps.
     broken: bool,
@@ -63,7 +63,7 @@ struct Written {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) owner: String,
-    pub(crate) leases: HashSet<Trace>,
+    pub(crate) leases: IdSet<Trace>,
     pub(crate) claims: Vec<(Trace, u64)>,
     pub(crate) stopped: bool,
 }
@@ -129,7 +129,9 @@ impl ProcessFile {
     /// Notes that these results were said to be present.
     pub(crate) fn lease(&self, traces: impl Iterator<Item = Trace>) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut entries = Vec::new();
+        let most = traces.size_hint().1.unwrap_or(0);
+        written.leases.reserve(most);
+        let mut entries = Vec::with_capacity(most * ENTRY_BYTES);
         for trace in traces {
             if written.leases.insert(trace) {
                 push(&mut entries, tag::LEASE, &trace, 0);
@@ -298,7 +300,7 @@ mod tests {
         file.stopped(true);
         let expected = Listed {
             owner: "run 1 of two lines".to_owned(),
-            leases: HashSet::from([T, U]),
+            leases: [T, U].into_iter().collect(),
             claims: vec![(U, 8)],
             stopped: true,
         };

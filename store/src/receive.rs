@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::PoisonError;
 
-use crate::answers::{distinct, in_parts};
+use crate::answers::{PART, distinct, in_parts};
 use crate::apply;
 use crate::change::{Change, NewBlobs, NewResult, NewRows, NewRun};
 use crate::commit::Put;
@@ -267,8 +267,8 @@ impl Core {
         if self.durable.check(self.layout.root()).is_err() || traces.is_empty() {
             return Ok(Response::Done);
         }
-        let (once, _) = distinct(traces.iter().copied());
-        let used = in_parts(&once, |part| self.index.used_ms(part))?;
+        let (once, _) = distinct(traces);
+        let used = in_parts(PART, &once, |part| self.index.used_ms(part))?;
         let stale = once
             .iter()
             .zip(used)

@@ -23,6 +23,7 @@ mod closed;
 mod commands;
 mod failure;
 mod fault;
+mod memory;
 mod otel;
 mod page;
 mod report;
@@ -74,6 +75,7 @@ pub fn cas() -> ExitCode {
 }
 
 fn start(compiled: Option<Definition>) -> ExitCode {
+    memory::keep();
     let words: Vec<OsString> = std::env::args_os().collect();
     match fault::caught(move || command(compiled, words)) {
         Ok(code) => code.into(),

@@ -114,6 +114,13 @@ impl Client {
         }
     }
 
+    /// The process ends as soon as this user closes the store.
+    pub(crate) fn ends_with_the_process(&self) {
+        if let Some(Link::Own { hosted, .. }) = self.state().link.clone() {
+            hosted.core().index.ends_with_the_process();
+        }
+    }
+
     /// What the host in this process, if it is here, found lost when it opened the store.
     pub(crate) fn warnings(&self) -> Vec<String> {
         match self.state().link.clone() {

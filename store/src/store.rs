@@ -244,6 +244,12 @@ impl Store {
         self.client().set_teller(Arc::new(tell));
     }
 
+    /// The process ends as soon as this store is closed: what goes with its memory need not be taken apart before. What
+    /// is on disk, and what others are told, is as always.
+    pub fn ends_with_the_process(&self) {
+        self.client().ends_with_the_process();
+    }
+
     /// This store, without keeping it open.
     pub fn downgrade(&self) -> WeakStore {
         WeakStore(Arc::downgrade(&self.inner))

@@ -316,6 +316,29 @@ fn pins_are_kept_and_taken_away() {
     assert_eq!(store.pins().expect("pins"), [pin(2)]);
 }
 
+/// What is left to the end of the process is memory alone: what was written over files that are only read, too, and
+/// whoever opens it next does not wait.
+#[test]
+fn a_store_that_ends_with_its_process_is_closed_like_any_other() {
+    let kit = Kit::new();
+    put(&kit.open(), 1, b"one");
+    for run in 1..=2 {
+        let store = kit.open();
+        assert_eq!(get(&store, 1).as_deref(), Some(b"one".as_slice()));
+        assert_eq!(store.begin_run(10, b"begun".to_vec()).expect("run"), run);
+        store.ends_with_the_process();
+    }
+    // One that was written to as well.
+    let store = kit.open();
+    (2..3_000).for_each(|number| drop(put(&store, number, &noise(number, 400))));
+    store.ends_with_the_process();
+    drop(store);
+    let store = kit.open();
+    assert_eq!(store.runs(None, 10).expect("runs").len(), 2);
+    assert_eq!(get(&store, 2_999), Some(noise(2_999, 400)));
+    assert_eq!(verify(&store), []);
+}
+
 #[test]
 fn runs_are_numbered_and_keep_their_logs() {
     let kit = Kit::new();

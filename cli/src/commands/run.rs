@@ -137,9 +137,13 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
     let mut session = world.session_of(definition, &args.which, create)?;
     let planned = planned(world, args, &session)?;
-    let code = run_planned(world, args, &mut session, &planned, &mut || Ok(None));
-    // The process ends: that a plan of many steps be taken apart piece by piece, nobody waits for.
-    std::mem::forget(planned);
+    let mut left = None;
+    let code = run_planned(world, args, &mut session, &planned, &mut left, &mut || Ok(None));
+    // The process ends: that a plan of many steps, and what is left of it, be taken apart piece by piece, nobody waits for.
+    if let Some(store) = session.store() {
+        store.ends_with_the_process();
+    }
+    std::mem::forget((planned, session.graph.clone(), left));
     code
 }
 
@@ -193,12 +197,14 @@ pub(super) fn wanted(
     Ok(wanted)
 }
 
-/// Runs what was planned. Once the run hears of signals itself, `before` is asked for one that came until then.
+/// Runs what was planned, and puts into `left` what a run left that came to its end. Once the run hears of signals itself,
+/// `before` is asked for one that came until then.
 pub(super) fn run_planned(
     world: &World,
     args: &RunArgs,
     session: &mut Session,
     planned: &Planned,
+    left: &mut Option<RunReport>,
     before: &mut dyn FnMut() -> std::io::Result<Option<i32>>,
 ) -> Result<Code, Failure> {
     let plan = &planned.plan;
@@ -231,7 +237,13 @@ pub(super) fn run_planned(
     // The watch holds an end of the report's channel, and the report waits for all of them.
     drop(watch);
     let told = report.finish();
-    let code = ended(world, args, &session.memo, ran, collector.as_ref(), stopped)?;
+    let code = match ran {
+        Ok(report) => {
+            let report = left.insert(report);
+            code_of(world, args, &session.memo, report, collector.as_ref(), stopped)?
+        }
+        Err(error) => failed(error, stopped)?,
+    };
     answered(code, told)
 }
 
@@ -325,11 +337,28 @@ pub(super) fn ended(
     collector: Option<&Collector>,
     stopped: Option<Code>,
 ) -> Result<Code, Failure> {
-    let report = match ran {
-        Ok(report) => report,
-        Err(EngineError::Interrupted) => return Ok(stopped.unwrap_or(Code::Interrupted)),
-        Err(error) => return Err(error.into()),
-    };
+    match ran {
+        Ok(report) => code_of(world, args, memo, &report, collector, stopped),
+        Err(error) => failed(error, stopped),
+    }
+}
+
+/// What comes of a run that could not go on.
+fn failed(error: EngineError, stopped: Option<Code>) -> Result<Code, Failure> {
+    match error {
+        EngineError::Interrupted => Ok(stopped.unwrap_or(Code::Interrupted)),
+        error => Err(error.into()),
+    }
+}
+
+fn code_of(
+    world: &World,
+    args: &RunArgs,
+    memo: &Memo,
+    report: &RunReport,
+    collector: Option<&Collector>,
+    stopped: Option<Code>,
+) -> Result<Code, Failure> {
     if args.trace.is_some() || collector.is_some() {
         let (run, record) = super::runs::run(memo, report.run)?;
         let chronicle = memo.chronicle(run, record)?;

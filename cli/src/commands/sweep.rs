@@ -227,7 +227,7 @@ fn each_dry(
         world.tell(format_args!("sweep {} of {count}: {name}", index + 1));
         let mut session = world.session_of(definition.with(config), &args.which, create)?;
         let planned = run::planned(world, args, &session)?;
-        run::run_planned(world, args, &mut session, &planned, &mut || Ok(None))?;
+        run::run_planned(world, args, &mut session, &planned, &mut None, &mut || Ok(None))?;
         open = Some(session);
     }
     drop(open);

@@ -144,7 +144,7 @@ fn round(
         return Ok(Round::Stopped(signal));
     }
     header(world, changed);
-    let code = run::run_planned(world, args, &mut session, &planned, &mut || stops.signal())?;
+    let code = run::run_planned(world, args, &mut session, &planned, &mut None, &mut || stops.signal())?;
     Ok(Round::Ran(seen, code))
 }
 

@@ -297,6 +297,12 @@ impl Graph {
         (0..u32::try_from(self.steps.len()).unwrap_or(u32::MAX)).map(StepId)
     }
 
+    /// Steps that are in order, by their invocations.
+    pub(crate) fn by_invocation<'s>(&self, steps: &'s [StepId]) -> impl Iterator<Item = &'s [StepId]> {
+        let of = |step: &StepId| self.steps[step.0 as usize].invocation;
+        steps.chunk_by(move |a, b| of(a) == of(b))
+    }
+
     /// The invocation of a step.
     pub fn invocation(&self, step: StepId) -> &Invocation {
         &self.pipeline.invocations[self.steps[step.0 as usize].invocation as usize]

@@ -18,6 +18,7 @@ pub mod execute;
 pub mod explain;
 pub mod file;
 pub mod forecast;
+mod fork;
 pub mod frozen;
 mod given;
 pub mod graph;

@@ -234,6 +234,14 @@ pub struct Point {
     pub row: bool,
 }
 
+impl Axis {
+    /// Whether a look at neighbours shows that no label stands twice: each is longer than the one before it, or as long
+    /// and behind it, as numbers are that count up. `false` says nothing.
+    pub(crate) fn counts_up(points: &[Point]) -> bool {
+        points.is_sorted_by(|a, b| (a.label.len(), &a.label) < (b.label.len(), &b.label))
+    }
+}
+
 /// Something that is put into the project after a run; never hashed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Publish {

@@ -6,7 +6,7 @@ use cas_store::{Trace, Version};
 
 use crate::graph::{Graph, OutputId, StepId};
 use crate::source::Measures;
-use crate::version::{Asked, Base, FactNode, FactsOf, InputContent, Outputs, output_version};
+use crate::version::{Asked, Base, Buffers, FactNode, FactsOf, InputContent, Outputs, output_version};
 
 /// Every step that is needed for what is wanted, with its version.
 #[derive(Debug, Clone)]
@@ -69,7 +69,17 @@ impl Plan {
         step: StepId,
         content: &mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
     ) -> Option<Trace> {
-        self.base.trace(&self.graph, step, content)
+        self.trace_in(step, &mut Buffers::default(), content)
+    }
+
+    /// As [`Plan::trace`], with buffers that are used again.
+    pub(crate) fn trace_in<'a>(
+        &self,
+        step: StepId,
+        buffers: &mut Buffers,
+        content: &mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
+    ) -> Option<Trace> {
+        self.base.trace(&self.graph, step, buffers, content)
     }
 
     /// The version of a step whose version could not be known before something above it ran: outputs of volatile

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cas_store::{Artifact, Found, Trace, Version};
 
 use crate::error::EngineError;
+use crate::fork;
 use crate::frozen::{self, Frozen};
 use crate::graph::{OutputId, Step, StepId, StepInput};
 use crate::grow::Asking;
@@ -21,7 +22,7 @@ use crate::left_out;
 use crate::plan::Plan;
 use crate::publish;
 use crate::solid::{Declared, Solid};
-use crate::version::{self, InputContent};
+use crate::version::{self, Buffers, InputContent};
 
 /// The status of a step output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -216,10 +217,23 @@ pub(crate) fn content(states: &[StepState], output: OutputId) -> Option<InputCon
 
 /// The trace of a step; `None` where an input of it is not settled, or something of it was not measured.
 pub(crate) fn trace_of(plan: &Plan, states: &[StepState], step: StepId) -> Option<Trace> {
+    trace_in(plan, states, step, &mut Buffers::default())
+}
+
+fn trace_in(plan: &Plan, states: &[StepState], step: StepId, buffers: &mut Buffers) -> Option<Trace> {
     if !lists_hold(plan, states, step) {
         return None;
     }
-    plan.trace(step, &mut |output| content(states, output))
+    plan.trace_in(step, buffers, &mut |output| content(states, output))
+}
+
+/// As [`trace_of`], of many steps of one invocation.
+fn traces_of(plan: &Plan, states: &[StepState], steps: &[StepId]) -> Vec<Option<Trace>> {
+    let parts = fork::parts(steps, |part| {
+        let mut buffers = Buffers::default();
+        part.iter().map(|step| trace_in(plan, states, *step, &mut buffers)).collect::<Vec<_>>()
+    });
+    parts.concat()
 }
 
 /// The version of a step whose inputs are all settled: the plan's, or else the one by content, where something above
@@ -319,6 +333,7 @@ struct Settling<'a> {
     rows: Vec<Option<Found>>,
     marks: Vec<Mark>,
     states: Vec<StepState>,
+    buffers: Buffers,
 }
 
 /// Settles the steps of a plan forwards. `rows` has, by step id, what was found under the row key of each step of the
@@ -337,17 +352,22 @@ pub(crate) fn settle(
         rows,
         marks: vec![Mark::Outside; count],
         states: vec![StepState::default(); count],
+        buffers: Buffers::default(),
     };
     for step in &wanted.left_out {
         settling.states[step.0 as usize].left_out = true;
     }
     let mut asked = Vec::new();
     let mut behind = Vec::new();
-    for &step in &plan.steps {
-        match settling.decide(step) {
-            Mark::Asked => asked.push(step),
-            Mark::Behind => behind.push(step),
-            Mark::Decided | Mark::Outside => {}
+    for steps in plan.graph.by_invocation(&plan.steps) {
+        // None of them consumes another of them, so all that their traces are made of is decided.
+        let traces = fork::pays(steps.len()).then(|| traces_of(plan, &settling.states, steps));
+        for (index, &step) in steps.iter().enumerate() {
+            match settling.decide(step, traces.as_ref().map(|traces| traces[index])) {
+                Mark::Asked => asked.push(step),
+                Mark::Behind => behind.push(step),
+                Mark::Decided | Mark::Outside => {}
+            }
         }
     }
     settling.waves(asked, &behind, results)?;
@@ -355,14 +375,15 @@ pub(crate) fn settle(
 }
 
 impl Settling<'_> {
-    /// Says of a step all that can be said from what is known of the steps above it.
-    fn decide(&mut self, step: StepId) -> Mark {
-        let mark = self.decided(step);
+    /// Says of a step all that can be said from what is known of the steps above it. `trace` is its trace by that, where
+    /// it was looked at already.
+    fn decide(&mut self, step: StepId, trace: Option<Option<Trace>>) -> Mark {
+        let mark = self.decided(step, trace);
         self.marks[step.0 as usize] = mark;
         mark
     }
 
-    fn decided(&mut self, id: StepId) -> Mark {
+    fn decided(&mut self, id: StepId, trace: Option<Option<Trace>>) -> Mark {
         let index = id.0 as usize;
         let graph = &self.plan.graph;
         let solid = graph.solid(id);
@@ -411,7 +432,8 @@ impl Settling<'_> {
             state.settled = true;
             return Mark::Decided;
         }
-        let Some(trace) = trace_of(self.plan, &self.states, id) else {
+        let trace = trace.unwrap_or_else(|| trace_in(self.plan, &self.states, id, &mut self.buffers));
+        let Some(trace) = trace else {
             self.states[index].why = Some(Why::Inputs);
             return Mark::Decided;
         };
@@ -531,7 +553,7 @@ impl Settling<'_> {
                     above.remove(&step);
                     if above.is_empty() {
                         waiting.remove(&reader);
-                        match self.decide(reader) {
+                        match self.decide(reader, None) {
                             Mark::Asked => asked.push(reader),
                             Mark::Decided | Mark::Behind | Mark::Outside => {
                                 decided.insert(reader);

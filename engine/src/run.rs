@@ -295,10 +295,8 @@ pub fn run_with(
     let differing: Vec<StepId> = std::mem::take(&mut coordinator.differing).into_iter().collect();
     let graph = Arc::clone(&coordinator.plan.graph);
     let drawing = noted::drawing(coordinator.plan, &names);
-    let (outcomes, outputs) = coordinator.report();
-    let may_fail = |step: &StepId| graph.solid(*step).policy.allow_failure;
-    let failed = outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Failed);
-    let allowed = failed.filter(|(step, _)| may_fail(step)).count();
+    let in_the_end = coordinator.plan.steps.clone();
+    let left = coordinator.left();
     drop(benches);
     // The folders of all attempts are gone when it is.
     drop(folders);
@@ -307,7 +305,7 @@ pub fn run_with(
     record.summary = summary;
     record.steps = steps;
     let touch = || memo.touch(&touched, started_ms);
-    let noted = thread::scope(|scope| {
+    let (noted, (outcomes, outputs)) = thread::scope(|scope| {
         // Of many, beside the other; where no thread can be had, or for a few, before it.
         let begun = match touched.len() {
             0..MANY => None,
@@ -316,10 +314,15 @@ pub fn run_with(
         let touched_before = if begun.is_none() { touch() } else { Ok(()) };
         let noted =
             touched_before.and_then(|()| memo.note_run(run, &mut record, &reused, &drawing, &mut logs));
+        // What is given back is put together while the other is at it.
+        let reported = left.report(&in_the_end);
         let touched = begun
             .map_or(Ok(()), |begun| begun.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        noted.and(touched)
+        (noted.and(touched), reported)
     });
+    let may_fail = |step: &StepId| graph.solid(*step).policy.allow_failure;
+    let failed = outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Failed);
+    let allowed = failed.filter(|(step, _)| may_fail(step)).count();
     // What stopped the run says more than that it could not be noted afterwards.
     published?;
     noted?;

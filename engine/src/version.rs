@@ -21,6 +21,7 @@ use blake3::hazmat::HasherExt;
 use cas_store::{Artifact, Trace, Version};
 use serde::{Deserialize, Serialize};
 
+use crate::fork;
 use crate::graph::{Graph, OutputId, StepId, StepInput};
 use crate::solid::{Body, EnvVar, Solid};
 use crate::source::Measures;
@@ -208,14 +209,35 @@ pub fn shown_config(config: &Config, key: &[u8; 32]) -> Value {
     Value::Map(shown.collect())
 }
 
+impl Buffers {
+    /// Buffers that remember what lists were hashed to: while all that they hold stays as it is.
+    fn listing() -> Self {
+        let input = Lists { made: Some(HashMap::new()), ..Lists::default() };
+        Self { input, ..Self::default() }
+    }
+}
+
+/// Stands where a version is not known.
+const NOT_KNOWN: Version = Version::from_bytes([0; 32]);
+
 /// Whoever asks for hashes only has no secret to show.
 const NO_KEY: &[u8; 32] = &[0; 32];
 
 /// Buffers that are used again for every step: one for the step, one for an input of it.
 #[derive(Default)]
-struct Buffers {
+pub(crate) struct Buffers {
     step: Encoder,
     input: Lists,
+}
+
+/// What was made of some steps of one invocation.
+#[derive(Default)]
+struct Made {
+    /// The version of each.
+    versions: Vec<Option<Version>>,
+    /// Those of its outputs, one step after the other; all zero where its own is not known.
+    outputs: Vec<Version>,
+    encoded_bytes: u64,
 }
 
 /// Where fan-ins and gathers are encoded, and, while all that they hold stays as it is, what they were hashed to:
@@ -302,13 +324,22 @@ impl Base {
                 Some(version)
             });
         }
-        base.configs = vec![Version::from_bytes([0; 32]); graph.steps.len()];
-        for step in steps {
-            encoder.bytes.clear();
-            base.config(graph, *step, NO_KEY, &mut encoder);
-            base.configs[step.0 as usize] = Kind::Config.hash(&encoder.bytes);
+        base.configs = vec![NOT_KNOWN; graph.steps.len()];
+        let hashed = fork::parts(steps, |part| base.some_configs(graph, part));
+        for (step, config) in steps.iter().zip(hashed.into_iter().flatten()) {
+            base.configs[step.0 as usize] = config;
         }
         base
+    }
+
+    fn some_configs(&self, graph: &Graph, steps: &[StepId]) -> Vec<Version> {
+        let mut encoder = Encoder::default();
+        let hashed = steps.iter().map(|step| {
+            encoder.bytes.clear();
+            self.config(graph, *step, NO_KEY, &mut encoder);
+            Kind::Config.hash(&encoder.bytes)
+        });
+        hashed.collect()
     }
 
     /// Tells what a resource is made of, if all of it was measured.
@@ -432,28 +463,66 @@ impl Base {
     pub(crate) fn versions(&self, graph: &Graph, steps: &[StepId]) -> (Vec<Option<Version>>, Outputs) {
         let mut versions: Vec<Option<Version>> = vec![None; graph.steps.len()];
         let mut outputs = Outputs::of(graph);
-        let mut buffers = Buffers::default();
-        // Steps come in order, so what a list holds is settled when its first reader asks.
-        buffers.input.made = Some(HashMap::new());
-        for step in steps {
-            let version = self.version(graph, *step, &mut buffers, &mut |output| {
-                if graph.is_volatile(output.step) {
-                    return None;
+        let mut buffers = Buffers::listing();
+        let mut made = Made::default();
+        // Steps come in order, and none of an invocation needs another of it.
+        for steps in graph.by_invocation(steps) {
+            if fork::pays(steps.len()) {
+                let parts = fork::parts(steps, |part| {
+                    let mut made = Made::default();
+                    self.some_versions(
+                        graph,
+                        part,
+                        (&versions, &outputs),
+                        &mut Buffers::listing(),
+                        &mut made,
+                    );
+                    made
+                });
+                let mut rest = steps;
+                for part in parts {
+                    let (these, others) = rest.split_at(part.versions.len());
+                    rest = others;
+                    outputs.take(graph, these, &part, &mut versions);
                 }
-                let step = versions[output.step.0 as usize]?;
-                Some(Entering::Version(outputs.version(graph, output), step))
-            });
-            outputs.encoded_bytes += buffers.step.bytes.len() as u64;
-            let Some(version) = version else { continue };
-            versions[step.0 as usize] = Some(version);
-            let first = outputs.first(graph, *step);
-            for (index, output) in graph.solid(*step).outputs.iter().enumerate() {
-                buffers.step.bytes.clear();
-                output_facts(&mut buffers.step, &version, &output.name);
-                outputs.versions[first + index] = Kind::Output.hash(&buffers.step.bytes);
+            } else {
+                self.some_versions(graph, steps, (&versions, &outputs), &mut buffers, &mut made);
+                outputs.take(graph, steps, &made, &mut versions);
             }
         }
         (versions, outputs)
+    }
+
+    /// The versions of some steps of one invocation and of their outputs, from those of what stands above.
+    fn some_versions(
+        &self,
+        graph: &Graph,
+        steps: &[StepId],
+        (above, outputs): (&[Option<Version>], &Outputs),
+        buffers: &mut Buffers,
+        made: &mut Made,
+    ) {
+        made.versions.clear();
+        made.outputs.clear();
+        made.encoded_bytes = 0;
+        for step in steps {
+            let version = self.version(graph, *step, buffers, &mut |output| {
+                if graph.is_volatile(output.step) {
+                    return None;
+                }
+                let step = above[output.step.0 as usize]?;
+                Some(Entering::Version(outputs.version(graph, output), step))
+            });
+            made.encoded_bytes += buffers.step.bytes.len() as u64;
+            made.versions.push(version);
+            for output in &graph.solid(*step).outputs {
+                made.outputs.push(version.map_or(NOT_KNOWN, |version| {
+                    buffers.step.bytes.clear();
+                    output_facts(&mut buffers.step, &version, &output.name);
+                    Kind::Output.hash(&buffers.step.bytes)
+                }));
+            }
+        }
     }
 
     /// See [`crate::plan::Plan::version_by_content`].
@@ -472,9 +541,10 @@ impl Base {
         &self,
         graph: &Graph,
         step: StepId,
+        buffers: &mut Buffers,
         content: &mut dyn FnMut(OutputId) -> Option<InputContent<'a>>,
     ) -> Option<Trace> {
-        let mut buffers = Buffers::default();
+        buffers.step.bytes.clear();
         let mut known = |output| content(output).map(Entering::Content);
         self.step(graph, step, &mut buffers.input, &mut known, &mut buffers.step)?;
         Some(Trace::from_bytes(*Kind::Trace.hash(&buffers.step.bytes).as_bytes()))
@@ -603,7 +673,18 @@ impl Outputs {
             starts.push(total);
             total += elements.len() * invocation.solid.outputs.len();
         }
-        Self { versions: vec![Version::from_bytes([0; 32]); total], starts, encoded_bytes: 0 }
+        Self { versions: vec![NOT_KNOWN; total], starts, encoded_bytes: 0 }
+    }
+
+    /// Takes in what was made of steps of one invocation.
+    fn take(&mut self, graph: &Graph, steps: &[StepId], made: &Made, versions: &mut [Option<Version>]) {
+        self.encoded_bytes += made.encoded_bytes;
+        let Some(count) = made.outputs.len().checked_div(steps.len()) else { return };
+        for (index, (step, version)) in steps.iter().zip(&made.versions).enumerate() {
+            versions[step.0 as usize] = *version;
+            let (from, first) = (index * count, self.first(graph, *step));
+            self.versions[first..first + count].copy_from_slice(&made.outputs[from..from + count]);
+        }
     }
 
     fn first(&self, graph: &Graph, step: StepId) -> usize {

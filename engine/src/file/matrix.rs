@@ -175,6 +175,9 @@ fn listed(reader: &mut Reader<'_>, entry: &Entry, items: &[std::rc::Rc<Node>]) -
         let value = reader.value(item)?;
         points.push(Point { label: value.text(), value, row: false });
     }
+    if Axis::counts_up(&points) {
+        return Some(Arc::new(points));
+    }
     let mut seen = HashSet::with_capacity(points.len());
     for (item, Point { label, .. }) in items.iter().zip(&points) {
         if !seen.insert(label.as_str()) {

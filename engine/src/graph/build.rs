@@ -15,7 +15,7 @@ use super::{Graph, Lists, OutputId, PathInput, ProbeInput, Step, StepInput};
 use crate::config::{Placed, RunConfig};
 use crate::error::Diagnostic;
 use crate::list::List;
-use crate::pipeline::{Input, Invocation, Mode, Pipeline, Source};
+use crate::pipeline::{Axis, Input, Invocation, Mode, Pipeline, Source};
 use crate::solid::{Body, EnvVar, Solid};
 use crate::value::{Config, Owner, Value, listed, nearest};
 
@@ -417,8 +417,10 @@ impl<'a> Builder<'a> {
                         .at(invocation.place.as_ref()),
                     );
                 }
-                let mut labels = HashSet::with_capacity(axis.points.len());
-                if let Some(twice) = axis.points.iter().find(|point| !labels.insert(point.label.as_str())) {
+                let mut labels = HashSet::new();
+                if !Axis::counts_up(&axis.points)
+                    && let Some(twice) = axis.points.iter().find(|point| !labels.insert(point.label.as_str()))
+                {
                     self.errors.push(
                         Diagnostic::new(format!(
                             "axis `{}` of `{}` has `{}` twice",

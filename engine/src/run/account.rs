@@ -15,6 +15,7 @@ use crate::execute::Stop;
 use crate::graph::{OutputId, StepId, StepNames};
 use crate::publish;
 use crate::record::{Reused, StepRecord};
+use crate::resolve::StepState;
 use crate::schedule::{Phase, Schedule};
 
 /// What of an invocation was reused before anything runs.
@@ -225,13 +226,26 @@ impl Coordinator<'_> {
         self.plan.steps.iter().filter(used).filter_map(trace).collect()
     }
 
-    pub(super) fn report(self) -> (BTreeMap<StepId, Outcome>, BTreeMap<StepId, Vec<Output>>) {
-        let outcomes = self
-            .plan
-            .steps
-            .iter()
-            .filter_map(|step| Some((*step, self.notes[step.0 as usize].outcome?)))
-            .collect();
+    /// What is left when nobody works any longer.
+    pub(super) fn left(self) -> Left {
+        Left { states: self.states, notes: self.notes }
+    }
+}
+
+/// What a run leaves of its steps, by step id.
+pub(super) struct Left {
+    states: Vec<StepState>,
+    notes: Vec<Note>,
+}
+
+impl Left {
+    /// What became of each step that was looked at, and what there is of each now.
+    pub(super) fn report(
+        self,
+        steps: &[StepId],
+    ) -> (BTreeMap<StepId, Outcome>, BTreeMap<StepId, Vec<Output>>) {
+        let outcome = |step: &StepId| Some((*step, self.notes[step.0 as usize].outcome?));
+        let outcomes = steps.iter().filter_map(outcome).collect();
         let outputs = self
             .states
             .into_iter()

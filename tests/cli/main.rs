@@ -10,6 +10,7 @@ mod archives;
 mod causes;
 mod failures;
 mod freshness;
+mod guide;
 mod help;
 mod judgements;
 mod ledger;
@@ -29,6 +30,7 @@ mod signals;
 mod stores;
 mod sweeps;
 mod terminal;
+mod tour;
 mod usage;
 mod watching;
 

@@ -200,7 +200,7 @@ impl Ran {
 }
 
 /// The text with two blanks wherever two words of a line are further apart.
-fn narrow(text: &str) -> String {
+pub(crate) fn narrow(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let words = line.trim_start();
@@ -247,7 +247,7 @@ fn words(line: &str) -> Vec<String> {
 
 /// Takes out what differs from run to run: the folder, hex, times, dates, process ids. A version keeps its width, so
 /// that tables stay tables.
-fn redacted(text: &str, root: &Path) -> String {
+pub(crate) fn redacted(text: &str, root: &Path) -> String {
     let text = text.replace(&root.display().to_string(), "[root]");
     let mut out = String::new();
     let bytes = text.as_bytes();

@@ -12,7 +12,7 @@ use cas_engine::file;
 use cas_engine::graph::Graph;
 use cas_engine::plan::Plan;
 use cas_engine::source::{Environment, Measure, measure};
-use cas_store::{Commit, Create, Hosting, Open, Output, Put, Store, StoreError, Trace, Version};
+use cas_store::{Commit, Create, Hosting, Open, Output, Store, StoreError, Trace, Version};
 
 /// What may go wrong in a bench, for a person.
 pub type Wrong = Box<dyn std::error::Error + Send + Sync>;
@@ -71,19 +71,12 @@ pub fn commit(store: &Store, number: u64, outputs: u64) -> Result<Commit, StoreE
         name: format!("o{record}"),
         artifact: Some(staged.artifact("bytes")),
     });
+    let outputs = outputs.collect();
     Ok(Commit {
-        trace: trace(number),
         rows: records.map(version).collect(),
-        outputs: outputs.collect(),
-        staged,
-        log: None,
         made_ms: 1_000_000 + number,
         cost_ms: 1,
-        provenance: Vec::new(),
-        parents: Vec::new(),
-        facts: Vec::new(),
-        history: None,
-        put: Put::IfAbsent,
+        ..Commit::bare(trace(number), outputs, staged)
     })
 }
 

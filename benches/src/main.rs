@@ -93,19 +93,13 @@ fn put(store: &Path, path: &Path) -> Result<(Instant, u64), Wrong> {
     let artifact = staged.artifact("path");
     let bytes = artifact.len;
     let number = number_of(path);
+    let outputs = vec![Output { name: "result".to_owned(), artifact: Some(artifact) }];
     store.commit(Commit {
-        trace: trace(number),
         rows: vec![version(number)],
-        outputs: vec![Output { name: "result".to_owned(), artifact: Some(artifact) }],
-        staged: vec![staged],
-        log: None,
         made_ms: 1,
         cost_ms: 1,
-        provenance: Vec::new(),
-        parents: Vec::new(),
-        facts: Vec::new(),
-        history: None,
         put: Put::Replace,
+        ..Commit::bare(trace(number), outputs, vec![staged])
     })?;
     Ok((began, bytes))
 }

@@ -20,7 +20,7 @@ use cas_engine::memo::{Memo, Wanted};
 use cas_engine::plan::Plan;
 use cas_engine::run::{RunOptions, run_with};
 use cas_engine::source::{Environment, Measure, measure};
-use cas_store::{Commit, Create, Hosting, Open, Output, Put, Store, Trace};
+use cas_store::{Commit, Create, Hosting, Open, Output, Store, Trace};
 
 /// The system's allocator, with a count of what it is asked for.
 struct Counting;
@@ -266,21 +266,8 @@ fn a_put_of_one_mebibyte() {
         counted(|| {
             let staged = store.stage_bytes(&bytes).unwrap();
             let artifact = Some(staged.artifact("bytes"));
-            let commit = Commit {
-                trace: Trace::from_bytes([number; 32]),
-                rows: vec![],
-                outputs: vec![Output { name: "result".to_owned(), artifact }],
-                staged: vec![staged],
-                log: None,
-                made_ms: 1,
-                cost_ms: 1,
-                provenance: vec![],
-                parents: vec![],
-                facts: vec![],
-                history: None,
-                put: Put::IfAbsent,
-            };
-            store.commit(commit).unwrap();
+            let outputs = vec![Output { name: "result".to_owned(), artifact }];
+            store.commit(Commit::bare(Trace::from_bytes([number; 32]), outputs, vec![staged])).unwrap();
         })
     };
     put(1);

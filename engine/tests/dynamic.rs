@@ -761,18 +761,8 @@ fn a_stored_result_that_is_no_list_is_made_again_once_and_then_nothing_is_left_t
     };
     store
         .commit(cas_store::Commit {
-            trace: state.trace.unwrap(),
             rows: plan.rows(split, &state.version.unwrap()),
-            outputs: vec![output(&staged)],
-            staged: vec![staged],
-            log: None,
-            made_ms: 1,
-            cost_ms: 1,
-            provenance: Vec::new(),
-            parents: Vec::new(),
-            facts: Vec::new(),
-            history: None,
-            put: cas_store::Put::IfAbsent,
+            ..cas_store::Commit::bare(state.trace.unwrap(), vec![output(&staged)], vec![staged])
         })
         .unwrap();
     let mut expected = story();

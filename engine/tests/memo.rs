@@ -1064,21 +1064,9 @@ fn a_record_that_is_not_of_this_step_is_replaced_and_never_adopted() {
 /// Commits a result with one output, as another run could have.
 fn commit(store: &Store, trace: Trace, output: &str, content: &str, made_ms: u64) {
     let staged = store.stage_bytes(content.as_bytes()).unwrap();
+    let output = Output { name: output.to_owned(), artifact: Some(staged.artifact("file")) };
     store
-        .commit(Commit {
-            trace,
-            facts: Vec::new(),
-            rows: Vec::new(),
-            outputs: vec![Output { name: output.to_owned(), artifact: Some(staged.artifact("file")) }],
-            staged: vec![staged],
-            log: None,
-            made_ms,
-            cost_ms: 1,
-            provenance: Vec::new(),
-            parents: Vec::new(),
-            history: None,
-            put: Put::Replace,
-        })
+        .commit(Commit { made_ms, put: Put::Replace, ..Commit::bare(trace, vec![output], vec![staged]) })
         .unwrap();
 }
 
@@ -1218,20 +1206,8 @@ fn costs_that_no_number_can_hold_together_are_the_highest_one() {
     let (_, resolved) = kit.resolve();
     for state in &resolved.states {
         let found = state.found.as_ref().unwrap();
-        let commit = Commit {
-            trace: found.trace,
-            facts: Vec::new(),
-            rows: Vec::new(),
-            outputs: found.record.outputs.clone(),
-            staged: Vec::new(),
-            log: None,
-            made_ms: 1,
-            cost_ms: u64::MAX,
-            provenance: Vec::new(),
-            parents: Vec::new(),
-            history: None,
-            put: Put::Replace,
-        };
+        let bare = Commit::bare(found.trace, found.record.outputs.clone(), Vec::new());
+        let commit = Commit { cost_ms: u64::MAX, put: Put::Replace, ..bare };
         kit.store().commit(commit).unwrap();
     }
     assert_eq!(kit.run().summary.saved_ms, u64::MAX);

@@ -53,6 +53,27 @@ pub struct Commit {
     pub put: Put,
 }
 
+impl Commit {
+    /// A result with these outputs and nothing beside it: no row names it, nothing is known of how it was made. What more
+    /// there is to say is laid over: `Commit { rows, made_ms, ..Commit::bare(…) }`.
+    pub fn bare(trace: Trace, outputs: Vec<Output>, staged: Vec<Staged>) -> Self {
+        Self {
+            trace,
+            rows: Vec::new(),
+            outputs,
+            staged,
+            log: None,
+            made_ms: 0,
+            cost_ms: 0,
+            provenance: Vec::new(),
+            parents: Vec::new(),
+            facts: Vec::new(),
+            history: None,
+            put: Put::IfAbsent,
+        }
+    }
+}
+
 /// What became of a commit.
 #[derive(Debug)]
 pub enum Committed {

@@ -197,7 +197,7 @@ impl Store {
 #[cfg(all(test, not(feature = "schedules")))]
 mod tests {
     use super::*;
-    use crate::commit::{Commit, Put};
+    use crate::commit::Commit;
     use crate::digest::{Trace, Version};
     use crate::record::Output;
     use crate::store::{Create, Hosting, Open};
@@ -213,21 +213,9 @@ mod tests {
         let staged = store.stage_bytes(bytes).expect("it stages");
         let artifact = staged.artifact("bytes");
         let digest = artifact.digest;
-        let commit = Commit {
-            trace: Trace::from_bytes([1; 32]),
-            rows: vec![Version::from_bytes([2; 32])],
-            outputs: vec![Output { name: "result".to_owned(), artifact: Some(artifact) }],
-            staged: vec![staged],
-            log: None,
-            made_ms: 1,
-            cost_ms: 1,
-            provenance: Vec::new(),
-            parents: Vec::new(),
-            facts: Vec::new(),
-            history: None,
-            put: Put::IfAbsent,
-        };
-        store.commit(commit).expect("it commits");
+        let outputs = vec![Output { name: "result".to_owned(), artifact: Some(artifact) }];
+        let bare = Commit::bare(Trace::from_bytes([1; 32]), outputs, vec![staged]);
+        store.commit(Commit { rows: vec![Version::from_bytes([2; 32])], ..bare }).expect("it commits");
         digest
     }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cas_store::{
-    Artifact, Commit, Committed, Create, Digest, Hosting, Kind, MTIME_S, Node, Open, Output, Put, Staged,
-    Store, StoreError, Take, Trace,
+    Artifact, Commit, Committed, Create, Digest, Hosting, Kind, MTIME_S, Node, Open, Output, Staged, Store,
+    StoreError, Take, Trace,
 };
 use tempfile::TempDir;
 
@@ -69,20 +69,8 @@ fn open(dir: &Path) -> Store {
 }
 
 fn commit(name: &str, artifact: &Artifact, staged: Vec<Staged>) -> Commit {
-    Commit {
-        trace: trace(name),
-        rows: vec![],
-        outputs: vec![Output { name: "result".to_owned(), artifact: Some(artifact.clone()) }],
-        staged,
-        log: None,
-        made_ms: 1,
-        cost_ms: 1,
-        provenance: vec![],
-        parents: vec![],
-        facts: vec![],
-        history: None,
-        put: Put::IfAbsent,
-    }
+    let outputs = vec![Output { name: "result".to_owned(), artifact: Some(artifact.clone()) }];
+    Commit::bare(trace(name), outputs, staged)
 }
 
 fn trace(name: &str) -> Trace {

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use cas_store::{Commit, Create, Hosting, Open, Output, Put, Store, Trace};
+use cas_store::{Commit, Create, Hosting, Open, Output, Store, Trace};
 
 const LEN: u64 = 400 << 20;
 
@@ -53,21 +53,8 @@ fn a_large_blob_goes_in_and_out_in_little_memory() {
     let before = peak_bytes();
     let staged = store.stage_reader(&mut io::BufReader::new(Lines(1)).take(LEN)).unwrap();
     let artifact = staged.artifact("file");
-    let commit = Commit {
-        trace: Trace::from_bytes([1; 32]),
-        rows: vec![],
-        outputs: vec![Output { name: "result".to_owned(), artifact: Some(artifact.clone()) }],
-        staged: vec![staged],
-        log: None,
-        made_ms: 1,
-        cost_ms: 1,
-        provenance: vec![],
-        parents: vec![],
-        facts: vec![],
-        history: None,
-        put: Put::IfAbsent,
-    };
-    store.commit(commit).unwrap();
+    let outputs = vec![Output { name: "result".to_owned(), artifact: Some(artifact.clone()) }];
+    store.commit(Commit::bare(Trace::from_bytes([1; 32]), outputs, vec![staged])).unwrap();
     let mut count = Count(0);
     assert_eq!(store.read(&artifact.digest, &mut count).unwrap(), LEN);
     assert_eq!(count.0, LEN);

@@ -9,6 +9,7 @@ mod answers;
 mod archives;
 mod causes;
 mod failures;
+mod following;
 mod freshness;
 mod guide;
 mod help;

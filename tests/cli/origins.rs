@@ -1,6 +1,6 @@
-//! `diff`, `lineage`, `show FILE`, `shell`, `logs --follow`, `run --replay-logs`.
+//! `diff`, `lineage`, `show FILE`, `shell`, `run --replay-logs`.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::process::Stdio;
 
 use crate::kit::{Folder, Ran};
@@ -360,106 +360,4 @@ fn a_shell_ends_with_what_it_ended_with() {
         drop(input);
         assert_eq!(child.wait().expect("it ends").code(), Some(code), "{typed}");
     }
-}
-
-/// The log is made with the first byte: until then there was nothing to follow, and that was said with silence and a 0.
-#[test]
-fn a_step_that_has_printed_nothing_yet_is_followed_too() {
-    let folder = Folder::with(&[]);
-    let place = folder.path("").display().to_string();
-    let text = "solids: {late: {command: 'echo > PLACE/ready; cat PLACE/go; cat PLACE/end', outputs: []}}\n";
-    folder.write("pipeline.yaml", text.replace("PLACE", &place));
-    for pipe in ["ready", "go", "end"] {
-        let made =
-            std::process::Command::new("mkfifo").arg(folder.path(pipe)).status().expect("mkfifo is there");
-        assert!(made.success());
-    }
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_cas"));
-    let mut run = folder.command(program);
-    let mut run = run.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-    // It runs, and stays until it was followed.
-    assert_eq!(folder.read("ready"), "\n");
-    let mut follow = folder.command(program);
-    let follow = follow.args(["logs", "--follow", "late"]).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut follow = follow.spawn().expect("it starts");
-    folder.write("go", "here\n");
-    let mut lines = BufReader::new(follow.stdout.take().expect("its output")).lines();
-    assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some("here"));
-    folder.write("end", "there\n");
-    assert_eq!(lines.map_while(Result::ok).collect::<Vec<_>>(), ["there"]);
-    assert!(follow.wait().expect("it ends").success());
-    assert!(run.wait().expect("it ends").success());
-}
-
-/// Between two attempts nothing of the step runs, and its follower took that for the end.
-#[test]
-fn a_step_that_tries_again_is_followed_to_its_last_attempt() {
-    let folder = Folder::with(&[]);
-    let place = folder.path("").display().to_string();
-    let text = "solids:\n  late:\n    retries: {times: 1, back_off: 400ms}\n    outputs: []\n    \
-                command: 'echo > PLACE/ready; cat PLACE/go; cat PLACE/end; mkdir PLACE/first 2> /dev/null && exit 1; true'\n";
-    folder.write("pipeline.yaml", text.replace("PLACE", &place));
-    for pipe in ["ready", "go", "end"] {
-        let made =
-            std::process::Command::new("mkfifo").arg(folder.path(pipe)).status().expect("mkfifo is there");
-        assert!(made.success());
-    }
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_cas"));
-    let mut run = folder.command(program);
-    let mut run = run.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-    assert_eq!(folder.read("ready"), "\n");
-    let mut follow = folder.command(program);
-    let follow = follow.args(["logs", "--follow", "late"]).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut follow = follow.spawn().expect("it starts");
-    let mut lines = BufReader::new(follow.stdout.take().expect("its output")).lines();
-    for attempt in ["first", "second"] {
-        folder.write("go", format!("{attempt}\n"));
-        assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some(attempt));
-        folder.write("end", "end\n");
-        assert_eq!(lines.next().and_then(Result::ok).as_deref(), Some("end"));
-        if attempt == "first" {
-            assert_eq!(folder.read("ready"), "\n");
-        }
-    }
-    assert_eq!(lines.map_while(Result::ok).collect::<Vec<_>>(), Vec::<String>::new());
-    assert!(follow.wait().expect("it ends").success());
-    assert!(run.wait().expect("it ends").success());
-    assert_eq!(folder.names(".cas/work"), Vec::<String>::new(), "nothing says any longer that it is tried");
-}
-
-#[test]
-fn a_running_step_is_followed_to_its_end_without_its_secrets() {
-    let mut folder = Folder::with(&[]);
-    folder.variable("PASS", "open-sesame");
-    let go = folder.path("go").display().to_string();
-    folder.write(
-        "pipeline.yaml",
-        format!(
-            "pipeline: slow\nsolids:\n  slow:\n    secrets: [PASS]\n    command: echo begin $PASS; until [ -e {go} ]; do sleep 0.02; done; echo end; echo x > outputs/result\n"
-        ),
-    );
-    let idle = folder.cas("logs --follow slow").code(1);
-    assert!(idle.stderr.contains("`slow` does not run now"), "{}", idle.stderr);
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_cas"));
-    let mut run = folder.command(program);
-    let mut run = run.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
-    // It is followed as soon as it runs.
-    let mut follow = loop {
-        let mut follow = folder.command(program);
-        follow.args(["logs", "--follow", "slow"]).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut follow = follow.spawn().expect("it starts");
-        let mut line = String::new();
-        let mut lines = BufReader::new(follow.stdout.take().expect("its output"));
-        lines.read_line(&mut line).expect("it can be read");
-        if !line.is_empty() {
-            assert_eq!(line, "begin ***\n");
-            break (follow, lines);
-        }
-        assert_eq!(follow.wait().expect("it ends").code(), Some(1));
-    };
-    folder.write("go", "");
-    let rest: Vec<String> = follow.1.by_ref().lines().map(|line| line.expect("it can be read")).collect();
-    assert_eq!(rest, ["end"]);
-    assert!(follow.0.wait().expect("it ends").success());
-    assert!(run.wait().expect("it ends").success());
 }

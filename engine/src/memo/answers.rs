@@ -43,20 +43,8 @@ impl Memo {
         let Some(store) = &self.store else { return };
         let Ok(staged) = store.stage_bytes(answer.text.as_bytes()) else { return };
         let outputs = vec![Output { name: "answer".to_owned(), artifact: Some(staged.artifact("text")) }];
-        let commit = Commit {
-            trace: key,
-            rows: Vec::new(),
-            outputs,
-            staged: vec![staged],
-            log: None,
-            made_ms: answer.at_ms,
-            cost_ms: 0,
-            provenance: Vec::new(),
-            parents: Vec::new(),
-            facts: Vec::new(),
-            history: Some(history),
-            put: Put::Replace,
-        };
+        let bare = Commit::bare(key, outputs, vec![staged]);
+        let commit = Commit { made_ms: answer.at_ms, history: Some(history), put: Put::Replace, ..bare };
         let _ = store.commit(commit);
     }
 }

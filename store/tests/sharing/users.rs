@@ -44,6 +44,15 @@ impl Machine {
         Self { _folder: folder, home, program }
     }
 
+    /// With a store that the first user has shared, and has open.
+    fn shared() -> (Self, Child) {
+        let machine = Self::new();
+        let mut one = machine.start(&ONE);
+        assert_eq!(one.ask("share"), format!("shared {GROUP}"));
+        assert_eq!(one.ask("open"), "opened");
+        (machine, one)
+    }
+
     fn store(&self) -> PathBuf {
         self.home.join("store")
     }
@@ -101,10 +110,7 @@ fn users_of_one_group_share_a_store_whatever_their_umasks_and_take_it_over_from_
         assert_eq!(get(&kit.open(), 1).as_deref(), Some(b"one".as_slice()));
         return;
     }
-    let machine = Machine::new();
-    let mut one = machine.start(&ONE);
-    assert_eq!(one.ask("share"), format!("shared {GROUP}"));
-    assert_eq!(one.ask("open"), "opened");
+    let (machine, mut one) = Machine::shared();
     assert_eq!(one.ask("put 1"), "new");
     // The second is served by the first, and reads and writes files beside it.
     let mut two = machine.opened(&TWO);
@@ -158,10 +164,7 @@ fn the_work_folders_of_a_shared_store_are_each_users_own() {
     if !is_root() {
         return;
     }
-    let machine = Machine::new();
-    let mut one = machine.start(&ONE);
-    assert_eq!(one.ask("share"), format!("shared {GROUP}"));
-    assert_eq!(one.ask("open"), "opened");
+    let (machine, mut one) = Machine::shared();
     let folder = PathBuf::from(one.ask("work-folder"));
     let metadata = fs::metadata(&folder).expect("it is there");
     // No bit of it is the group's, and files in it are made as anywhere else.
@@ -181,10 +184,7 @@ fn who_is_not_in_the_group_is_refused_by_name() {
     if !is_root() {
         return;
     }
-    let machine = Machine::new();
-    let mut one = machine.start(&ONE);
-    assert_eq!(one.ask("share"), format!("shared {GROUP}"));
-    assert_eq!(one.ask("open"), "opened");
+    let (machine, _one) = Machine::shared();
     let said = machine.start(&STRANGER).ask("open");
     assert_eq!(
         said,
@@ -321,9 +321,7 @@ fn a_link_that_a_member_put_in_the_place_of_a_folder_is_refused() {
     if !is_root() {
         return;
     }
-    let machine = Machine::new();
-    let mut one = machine.start(&ONE);
-    assert_eq!(one.ask("share"), format!("shared {GROUP}"));
+    let (machine, one) = Machine::shared();
     drop(one);
     let (thesis, staging) = (machine.home.join("thesis"), machine.store().join("staging"));
     fs::create_dir(&thesis).expect("make");

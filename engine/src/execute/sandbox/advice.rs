@@ -124,7 +124,7 @@ fn lines(
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         path.starts_with(project) && how != Use::Listed && (how == Use::Ran || CODE.contains(&extension))
     };
-    // So is one of which only code was read; as code, it is without what interpreters leave in it.
+    // One of which only code was read is code: as that, it is without what interpreters leave in it.
     let of_code: BTreeSet<&Path> = folders
         .iter()
         .copied()

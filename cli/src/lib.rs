@@ -31,6 +31,7 @@ mod session;
 mod signals;
 mod timeline;
 mod trace;
+mod unborn;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use crate::failure::Code;
 use crate::report::Notes;
+use crate::unborn;
 
 /// Watches for signals until it is dropped.
 pub(crate) struct Watch {
@@ -231,10 +232,12 @@ impl Interrupts {
                         let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
                         stores.iter().filter_map(WeakStore::upgrade).collect()
                     };
-                    let handed_over: Vec<_> = open.iter().map(Store::hand_over).collect();
+                    let handed_over: Vec<_> =
+                        unborn::none_stopped_while(|| open.iter().map(Store::hand_over).collect());
                     drop(open);
                     let notes = shared.telling().clone();
                     let paused = notes.map(|notes| notes.pause());
+                    unborn::go_on();
                     // This returns when the process goes on.
                     let _ = signal_hook::low_level::raise(SIGSTOP);
                     drop(paused);

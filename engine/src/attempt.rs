@@ -47,7 +47,7 @@ use crate::pool::Turn;
 use crate::record::{self, AttemptRecord};
 use crate::resolve::{self, Why};
 use crate::run::now_ms;
-use crate::solid::{Body, OutputDecl, Sandbox, Solid};
+use crate::solid::{Body, Declared, OutputDecl, Sandbox, Solid};
 use crate::source::{self, Environment};
 use crate::version::FactNode;
 
@@ -257,7 +257,10 @@ impl<'a> Bench<'a> {
 
     /// Claims the trace, unless the step runs in every run, and runs the step under the claim.
     fn claimed(&self, task: &mut Task, done: &mut Done, tell: &Sender<Told>) -> Result<End, EngineError> {
-        if task.why == Why::Volatile {
+        let solid = self.plan.graph.solid(task.step);
+        let volatile = matches!(solid.version, Some(Declared::Volatile));
+        // Where it is forced, too: what runs in every run takes nothing that another run fetched.
+        if task.why == Why::Volatile || (volatile && task.why == Why::Forced) {
             return self.attempts(task, done, tell);
         }
         loop {

@@ -172,6 +172,44 @@ fn ctrl_z_gives_the_terminal_back_as_it_was() {
     assert!(ended);
 }
 
+/// The terminal's stop also reached the child that a step was just being started in: it stopped for ever before it had
+/// its program, and the worker that waited for it kept the run from being stopped, and everybody from the store.
+#[test]
+fn ctrl_z_stops_a_run_that_starts_steps_all_the_time() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "pipeline: p\nsolids:\n  a:\n    matrix: {k: [KEYS]}\n    command: 'echo {{ matrix.k }} >> LOG; echo > {{ outputs.result }}'\n",
+    )]);
+    let keys: Vec<String> = (100..220).map(|key| key.to_string()).collect();
+    let yaml = folder.read("pipeline.yaml").replace("KEYS", &keys.join(", "));
+    folder.write("pipeline.yaml", yaml.replace("LOG", &folder.path("log").display().to_string()));
+    let mut terminal = start_at(&folder, (24, 80), &[env!("CARGO_BIN_EXE_cas"), "run", "-v", "-j", "8"]);
+    let pid = terminal.child();
+    for ran in (5..100).step_by(10) {
+        while count(&terminal.bytes, b"for the first time") < ran {
+            assert!(terminal.read());
+        }
+        terminal.type_in("\u{1a}");
+        // It is waited for elsewhere, so that a run that is never stopped is found out.
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(waitpid(Some(pid), WaitOptions::UNTRACED)));
+        let status = heard.recv_timeout(std::time::Duration::from_secs(60)).expect("it is stopped");
+        assert!(status.is_ok_and(|status| status.is_some_and(|(_, status)| status.stopped())), "{status:?}");
+        kill_process(pid, Signal::CONT).expect("it is our child");
+    }
+    let (_, _, ended) = terminal.end();
+    assert!(ended);
+    let log = folder.read("log");
+    let mut once: Vec<&str> = log.lines().collect();
+    once.sort_unstable();
+    assert_eq!(once, keys);
+}
+
+/// How often something stands in what was written.
+fn count(bytes: &[u8], what: &[u8]) -> usize {
+    bytes.windows(what.len()).filter(|window| *window == what).count()
+}
+
 #[test]
 fn a_run_in_the_background_draws_over_nothing_that_is_typed() {
     let folder = waiting(&["a", "b"], "");

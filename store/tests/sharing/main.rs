@@ -670,6 +670,20 @@ fn a_run_begins_once_though_its_host_died() {
     assert_eq!(stores[0].runs(None, 10).expect("they are listed").len(), 3);
 }
 
+/// Its host noted the run and died before it said so: asked again, the next one gives the number that it has.
+#[cfg(feature = "crash-points")]
+#[test]
+fn a_run_that_was_noted_and_not_acknowledged_has_one_number() {
+    let kit = Kit::new();
+    let mut host = Child::start_with(&kit.dir(), &[("CAS_CRASH_POINT", "write.applied")]);
+    assert_eq!(host.ask("open"), "opened");
+    let store = kit.open();
+    assert_eq!(store.begin_run(1, Vec::new()).expect("it begins"), 1);
+    assert_eq!(host.hear(), "ended");
+    assert_eq!(store.runs(None, 10).expect("they are listed").len(), 1);
+    assert_eq!(store.begin_run(2, Vec::new()).expect("it begins"), 2);
+}
+
 /// The process that takes over dies on the way; the one that comes next takes over from it.
 #[cfg(feature = "crash-points")]
 #[test]

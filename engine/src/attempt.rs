@@ -271,7 +271,7 @@ impl<'a> Bench<'a> {
             let held_up = OnceCell::new();
             let go_on = || {
                 held_up.get_or_init(|| self.turn.map(Turn::held_up));
-                self.cancel.now() == Stop::No
+                self.goes_on()
             };
             let Some(claim) = self.memo.claim(task.trace, &go_on)? else { return Ok(End::Cancelled) };
             drop(held_up);
@@ -300,7 +300,7 @@ impl<'a> Bench<'a> {
             {
                 return Ok(end);
             }
-            if let Some(failure) = self.turn.and_then(|turn| turn.failure(&task.trace)) {
+            if let Some(failure) = self.turn.and_then(|turn| turn.failure(task.trace)) {
                 return Ok(End::Failed(of_another(task, failure)));
             }
             let end = self.attempts(task, done, tell)?;
@@ -312,11 +312,19 @@ impl<'a> Bench<'a> {
                     }
                     guard.fail(record::encode_failure(&report.failure).unwrap_or_default());
                 }
-                End::Made { .. } => self.turn.into_iter().for_each(|turn| turn.made(task.trace)),
-                End::Lost { .. } | End::Failed(_) | End::Cancelled | End::Broken(_) => {}
+                // Only what is forced asks for that.
+                End::Made { .. } if task.why == Why::Forced => {
+                    self.turn.into_iter().for_each(|turn| turn.made(task.trace));
+                }
+                End::Made { .. } | End::Lost { .. } | End::Failed(_) | End::Cancelled | End::Broken(_) => {}
             }
             return Ok(end);
         }
+    }
+
+    /// Whether whoever waits for somebody else is to go on waiting.
+    fn goes_on(&self) -> bool {
+        self.cancel.now() == Stop::No && !self.turn.is_some_and(Turn::is_over)
     }
 
     /// Takes a result that is there by now, where that is as good as one of our own.
@@ -325,10 +333,10 @@ impl<'a> Bench<'a> {
         // In the place of a result that was too old, only one that was made meanwhile is good.
         let renewed = task.why != Why::Expired || resolve::fresh(solid, found, now_ms(), Frozen::No);
         let good = resolve::fits(solid, found) && renewed;
-        // What is forced is forced once in a sweep, and not again by each of its runs that needs the very same.
-        let forced_before = task.why == Why::Forced
-            && !task.reproduces
-            && self.turn.is_some_and(|turn| turn.was_made(&task.trace));
+        // What is forced, or run to be compared, is so once in a sweep, and not again by each of its runs that needs the
+        // very same.
+        let forced_before =
+            task.why == Why::Forced && self.turn.is_some_and(|turn| turn.was_made(task.trace));
         if !(task.reusable || forced_before) || !found.whole() || !good {
             return Ok(None);
         }
@@ -691,7 +699,7 @@ pub(crate) type Facted = Vec<(Version, FactNode)>;
 
 /// The failure of a step as it is told in a run that did not attempt it itself.
 fn of_another(task: &Task, failure: Failure) -> FailureReport {
-    let message = format!("{}, in another run that was making it", failure.message);
+    let message = format!("{}, in another run", failure.message);
     let hint =
         failure.hint.or_else(|| Some(format!("`cas logs {}` shows what it printed", shell_word(&task.name))));
     FailureReport::new(Failure { message, hint, ..failure })

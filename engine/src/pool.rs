@@ -9,6 +9,7 @@
 //! behind, so that it is not passed for ever.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +28,8 @@ pub struct Pool {
     capacity: Capacity,
     state: Mutex<State>,
     changed: Condvar,
-    /// Held while something is put into the project: the place of the last run that did so.
-    published: Mutex<Option<usize>>,
+    /// Held while something is put into the project: the last run that did so, those that were done before all others.
+    published: Mutex<Option<(bool, usize)>>,
 }
 
 #[derive(Debug, Default)]
@@ -40,8 +41,9 @@ struct State {
     /// The runs that have begun and not ended, by their place.
     runs: BTreeMap<usize, AtWork>,
     closed: bool,
-    made: HashSet<Trace>,
-    failed: HashMap<Trace, Failure>,
+    /// What was made by force, and what failed, each in its store: those of a sweep may have one each.
+    made: HashSet<(Arc<Path>, Trace)>,
+    failed: HashMap<(Arc<Path>, Trace), Failure>,
 }
 
 /// How many steps the workers of a run have.
@@ -64,6 +66,7 @@ impl AtWork {
 pub struct Turn {
     pool: Arc<Pool>,
     place: usize,
+    store: Arc<Path>,
 }
 
 /// Lets an attempt execute until it is dropped.
@@ -85,10 +88,10 @@ impl Pool {
         Arc::new(Self { capacity, state, changed: Condvar::new(), published })
     }
 
-    /// Begins a run; the lower its place, the sooner it gets what it waits for.
-    pub fn turn(self: &Arc<Self>, place: usize) -> Turn {
+    /// Begins a run on the store in this folder; the lower its place, the sooner it gets what it waits for.
+    pub fn turn(self: &Arc<Self>, place: usize, store: PathBuf) -> Turn {
         self.lock().runs.insert(place, AtWork::default());
-        Turn { pool: Arc::clone(self), place }
+        Turn { pool: Arc::clone(self), place, store: store.into() }
     }
 
     /// Starts nothing more: what runs goes on to its end.
@@ -212,38 +215,48 @@ impl Turn {
         Counted { turn: self, count }
     }
 
-    /// Notes that this was made in this sweep.
+    /// Notes that this was made in this sweep though it was there, because that was asked for.
     pub(crate) fn made(&self, trace: Trace) {
-        self.pool.lock().made.insert(trace);
+        self.pool.lock().made.insert(self.key(trace));
     }
 
-    /// Whether this was made in this sweep.
-    pub(crate) fn was_made(&self, trace: &Trace) -> bool {
-        self.pool.lock().made.contains(trace)
+    /// Whether this was made so in this sweep.
+    pub(crate) fn was_made(&self, trace: Trace) -> bool {
+        self.pool.lock().made.contains(&self.key(trace))
     }
 
     /// Notes how this failed, where every run would fail likewise.
     pub(crate) fn failed(&self, trace: Trace, failure: Failure) {
-        self.pool.lock().failed.insert(trace, failure);
+        self.pool.lock().failed.insert(self.key(trace), failure);
     }
 
     /// How this failed in this sweep.
-    pub(crate) fn failure(&self, trace: &Trace) -> Option<Failure> {
-        self.pool.lock().failed.get(trace).cloned()
+    pub(crate) fn failure(&self, trace: Trace) -> Option<Failure> {
+        self.pool.lock().failed.get(&self.key(trace)).cloned()
+    }
+
+    fn key(&self, trace: Trace) -> (Arc<Path>, Trace) {
+        (Arc::clone(&self.store), trace)
     }
 
     /// Puts something into the project, one run at a time, unless a run that comes later in the sweep has done so: in
-    /// the end it is the last one's that is there, in whatever order they end.
+    /// the end it is the last one's that is there, in whatever order they end. What was done (`whole`) comes after all
+    /// that was not; and who could not put all of its own there (`publish` gives what is left) has put nothing.
     pub(crate) fn publish<T>(
         &self,
+        whole: bool,
         publish: impl FnOnce() -> Result<Vec<T>, EngineError>,
     ) -> Result<Vec<T>, EngineError> {
         let mut last = self.pool.published.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| last > self.place) {
+        let own = (whole, self.place);
+        if last.is_some_and(|last| last > own) {
             return Ok(Vec::new());
         }
-        *last = Some(self.place);
-        publish()
+        let left = publish()?;
+        if left.is_empty() {
+            *last = Some(own);
+        }
+        Ok(left)
     }
 }
 
@@ -273,6 +286,10 @@ impl Drop for Counted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn turn(pool: &Arc<Pool>, place: usize) -> Turn {
+        pool.turn(place, PathBuf::from("store"))
+    }
 
     fn need(cpus: u32, limits: &[(&str, u32)]) -> Need {
         let limits = limits.iter().map(|(name, amount)| ((*name).to_owned(), *amount)).collect();
@@ -324,13 +341,13 @@ mod tests {
     fn there_is_room_for_another_run_where_one_is_held_up() {
         let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
         assert!(pool.has_room(1, 2));
-        let first = pool.turn(0);
+        let first = turn(&pool, 0);
         assert!(!pool.has_room(1, 2));
         let at_work = first.at_work();
         assert!(!pool.has_room(1, 2));
         let held_up = first.held_up();
         assert!(pool.has_room(1, 2));
-        let second = pool.turn(1);
+        let second = turn(&pool, 1);
         assert!(!pool.has_room(9, 2));
         drop(held_up);
         drop(at_work);
@@ -343,21 +360,44 @@ mod tests {
     #[test]
     fn what_the_last_one_publishes_stays() {
         let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
-        let turns = [pool.turn(0), pool.turn(1), pool.turn(2)];
+        let turns = [0, 1, 2, 3].map(|place| turn(&pool, place));
         let mut published = Vec::new();
-        for place in [1, 0, 2, 1] {
-            let _ = turns[place].publish(|| {
+        let mut put = |place: usize, whole, left: Result<Vec<()>, EngineError>| {
+            let _ = turns[place].publish(whole, || {
                 published.push(place);
-                Ok(Vec::<()>::new())
+                left
             });
-        }
-        assert_eq!(published, [1, 2]);
+        };
+        // Who could not put all of its own there keeps nobody from it.
+        put(3, true, Ok(vec![()]));
+        put(2, true, Err(EngineError::Interrupted));
+        put(1, true, Ok(Vec::new()));
+        put(0, true, Ok(Vec::new()));
+        // Nor does who failed in something.
+        put(2, false, Ok(Vec::new()));
+        put(2, true, Ok(Vec::new()));
+        put(1, true, Ok(Vec::new()));
+        assert_eq!(published, [3, 2, 1, 2]);
+    }
+
+    #[test]
+    fn what_was_made_or_failed_is_so_in_its_store() {
+        let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
+        let (one, same) = (turn(&pool, 0), turn(&pool, 1));
+        let other = pool.turn(2, PathBuf::from("other"));
+        let trace = Trace::from_bytes([7; 32]);
+        let failure =
+            Failure { cause: crate::execute::Cause::Exit(3), message: "exit".to_owned(), hint: None };
+        one.made(trace);
+        one.failed(trace, failure.clone());
+        assert_eq!([&one, &same, &other].map(|turn| turn.was_made(trace)), [true, true, false]);
+        assert_eq!([&one, &same, &other].map(|turn| turn.failure(trace).is_some()), [true, true, false]);
     }
 
     #[test]
     fn a_slot_is_waited_for_until_the_run_is_stopped() {
         let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
-        let (first, second) = (pool.turn(0), pool.turn(1));
+        let (first, second) = (turn(&pool, 0), turn(&pool, 1));
         let cancel = Cancel::default();
         let need = need(1, &[]);
         let slot = first.slot(&need, &cancel).expect("it is free");

@@ -271,9 +271,9 @@ pub fn run_with(
     coordinator.settled_before();
     let mut published = coordinator.execute();
     // What is put into the project may turn out damaged only then: its step runs again, in the same run.
-    while published.is_ok() && !coordinator.stopping() {
+    while published.is_ok() && !coordinator.is_stopped() {
         let told = match &options.turn {
-            Some(turn) => turn.publish(|| coordinator.publish()),
+            Some(turn) => turn.publish(coordinator.is_done(), || coordinator.publish()),
             None => coordinator.publish(),
         };
         published = match told {

@@ -21,7 +21,7 @@ mod search;
 mod stat_cache;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -430,6 +430,25 @@ impl FileSet {
             how: "changed",
         };
         edited.map(changed).or_else(|| self.looked.iter().find_map(|looked| looked.changed()))
+    }
+}
+
+impl Measures {
+    /// What of all declared files is not as it was when it was measured, by stats as [`FileSet::changed`].
+    pub fn changed(&self, project: &Path) -> Option<FileChange> {
+        let declared = self.code.iter().chain(&self.resources).flatten().map(|files| &**files);
+        let paths = self.paths.iter().flatten().map(|path| &path.files);
+        // Equal solids share theirs.
+        let mut seen = HashSet::new();
+        declared
+            .chain(paths)
+            .filter(|files| seen.insert(std::ptr::from_ref::<FileSet>(files)))
+            .find_map(|files| files.changed(project))
+    }
+
+    /// Whether a probe was asked for it.
+    pub fn has_probes(&self) -> bool {
+        self.probes.iter().chain(&self.resource_probes).any(Option::is_some)
     }
 }
 

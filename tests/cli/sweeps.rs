@@ -193,7 +193,7 @@ solids:
         assert_eq!(end_of(&ran, name), "0 reused, 0 ran, 1 failed, 1 skipped");
     }
     let first = "\nfailed    data (use.n=1)  ";
-    let second = "\nfailed    data (use.n=2): exit status 3, in another run that was making it\n";
+    let second = "\nfailed    data (use.n=2): exit status 3, in another run\n";
     assert!(ran.stderr.contains(first) && ran.stderr.contains(second), "{}", ran.stderr);
     assert!(ran.stderr.contains("\n2 combinations: 0 done, 2 failed, "), "{}", ran.stderr);
 }
@@ -261,19 +261,19 @@ solids:
     command: 'cat {{ inputs.now }} > {{ outputs.result }}; STEP; echo {{ config.n }} >> PLACE/log'
 ";
     let kill = "test {{ config.n }} = # && kill -INT $PPID";
-    let check = |probe: &str, step: &str, expected: &[&str]| {
+    let check = |jobs: u32, probe: &str, step: &str, expected: &[&str]| {
         let folder = project(&yaml.replace("PROBE", probe).replace("STEP", step), &["never"]);
         folder.write("log", "");
-        let ran = folder.cas("run -j 1 --sweep a.n=1..4").code(130);
+        let ran = folder.cas(&format!("run -j {jobs} --sweep a.n=1..4")).code(130);
         assert_eq!(folder.read("log").lines().collect::<Vec<_>>(), expected, "{}", ran.transcript());
         assert_eq!(ran.stderr.matches("stopping: ").count(), 1, "{}", ran.transcript());
         let interrupted = ran.stdout.lines().filter(|line| line.contains(": interrupted: ")).count();
         assert!(interrupted <= 1, "{}", ran.transcript());
     };
     // While the first is planned; while the second is, beside a first that waits for ever; while the second runs.
-    check(&kill.replace('#', "1"), "true", &[]);
-    check(&kill.replace('#', "2"), "read x < PLACE/never", &[]);
-    check("true", &format!("{} && read x < PLACE/never || true", kill.replace('#', "2")), &["1"]);
+    check(1, &kill.replace('#', "1"), "true", &[]);
+    check(2, &kill.replace('#', "2"), "read x < PLACE/never", &[]);
+    check(1, "true", &format!("{} && read x < PLACE/never || true", kill.replace('#', "2")), &["1"]);
 }
 
 #[test]
@@ -332,5 +332,136 @@ solids:
         );
         folder.cas(&format!("run -j 1 {forced}--sweep use.n=1,2")).ok();
         assert_eq!(folder.read("log"), "fetched\nfetched\n", "{forced}");
+    }
+}
+
+/// The next combination was planned while the one before ran, and then was one of the files of that time: an hour later it
+/// found what those had given, and said so, or failed because they had changed.
+#[test]
+fn a_combination_is_one_of_the_files_that_are_there_when_it_begins() {
+    let yaml = "\
+pipeline: p
+solids:
+  a:
+    config: {n: int}
+    code: [lib]
+    inputs: {m: {path: '{{ config.n }}.txt'}}
+    command: |
+      echo {{ config.n }} $(cat lib/*) m > {{ outputs.result }}
+      test {{ config.n }} = 1 || exit 0
+      until grep -q a.n=0: PLACE/told; do sleep 0.01; done
+      echo new > PLACE/lib/two
+publish: {out.txt: a}
+";
+    let folder = project(yaml, &[]);
+    folder.write("lib/one", "old\n");
+    folder.write("1.txt", "m");
+    folder.write("2.txt", "m");
+    // What the old files give for the last one is there.
+    let _ = folder.cas("run -j 1 --set a.n=2").ok();
+    assert_eq!(folder.read("out.txt"), "2 old m\n");
+    let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
+    command.args(["run", "-j", "1", "--sweep", "a.n=1,0,2"]);
+    command.stderr(std::fs::File::create(folder.path("told")).expect("it can be made"));
+    // The second one cannot be planned, which is told while the first one runs, as soon as the last one is planned.
+    let output = command.output().expect("cas can be started");
+    assert_eq!(output.status.code(), Some(2));
+    let ends = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(ends.contains("a.n=1: 0 reused, 0 ran, 1 failed, "), "{ends}");
+    assert!(ends.contains("a.n=2: 0 reused, 1 ran, "), "{ends}");
+    assert_eq!(folder.read("out.txt"), "2 old new m\n");
+}
+
+#[test]
+fn what_is_the_same_with_several_combinations_is_told_once() {
+    let ran = Folder::with(&[("pipeline.yaml", TRAIN)]).cas("run nope --sweep train.depth=1..4").code(2);
+    assert_eq!(ran.stderr.matches("nope").count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("train.depth=1:\nerror: "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains(
+            "\ntrain.depth=2 and 2 more: the same as train.depth=1\n4 combinations: 0 done, 4 failed, "
+        ),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn quotes_keep_a_value_together_and_are_no_part_of_a_text() {
+    let yaml = "\
+pipeline: p
+solids:
+  a:
+    config: {s: {type: str}, n: {type: any, default: 1}}
+    command: 'echo {{ config.s }} {{ config.n }} >> PLACE/log'
+    outputs: []
+";
+    let folder = project(yaml, &[]);
+    let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
+    command.args(["run", "-j", "1", "--sweep", "a.s=\"x,y\",z,'it''s','p' q 'r'"]);
+    let _ = folder.ran("cas run".to_owned(), &command.output().expect("cas can be started")).ok();
+    assert_eq!(folder.read("log"), "x,y 1\nz 1\nit's 1\n'p' q 'r' 1\n");
+}
+
+#[test]
+fn what_is_to_be_reproduced_runs_once_for_all_combinations() {
+    let yaml = "\
+pipeline: p
+solids:
+  data: {command: 'echo data >> PLACE/log; echo 1', stdout: result}
+  use: {inputs: {d: data}, config: {n: int}, command: 'echo use >> PLACE/log; echo {{ config.n }}', stdout: result}
+";
+    let folder = project(yaml, &[]);
+    let _ = folder.cas("run -j 1 --sweep use.n=1..3").ok();
+    for jobs in [1, 8] {
+        folder.write("log", "");
+        let _ = folder.cas(&format!("run -j {jobs} --reproduce --sweep use.n=1..3")).ok();
+        let log = folder.read("log");
+        let mut ran: Vec<&str> = log.lines().collect();
+        ran.sort_unstable();
+        assert_eq!(ran, ["data", "use", "use", "use"], "-j {jobs}");
+    }
+}
+
+/// What was made by force in the store of one combination was taken for made in that of another.
+#[test]
+fn what_is_forced_is_so_in_each_store() {
+    let yaml = "{pipeline: p, solids: {a: {command: 'echo a >> PLACE/log; echo 1', stdout: result}}}";
+    let folder = project(yaml, &[]);
+    let line = "run -j 1 --force --sweep resources.io_manager.config.base_dir=one,two";
+    for runs in 1..=2 {
+        assert_eq!(folder.cas(line).ok().steps(), ["a", "a"]);
+        assert_eq!(folder.read("log"), "a\n".repeat(2 * runs));
+    }
+}
+
+/// With `--fail-fast`, a combination that was stopped by the failure of another was counted as failed itself, and one that
+/// had nothing more to do put nothing into the project.
+#[test]
+fn what_a_failure_stops_is_not_done_and_what_is_done_by_then_is_published() {
+    let yaml = "\
+pipeline: p
+solids:
+  a:
+    config: {n: int}
+    command: |
+      test {{ config.n }} = 1 && { read x < PLACE/begun; exit 1; }
+      echo {{ config.n }} > {{ outputs.result }}
+      echo go > PLACE/begun
+      until grep -q 'a.n=1: ' PLACE/told; do sleep 0.01; done; sleep 0.2
+  b: {inputs: {a: a}, command: 'cat {{ inputs.a }}', stdout: result}
+publish: {out.txt: END}
+";
+    for (end, counted) in [("b", "0 done, 1 failed, 2 not done, "), ("a", "1 done, 1 failed, 1 not done, ")] {
+        let folder = project(&yaml.replace("END", end), &["begun"]);
+        let told = std::fs::File::create(folder.path("told")).expect("it can be made");
+        let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
+        command.args(["run", end, "-j", "2", "--fail-fast", "--sweep", "a.n=1..3"]);
+        command.stdout(told.try_clone().expect("it can be")).stderr(told);
+        let status = command.status().expect("cas can be started");
+        let told = folder.read("told");
+        assert_eq!(status.code(), Some(1), "{told}");
+        assert!(told.contains(&format!("\n3 combinations: {counted}")), "{told}");
+        assert_eq!(folder.has("out.txt"), end == "a", "{told}");
     }
 }

@@ -174,13 +174,14 @@ pub(crate) fn sweep(world: &mut World, args: &RunArgs, create: Create) -> Result
         worst: Code::Done,
         done: 0,
         failed: 0,
+        wrong: BTreeMap::new(),
         broken: None,
     };
     sweep.all();
     orphans::end_all();
-    let (code, broken, told) = (sweep.worst, sweep.broken.take(), sweep.told(began));
+    let (code, broken, same, told) = (sweep.worst, sweep.broken.take(), sweep.told_same(), sweep.told(began));
     drop(sweep);
-    if let Some(line) = told.filter(|_| world.detail() > Detail::Quiet) {
+    for line in same.into_iter().chain(told.filter(|_| world.detail() > Detail::Quiet)) {
         report.notes().say(line);
     }
     // The watch holds an end of the report's channel, and the report waits for all of them.
@@ -200,6 +201,7 @@ fn combination(
 ) -> Result<Combination, Failure> {
     let mut config = definition.config.clone();
     for (key, _, value) in settings {
+        let value = file::without_quotes(&definition.pipeline, key, value);
         file::set(&definition.pipeline, &format!("{key}={value}"), &mut config)?;
     }
     Graph::new(Arc::clone(&definition.pipeline), args.which.mode.as_deref(), &config)
@@ -250,6 +252,8 @@ struct Sweeping<'a> {
     worst: Code,
     done: usize,
     failed: usize,
+    /// What was wrong with those that could not be run, and with which of them.
+    wrong: BTreeMap<String, Vec<usize>>,
     /// What ends all of them.
     broken: Option<Failure>,
 }
@@ -259,6 +263,15 @@ struct Ready {
     session: Session,
     planned: Planned,
     wanted: Wanted,
+}
+
+impl Ready {
+    /// Whether a declared file is another one since this was planned: the combination is one of what is there when it
+    /// begins.
+    fn is_stale(&self) -> bool {
+        let plan = &self.planned.plan;
+        plan.measures.changed(&plan.graph.pipeline.folder).is_some()
+    }
 }
 
 /// What came of one.
@@ -277,34 +290,41 @@ impl Sweeping<'_> {
         let (say, ends) = channel::<End>();
         thread::scope(|scope| {
             let mut running = 0;
+            // What a probe answers is not planned with before there is room.
+            let mut asks = false;
             for place in 0..combinations.len() {
                 // One is planned ahead, so that nobody has to wait for that.
-                let Some(ready) = self.plan(place) else {
-                    if self.is_over() {
-                        self.stopped();
-                        break;
-                    }
+                let mut ready = if asks { None } else { self.plan(place) };
+                if let Some(ready) = &ready {
+                    pool.get_or_insert_with(|| {
+                        Pool::new(ready.session.memo.limits(run::own(self.args)).capacity)
+                    });
+                } else if !asks && !self.is_over() {
                     continue;
-                };
-                let Ready { session, planned, wanted } = ready;
-                let pool =
-                    pool.get_or_insert_with(|| Pool::new(session.memo.limits(run::own(self.args)).capacity));
-                loop {
-                    // Where one ended, so that there is room, it has said what came of it.
-                    let has_room = pool.has_room(jobs, jobs.saturating_add(HELD_UP));
-                    while let Ok(end) = ends.try_recv() {
-                        running -= 1;
-                        self.ended(end, pool);
+                }
+                if let Some(pool) = &pool {
+                    while !self.is_over() {
+                        // Where one ended, so that there is room, it has said what came of it.
+                        let has_room = pool.has_room(jobs, jobs.saturating_add(HELD_UP));
+                        while let Ok(end) = ends.try_recv() {
+                            running -= 1;
+                            self.ended(end, pool);
+                        }
+                        if has_room {
+                            break;
+                        }
                     }
-                    if has_room || self.is_over() {
-                        break;
-                    }
+                }
+                if !self.is_over() && ready.as_ref().is_none_or(Ready::is_stale) {
+                    ready = self.plan(place);
                 }
                 if self.is_over() {
                     self.stopped();
                     break;
                 }
-                let turn = Some(pool.turn(place));
+                let (Some(pool), Some(Ready { session, planned, wanted })) = (&pool, ready) else { continue };
+                asks = planned.plan.measures.has_probes();
+                let turn = Some(pool.turn(place, session.choice.dir.clone()));
                 let options = run::options(self.world, self.args, wanted, Arc::clone(self.cancel), turn);
                 let (say, memo) = (say.clone(), session.memo);
                 let go = move || {
@@ -338,6 +358,7 @@ impl Sweeping<'_> {
         match self.planned(place) {
             Ok(ready) => Some(ready),
             Err(failure) => {
+                self.report.not_to_come();
                 self.fail(place, failure);
                 None
             }
@@ -362,11 +383,18 @@ impl Sweeping<'_> {
     /// Takes in what came of one.
     fn ended(&mut self, end: End, pool: &Pool) {
         let End { place, memo, ran } = end;
+        // Another one failed, and what this one had not begun by then is not done.
+        let was_stopped = self.args.fail_fast
+            && self.worst > Code::Done
+            && ran.as_ref().is_ok_and(|report| {
+                let summary = &report.summary;
+                summary.cancelled > 0 && summary.failed == report.allowed && report.differing.is_empty()
+            });
         match run::ended(self.world, self.args, &memo, ran, self.collector, self.watch.code()) {
             Ok(Code::Done) => self.done += 1,
             Ok(code) => {
                 self.worst = self.worst.max(code);
-                self.failed += usize::from(code == Code::Failed);
+                self.failed += usize::from(code == Code::Failed && !was_stopped);
             }
             Err(failure) => self.fail(place, failure),
         }
@@ -392,12 +420,16 @@ impl Sweeping<'_> {
         let mut text = Vec::new();
         // Memory takes it.
         let _ = failure.write(&mut text);
-        let text = String::from_utf8_lossy(&text);
-        self.report.notes().say(format!(
-            "{}:\n{}",
-            words::on_a_line(&self.combinations[place].name),
-            text.trim_end()
-        ));
+        let text = String::from_utf8_lossy(&text).trim_end().to_owned();
+        let name = words::on_a_line(&self.combinations[place].name);
+        let told = format!("{name}:\n{text}");
+        // What is the same for many is told of the first, and of the others in the end.
+        let same = self.wrong.entry(text).or_default();
+        same.push(place);
+        if same.len() > 1 {
+            return;
+        }
+        self.report.notes().say(told);
         if self.world.json() && !failure.problems.is_empty() {
             let mut document = Vec::new();
             let _ = failure.write_json(&mut document);
@@ -417,6 +449,17 @@ impl Sweeping<'_> {
         self.broken.is_some()
             || self.cancel.now() > Stop::No
             || (self.args.fail_fast && self.worst > Code::Done)
+    }
+
+    /// What is wrong with several of them in the same way.
+    fn told_same(&self) -> Vec<String> {
+        let same = self.wrong.values().filter(|places| places.len() > 1);
+        same.map(|places| {
+            let name = |place: &usize| words::on_a_line(&self.combinations[*place].name).into_owned();
+            let others: Vec<String> = places[1..].iter().map(name).collect();
+            format!("{}: the same as {}", words::several(&others), name(&places[0]))
+        })
+        .collect()
     }
 
     /// What is said of all of them in the end.

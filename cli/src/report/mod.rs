@@ -38,6 +38,8 @@ pub(crate) enum Look {
 enum Message {
     /// In the run with this place.
     Event(usize, Event),
+    /// One of the runs that were to come does not.
+    NotToCome,
     Note(String),
     /// A document for whoever reads the events.
     Document(String),
@@ -100,6 +102,11 @@ impl Report {
     pub(crate) fn tell(&self, place: usize, event: &Event) {
         // The thread ends only after this sender has gone, unless it panicked; `finish` finds that out.
         let _ = self.sender.send(Message::Event(place, event.clone()));
+    }
+
+    /// Tells that one of several runs will not begin.
+    pub(crate) fn not_to_come(&self) {
+        let _ = self.sender.send(Message::NotToCome);
     }
 
     /// Tells whoever reads the events of something that is none.
@@ -223,7 +230,7 @@ fn tell_json(receiver: &Receiver<Message>, mut runs: Runs) -> io::Result<()> {
                 answered = writeln!(out, "{}", runs.document(place, &event));
             }
             Message::Document(text) if answered.is_ok() => answered = writeln!(out, "{text}"),
-            Message::Event(..) | Message::Document(_) => {}
+            Message::Event(..) | Message::Document(_) | Message::NotToCome => {}
             Message::Note(text) => write_err(&[text]),
             // Nothing of it is live.
             Message::Pause(cleared, _) => drop(cleared),
@@ -259,6 +266,10 @@ impl Lines {
 fn absorb(runs: &mut Runs, message: Message, detail: Detail) -> Lines {
     match message {
         Message::Event(place, event) => runs.absorb(place, &event, detail, Instant::now()),
+        Message::NotToCome => {
+            runs.not_to_come();
+            Lines::default()
+        }
         Message::Note(text) => Lines { err: vec![text], out: Vec::new() },
         Message::Document(_) | Message::Pause(..) => Lines::default(),
     }

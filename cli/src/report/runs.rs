@@ -64,6 +64,11 @@ impl Runs {
         lines
     }
 
+    /// One of those that have not begun does not begin.
+    pub(crate) fn not_to_come(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
     /// All of them as if they were one.
     pub(crate) fn together(&self) -> Cow<'_, Progress> {
         if self.names.is_empty()
@@ -163,6 +168,9 @@ mod tests {
         assert_eq!(running, ["train (lr=1)"]);
         assert_eq!((together.ran, together.left(), together.runs_left), (1, 2, 1));
         assert_eq!(together.elapsed(zero + Duration::from_secs(3)), Duration::from_secs(3));
+        drop(together);
+        runs.not_to_come();
+        assert_eq!(runs.together().runs_left, 0);
     }
 
     #[test]

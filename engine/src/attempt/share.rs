@@ -1,8 +1,9 @@
 //! What an attempt uses of what all runs on its store share, and of what those of its sweep do.
 //!
-//! Invariants: a slot of the sweep is asked for before a share. A share is asked for under the claim and held while the attempt executes, and whoever has one waits
-//! for nothing that another run makes; a run that a step started lives on what that step was given. That such a run
-//! waits for no claim of another one cannot be seen to here: the guide says to give it a store of its own.
+//! Invariants: a slot of the sweep is asked for before a share. A share is asked for under the claim and held while the
+//! attempt executes, and whoever has one waits for nothing that another run makes; a run that a step started lives on what
+//! that step was given. That such a run waits for no claim of another one cannot be seen to here: the guide says to give it
+//! a store of its own.
 
 use std::sync::mpsc::Sender;
 
@@ -10,7 +11,6 @@ use cas_store::Share;
 
 use super::{Bench, Task, Told};
 use crate::error::EngineError;
-use crate::execute::Stop;
 use crate::limits::need;
 use crate::pool::Slot;
 use crate::run::now_ms;
@@ -45,7 +45,7 @@ impl Bench<'_> {
             let (step, limits, by) = (task.name.clone(), names.to_vec(), by.to_owned());
             let _ = tell.send(Told::Waits { step, limits, by, at_ms: now_ms() });
         };
-        let go_on = || self.cancel.now() == Stop::No;
+        let go_on = || self.goes_on();
         let share = self.memo.share(&portions, &mut waits, &go_on)?;
         Ok(share.map_or(Shared::Stopped, |share| Shared::Given(Some(share), slot)))
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure. Only the shape is checked here; whether the names and values fit the pipeline, when a graph is made.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -202,6 +203,20 @@ pub fn sets_the_same(pipeline: &Pipeline, one: &str, other: &str) -> bool {
 /// Whether what a key, as `--set` takes it, sets is a secret.
 pub fn sets_a_secret(pipeline: &Pipeline, key: &str) -> bool {
     target(pipeline, &parts_of(key)).is_ok_and(|target| target.secret(pipeline))
+}
+
+/// A value out of a list of several for a key, as [`set`] takes it: where the key takes a text and quotes stand around all
+/// of the value, they only keep what is within together, as in YAML.
+pub fn without_quotes<'v>(pipeline: &Pipeline, key: &str, value: &'v str) -> Cow<'v, str> {
+    let is_quoted = value.len() >= 2
+        && ['"', '\''].iter().any(|quote| value.starts_with(*quote) && value.ends_with(*quote));
+    let is_text = target(pipeline, &parts_of(key))
+        .is_ok_and(|target| target == Target::Store || target.ty(pipeline) == Some(Type::Str));
+    match (is_quoted && is_text).then(|| yaml(value)) {
+        Some(Ok(Value::Str(text))) => Cow::Owned(text),
+        // `'a' and 'b'` is a text like any other.
+        _ => Cow::Borrowed(value),
+    }
 }
 
 fn parts_of(key: &str) -> Vec<&str> {

@@ -197,10 +197,30 @@ impl<'a> Coordinator<'a> {
 
     /// Whether nothing more is to be started.
     pub(super) fn stopping(&self) -> bool {
-        self.failed
-            || self.broken.is_some()
-            || self.options.cancel.now() > Stop::No
-            || self.options.turn.as_ref().is_some_and(Turn::is_over)
+        self.is_broken_off() || self.options.turn.as_ref().is_some_and(Turn::is_over)
+    }
+
+    /// Whether something kept the run from its end. That nothing more of a sweep is to be started keeps nobody from it who
+    /// is there.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_broken_off() || (self.stopping() && !self.is_done())
+    }
+
+    fn is_broken_off(&self) -> bool {
+        self.failed || self.broken.is_some() || self.options.cancel.now() > Stop::No
+    }
+
+    /// Whether all that was to run did, and nothing failed but what may.
+    pub(super) fn is_done(&self) -> bool {
+        self.plan.steps.iter().all(|step| {
+            let may_fail = || self.plan.graph.solid(*step).policy.allow_failure;
+            match self.notes[step.0 as usize].outcome {
+                Some(Outcome::Failed) => may_fail(),
+                Some(Outcome::Cancelled) => false,
+                Some(_) => true,
+                None => !self.states[step.0 as usize].to_run,
+            }
+        })
     }
 
     /// Runs everything that is to run, as far as that can be.

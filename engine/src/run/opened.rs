@@ -69,7 +69,7 @@ impl<'a> Coordinator<'a> {
                 keyed.push(index);
             }
         }
-        for (index, row) in keyed.into_iter().zip(self.memo.rows(&keys)?) {
+        for (&index, row) in keyed.iter().zip(self.memo.rows(&keys)?) {
             if let Some(row) = row.filter(|row| row.trace == ask[index].1) {
                 answers[index] = (Some(row), true);
             }
@@ -78,6 +78,27 @@ impl<'a> Coordinator<'a> {
         let traces: Vec<Trace> = open.iter().map(|index| self.key(ask[*index].0, ask[*index].1)).collect();
         for (index, found) in open.into_iter().zip(self.memo.results(&traces)?) {
             answers[index].0 = found;
+        }
+        // What stands there by now under the version that it had all along was made meanwhile by another run, and is not
+        // there because its inputs came out the same.
+        let late: Vec<usize> = (0..ask.len())
+            .filter(|index| {
+                // The places in `keyed` rise.
+                !answers[*index].1 && answers[*index].0.is_some() && keyed.binary_search(index).is_err()
+            })
+            .collect();
+        if self.options.turn.is_some() && !late.is_empty() {
+            let keys: Vec<Version> = late
+                .iter()
+                .filter_map(|index| {
+                    let step = ask[*index].0;
+                    let version = self.states[step.0 as usize].version.as_ref()?;
+                    Some(resolve::row_key(self.plan.graph.solid(step), version))
+                })
+                .collect();
+            for (index, row) in late.into_iter().zip(self.memo.rows(&keys)?) {
+                answers[index].1 = row.is_some_and(|row| row.trace == ask[index].1);
+            }
         }
         Ok(answers)
     }

@@ -118,6 +118,24 @@ fn a_step_that_tries_again_is_followed_to_its_last_attempt() {
     );
 }
 
+/// What it prints goes through a pipe: nothing of it ran any more, and its last line was not there yet.
+#[test]
+fn what_a_step_prints_as_it_ends_is_printed_too() {
+    for _ in 0..5 {
+        let kit = Kit::new(
+            "solids: {last: {command: 'echo > PLACE/ready; cat PLACE/go; cat PLACE/end; seq 20000; echo over', outputs: []}}\n",
+        );
+        let run = kit.run();
+        let mut follow = kit.follow("last");
+        kit.folder.write("go", "here\n");
+        follow.prints("here");
+        kit.folder.write("end", "");
+        let lines: Vec<String> = follow.lines.map_while(Result::ok).collect();
+        assert_eq!((lines.len(), lines.last().map(String::as_str)), (20_001, Some("over")));
+        assert_eq!(kit.ended(run).steps(), ["last"]);
+    }
+}
+
 #[test]
 fn a_running_step_is_followed_to_its_end_without_its_secrets() {
     let mut kit = Kit::new(

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cas_engine::execute::blotted;
 use cas_engine::execute::folder::{is_retried, retry_label, safe_label};
@@ -20,6 +20,9 @@ use crate::session::World;
 
 /// How often it is looked whether there is more.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long after a step has ended its log is waited for where none was made: whoever reads its pipe does that at once.
+const LATE: Duration = Duration::from_secs(1);
 
 /// How much of a step's name is in the name of its folder (see `docs/format.md`).
 const NAME_LEN: usize = 64;
@@ -89,12 +92,18 @@ fn print(out: &mut dyn Write, attempt: &Path, secrets: &[String]) -> Result<bool
 /// The log of an attempt, which is made with the first byte that the step prints: it is waited for while the step runs.
 /// `None` where the attempt ended, or its folder went, without any.
 fn begun(log: &Path, attempt: &Path) -> Result<Option<fs::File>, Failure> {
+    let mut over = None;
     loop {
         // Asked before opening: what was printed until then is there to be opened.
         let runs = is_written(log, attempt);
+        if !runs {
+            over.get_or_insert_with(Instant::now);
+        }
+        // What the step printed last may still be in the pipe that it printed to.
+        let is_late = over.is_some_and(|over: Instant| over.elapsed() > LATE) || !attempt.exists();
         match fs::File::open(log) {
             Ok(file) => return Ok(Some(file)),
-            Err(error) if error.kind() == ErrorKind::NotFound && !runs => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound && !runs && is_late => return Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => std::thread::sleep(PAUSE),
             Err(error) => return Err(error.into()),
         }
@@ -158,19 +167,29 @@ fn running(work: &Path, name: &str) -> Option<PathBuf> {
     folders.into_iter().rev().map(|(_, folder)| folder).find(|folder| is_written(&folder.join("log"), folder))
 }
 
-/// Whether a process has the log open, or runs in the attempt's folder.
+/// Whether a process runs in the attempt's folder, or puts into the log what one that ran there has printed.
 fn is_written(log: &Path, attempt: &Path) -> bool {
     let own = std::process::id().to_string();
     let Ok(processes) = fs::read_dir("/proc") else { return false };
-    processes.flatten().any(|process| {
-        let name = process.file_name();
-        let process = process.path();
-        if name == OsStr::new(&own) || !name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()) {
-            return false;
-        }
-        let points = |at: &str| fs::read_link(process.join(at)).ok();
-        points("fd/1").is_some_and(|to| to == log)
-            || points("fd/2").is_some_and(|to| to == log)
-            || points("cwd").is_some_and(|to| to.starts_with(attempt))
+    let is_process = |name: &OsStr| name.to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
+    let others: Vec<PathBuf> = processes
+        .flatten()
+        .filter(|process| process.file_name() != OsStr::new(&own) && is_process(&process.file_name()))
+        .map(|process| process.path())
+        .collect();
+    let runs = |process: &PathBuf| fs::read_link(process.join("cwd")).is_ok_and(|to| to.starts_with(attempt));
+    // What was printed goes through a pipe: whoever reads that may have more to write when nothing of the step is left.
+    others.iter().any(runs) || others.iter().any(|process| has_to_write(process, log))
+}
+
+/// Whether a process has a file open to write: who follows it, too, has it open to read.
+fn has_to_write(process: &Path, file: &Path) -> bool {
+    let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    open.filter(|open| fs::read_link(open.path()).is_ok_and(|to| to == file)).any(|open| {
+        let info = fs::read_to_string(process.join("fdinfo").join(open.file_name())).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        flags
+            .and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok())
+            .is_some_and(|flags| flags & 0o3 != 0)
     })
 }

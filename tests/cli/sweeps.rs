@@ -327,7 +327,7 @@ solids:
 ",
             &[],
         );
-        folder.cas(&format!("run -j 1 {forced}--sweep use.n=1,2")).ok();
+        let _ = folder.cas(&format!("run -j 1 {forced}--sweep use.n=1,2")).ok();
         assert_eq!(folder.read("log"), "fetched\nfetched\n", "{forced}");
     }
 }

@@ -30,7 +30,7 @@ const DRAWING: u8 = 0x88;
 const LAYOUT: u8 = 1;
 
 /// The version of the layout of a run's record; 2 since it says when and where each attempt ran, 3 since it says which
-/// process ran it. Those of layouts 1 and 2 are read, too.
+/// process ran it, and for which combination of a sweep. Those of layouts 1 and 2 are read, too.
 const LAYOUT_RUN: u8 = 3;
 
 /// The version of the layout of what was put into a project; 2 since it says by which pipeline.
@@ -131,6 +131,8 @@ pub struct RunRecord {
     pub running: Vec<Running>,
     /// The process that ran it, as its store knows it; `None` in records of before that was said.
     pub process: Option<String>,
+    /// Of a sweep: the values of which this was the run, as they are shown.
+    pub combination: Option<String>,
 }
 
 /// A step that ran while a run was noted.
@@ -455,10 +457,11 @@ mod tests {
             noted_ms: 3,
             running: vec![Running { step: text("s"), attempt: 1, why: None, started_ms: 4, worker: 1 }],
             process: Some(text("t")),
+            combination: Some(text("a")),
         };
         let expected = "0170 010166 00 01 0163 D 0131 0168 01 0102 01020304050607 08 09 01 \
                         01 0173 01V 00 02 010177 02 03 07 04 0101 01 01 02 016d 010168 01D 06 05 01016b \
-                        01D 01D 02 03 01 0173 01 00 04 01 010174";
+                        01D 01D 02 03 01 0173 01 00 04 01 010174 010161";
         check(0x82, 3, encode_run(&run), expected);
         let drawing = Drawing {
             invocations: vec![DrawnInvocation { name: text("i"), outputs: vec![text("o")] }],

@@ -90,6 +90,8 @@ pub struct RunOptions {
     pub cancel: Arc<Cancel>,
     /// The command line, for the record of the run.
     pub command_line: Vec<String>,
+    /// Of a sweep: the values that this run is for, without secrets, for its record.
+    pub combination: Option<String>,
     /// The user's home folder, for what needs it (probes); steps have an empty one.
     pub home: Option<PathBuf>,
     /// Its place among the runs that it shares a pool of workers with, where it does.
@@ -200,6 +202,7 @@ pub fn run_with(
         noted_ms: started_ms,
         running: Vec::new(),
         process: memo.process(),
+        combination: options.combination.clone(),
     };
     // Read before this run is noted: it is about those before.
     let past = match resolved.states.iter().any(|state| state.to_run) {

@@ -154,6 +154,7 @@ fn run_by(text: &str, folder: &Path, store: &Store, executor: &dyn Execute) -> u
         environment: Environment::default(),
         cancel: Arc::new(Cancel::default()),
         command_line: vec!["cas".to_owned(), "run".to_owned()],
+        combination: None,
         home: None,
         turn: None,
     };

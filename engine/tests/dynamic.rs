@@ -147,6 +147,7 @@ impl Kit {
             environment: environment(),
             cancel: Arc::new(Cancel::default()),
             command_line: vec!["cas".to_owned(), "run".to_owned()],
+            combination: None,
             home: None,
             turn: None,
         };

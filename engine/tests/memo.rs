@@ -275,6 +275,7 @@ impl Kit {
             environment: Environment::default(),
             cancel: Arc::new(Cancel::default()),
             command_line: vec!["cas".to_owned(), "run".to_owned()],
+            combination: None,
             home: None,
             turn: None,
         }

@@ -142,6 +142,7 @@ impl Kit {
             environment: Environment::default(),
             cancel: Arc::new(Cancel::default()),
             command_line: Vec::new(),
+            combination: None,
             home: None,
             turn: None,
         };

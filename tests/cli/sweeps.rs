@@ -462,3 +462,23 @@ publish: {out.txt: END}
         assert_eq!(folder.has("out.txt"), end == "a", "{told}");
     }
 }
+
+/// All runs of a sweep had the same command line, and nothing said which of them was which.
+#[test]
+fn runs_of_a_sweep_say_which_combination_they_were_for() {
+    let folder = Folder::with(&[("pipeline.yaml", TRAIN)]);
+    let _ = folder.cas("run train -j 1 --sweep train.depth=4,5").ok();
+    let _ = folder.cas("run train").ok();
+    let json = folder.cas("runs --format json").ok().stdout;
+    let document: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
+    let of = |index: usize| document["runs"][index]["combination"].clone();
+    assert_eq!(
+        [of(0), of(1), of(2)],
+        [serde_json::json!(null), "train.depth=5".into(), "train.depth=4".into()]
+    );
+    let listed = folder.cas("runs").ok().stdout;
+    assert_eq!(listed.matches("(train.depth=4)").count(), 1, "{listed}");
+    let one = folder.cas("runs 2").ok().stdout;
+    let line = "cas run train -j 1 --sweep train.depth=4,5 (train.depth=5)";
+    assert_eq!(one.lines().nth(1), Some(line), "{one}");
+}

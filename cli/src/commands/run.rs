@@ -12,7 +12,6 @@ use cas_engine::graph::StepId;
 use cas_engine::limits::Own;
 use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
-use cas_engine::pool::Turn;
 use cas_engine::reproduce::Reproducible;
 use cas_engine::run::{self, RunOptions, RunReport};
 use cas_engine::select::{Selected, Selection};
@@ -230,7 +229,7 @@ pub(super) fn run_planned(
     if let Ok(Some(signal)) = before() {
         watch.came(signal);
     }
-    let options = options(world, args, wanted, cancel, None);
+    let options = options(world, args, wanted, cancel);
     let ran = run::run(plan, &session.memo, &options, &mut |event| report.tell(0, event));
     orphans::end_all();
     let stopped = watch.code();
@@ -300,13 +299,7 @@ pub(super) fn watch(world: &World, cancel: &Arc<Cancel>, report: &Report) -> Res
 }
 
 /// How a run is run, as the command line asks for it.
-pub(super) fn options(
-    world: &World,
-    args: &RunArgs,
-    wanted: Wanted,
-    cancel: Arc<Cancel>,
-    turn: Option<Turn>,
-) -> RunOptions {
+pub(super) fn options(world: &World, args: &RunArgs, wanted: Wanted, cancel: Arc<Cancel>) -> RunOptions {
     RunOptions {
         wanted,
         jobs: jobs(args),
@@ -324,7 +317,8 @@ pub(super) fn options(
         cancel,
         command_line: world.command_line.clone(),
         home: world.home(),
-        turn,
+        combination: None,
+        turn: None,
     }
 }
 

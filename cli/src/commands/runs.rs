@@ -42,6 +42,8 @@ struct Row<'a> {
     file: Option<&'a str>,
     mode: Option<&'a str>,
     command_line: &'a [String],
+    /// Of a sweep: the values that it was for.
+    combination: Option<&'a str>,
     host: &'a str,
     program: &'a str,
     started_at: Option<String>,
@@ -192,14 +194,19 @@ fn outcome(memo: &Memo, record: &RunRecord) -> String {
     }
 }
 
+/// The command line, and of a sweep the combination that this was the run of.
 fn command(record: &RunRecord) -> String {
     let words: Vec<&str> = record.command_line.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let command = match words.as_slice() {
         [program, rest @ ..] => {
             let name = program.rsplit('/').next().unwrap_or(program);
             std::iter::once(name).chain(rest.iter().copied()).collect::<Vec<_>>().join(" ")
         }
         [] => String::new(),
+    };
+    match &record.combination {
+        Some(combination) => format!("{command} ({})", words::on_a_line(combination)),
+        None => command,
     }
 }
 
@@ -210,6 +217,7 @@ fn row<'a>(memo: &Memo, run: u64, record: &'a RunRecord) -> Row<'a> {
         file: record.file.as_deref(),
         mode: record.mode.as_deref(),
         command_line: &record.command_line,
+        combination: record.combination.as_deref(),
         host: &record.host,
         program: &record.program,
         started_at: words::moment_utc(record.started_ms),

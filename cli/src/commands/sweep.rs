@@ -19,7 +19,7 @@ use cas_engine::file;
 use cas_engine::graph::Graph;
 use cas_engine::memo::{Memo, Wanted};
 use cas_engine::pool::Pool;
-use cas_engine::run::RunReport;
+use cas_engine::run::{RunOptions, RunReport};
 use cas_store::Create;
 
 use super::run::{self, Planned, RunArgs};
@@ -325,7 +325,9 @@ impl Sweeping<'_> {
                 let (Some(pool), Some(Ready { session, planned, wanted })) = (&pool, ready) else { continue };
                 asks = planned.plan.measures.has_probes();
                 let turn = Some(pool.turn(place, session.choice.dir.clone()));
-                let options = run::options(self.world, self.args, wanted, Arc::clone(self.cancel), turn);
+                let combination = Some(combinations[place].name.clone());
+                let options = run::options(self.world, self.args, wanted, Arc::clone(self.cancel));
+                let options = RunOptions { combination, turn, ..options };
                 let (say, memo) = (say.clone(), session.memo);
                 let go = move || {
                     let mut tell = |event: &Event| report.tell(place, event);

@@ -88,6 +88,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<super::RunRecord, DecodeError> {
         noted_ms: first.ended_ms.unwrap_or(first.started_ms),
         running: Vec::new(),
         process: None,
+        combination: None,
     })
 }
 

@@ -51,6 +51,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<super::RunRecord, DecodeError> {
         noted_ms: second.noted_ms,
         running: second.running,
         process: None,
+        combination: None,
     })
 }
 

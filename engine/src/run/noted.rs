@@ -173,6 +173,7 @@ mod tests {
             noted_ms: 1,
             running: Vec::new(),
             process: None,
+            combination: None,
         };
         let run = memo.begin_run(1, &record).unwrap();
         // Above what lives in the index.

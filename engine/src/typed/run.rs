@@ -189,6 +189,7 @@ pub fn run(
         environment: options.environment,
         cancel: options.cancel,
         command_line: Vec::new(),
+        combination: None,
         home: options.home,
         turn: None,
     };

@@ -17,7 +17,7 @@
 use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -189,9 +189,26 @@ pub(crate) struct Index {
     writable: bool,
     /// Whether the process ends when this is closed.
     ends: AtomicBool,
+    /// What is known of whether a family holds anything.
+    held: Held,
     dir: PathBuf,
     /// The store's folder, for messages.
     root: PathBuf,
+}
+
+/// By the number of a family: [`UNKNOWN`] until somebody asked, [`NOTHING`] while nobody put anything there since.
+/// Beginning to walk over a family costs as much as writing a result, and each result asks whether there are any marks.
+#[derive(Default)]
+struct Held([AtomicU8; Family::ALL.len()]);
+
+const UNKNOWN: u8 = 0;
+const NOTHING: u8 = 1;
+const SOMETHING: u8 = 2;
+
+impl Held {
+    fn of(&self, family: Family) -> &AtomicU8 {
+        &self.0[usize::from(family.number())]
+    }
 }
 
 /// Files that are open for reading, and over them what was written since.
@@ -243,8 +260,9 @@ impl Index {
         }
         let open = OnceLock::from(open_to_write(root, dir, expect)?);
         let unopened = RwLock::new(None);
-        let ends = AtomicBool::new(false);
-        Ok(Self { open, unopened, writable: true, ends, dir: dir.to_owned(), root: root.to_owned() })
+        let (dir, root) = (dir.to_owned(), root.to_owned());
+        let (ends, held) = (AtomicBool::new(false), Held::default());
+        Ok(Self { open, unopened, writable: true, ends, held, dir, root })
     }
 
     /// Opens an index that is there, for reading until something is to be written to its files.
@@ -280,7 +298,8 @@ impl Index {
             .map_err(|error| not_opened(root, &error))?;
         let unopened = RwLock::new(Some(Unopened::new(db)));
         let (open, ends) = (OnceLock::new(), AtomicBool::new(false));
-        Ok(Self { open, unopened, writable, ends, dir: dir.to_owned(), root: root.to_owned() })
+        let (dir, root) = (dir.to_owned(), root.to_owned());
+        Ok(Self { open, unopened, writable, ends, held: Held::default(), dir, root })
     }
 
     /// Opens the files for writing, if they are not open and may be, and writes to them what was in memory.
@@ -464,11 +483,19 @@ impl Index {
 
     /// Whether a family holds nothing.
     pub(crate) fn is_empty(&self, family: Family) -> Result<bool, StoreError> {
+        let held = self.held.of(family);
+        if held.load(Ordering::SeqCst) == NOTHING {
+            return Ok(true);
+        }
         let mut is_empty = true;
         self.scan(family, &[], &mut |_, _| {
             is_empty = false;
             Ok(false)
         })?;
+        if is_empty {
+            // Unless somebody is about to put something there, who has said so before.
+            let _ = held.compare_exchange(UNKNOWN, NOTHING, Ordering::SeqCst, Ordering::SeqCst);
+        }
         Ok(is_empty)
     }
 
@@ -516,12 +543,13 @@ impl Index {
 
     /// A batch to fill.
     pub(crate) fn batch(&self) -> Batch<'_> {
-        Batch { db: self.open.get(), writes: WriteBatch::default(), changes: Vec::new(), changed_bytes: 0 }
+        let (db, held) = (self.open.get(), &self.held);
+        Batch { db, held, writes: WriteBatch::default(), changes: Vec::new(), changed_bytes: 0 }
     }
 
     /// Applies a batch, whole or not at all. It is visible at once, and on disk after [`Index::flush`].
     pub(crate) fn write(&self, batch: Batch<'_>) -> Result<(), StoreError> {
-        let Batch { db, mut writes, changes, changed_bytes } = batch;
+        let Batch { db, mut writes, changes, changed_bytes, .. } = batch;
         if let Some(db) = db {
             return write(db, &self.root, writes);
         }
@@ -732,6 +760,7 @@ impl View<'_> {
 pub(crate) struct Batch<'a> {
     /// The files, if they were open for writing when this was begun.
     db: Option<&'a DB>,
+    held: &'a Held,
     writes: WriteBatch,
     /// The same, for files that were not.
     changes: Vec<overlay::Change>,
@@ -741,6 +770,10 @@ pub(crate) struct Batch<'a> {
 impl Batch<'_> {
     /// Puts a value under a key.
     pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        let held = self.held.of(family);
+        if held.load(Ordering::Relaxed) != SOMETHING {
+            held.store(SOMETHING, Ordering::SeqCst);
+        }
         match self.db {
             Some(db) => self.writes.put_cf(handle(db, family), key, value),
             None => self.change(family, key, Some(value.to_vec())),

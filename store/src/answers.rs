@@ -30,6 +30,7 @@ impl Core {
             Request::Row(version) => Response::Row(self.row(connection, &version)?),
             Request::Results(traces) => Response::Found(self.find_leased(connection, &traces)?),
             Request::Commit(message) => self.commit(connection, *message)?,
+            Request::CommitAll(messages) => Response::All(self.commit_all(connection, &messages)?),
             Request::Relink(message) => Response::Flag(self.relink(connection, *message)?),
             Request::Touch { traces, at_ms } => self.touch(&traces, at_ms)?,
             Request::Facts(versions) => {
@@ -105,6 +106,13 @@ impl Core {
             Request::Claim { trace, ticket, waited } => self.claim(connection, trace, ticket, waited)?,
             Request::Release { trace, ticket, failure } => {
                 self.release(connection, &trace, ticket, failure);
+                Response::Done
+            }
+            Request::ClaimAll(claims) => Response::Claims(self.claim_all(connection, &claims)?),
+            Request::ReleaseAll(claims) => {
+                for (trace, ticket) in &claims {
+                    self.release(connection, trace, *ticket, None);
+                }
                 Response::Done
             }
             Request::Take { ticket, portions } => self.take_share(connection, ticket, portions)?,

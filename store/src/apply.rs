@@ -1,4 +1,4 @@
-//! A change of the journal as a batch of the index.
+//! A change of the journal, or several, as a batch of the index.
 //!
 //! Depends on the index and the change alone, touches no file and no clock: applied when it was decided,
 //! after a crash or years later in a rebuild, a change does the same. Keeps the references between results,
@@ -7,7 +7,7 @@
 mod archive;
 mod judge;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::change::{Change, NewBlobs, NewResult, NewRows, NewRun};
 use crate::digest::{Digest, Trace, Version};
@@ -30,68 +30,31 @@ pub(crate) struct Dropped {
 ///
 /// When the index cannot be read or written; then nothing of the change is in it.
 pub(crate) fn apply(index: &Index, change: &Change, position: Position) -> Result<Dropped, StoreError> {
-    let mut work = Work { index, batch: index.batch(), gone: BTreeSet::new(), dropped: Dropped::default() };
-    match change {
-        Change::Result(new) => work.result(new)?,
-        Change::Relink(new) => work.relink(new)?,
-        Change::Revived { trace } => work.revived(trace)?,
-        Change::Pin(pin) => {
-            let value = index.encode(kind::PIN, pin)?;
-            work.batch.put(Family::Pins, pin.version.as_bytes(), &value);
-        }
-        Change::Unpin(version) => work.batch.delete(Family::Pins, version.as_bytes()),
-        Change::Run(new) => work.run(new)?,
-        Change::Evicted { traces, runs, evicted } => {
-            for trace in traces {
-                work.evict(trace, evicted)?;
-            }
-            for id in runs {
-                work.evict_run(*id)?;
-            }
-        }
-        Change::Removed { traces, runs } => {
-            for trace in traces {
-                work.remove(trace)?;
-            }
-            for id in runs {
-                work.remove_run(*id)?;
-            }
-        }
-        Change::Blobs(new) => work.new_blobs(new)?,
-        Change::Unnamed { blobs } => {
-            for digest in blobs {
-                work.drop_if_unnamed(digest)?;
-            }
-        }
-        Change::Lost { blobs } => {
-            for digest in blobs {
-                work.drop_blob(digest)?;
-            }
-        }
-        Change::Touched { at_ms, traces, reused } => {
-            for trace in traces {
-                work.batch.put(Family::Used, trace.as_bytes(), &at_ms.to_be_bytes());
-            }
-            work.count(|counters| counters.reused = counters.reused.saturating_add(*reused))?;
-        }
-        Change::Noted { trace, replacement } => work.note(trace, replacement)?,
-        Change::Forgotten(new) => work.forgotten(new)?,
-        Change::Accepted(new) => work.accepted(new)?,
-        Change::Revoked { id, saying } => work.revoked(*id, saying)?,
-        Change::Imported(new) => work.imported(new)?,
-        Change::ImportPart(new) => work.import_part(new)?,
-        Change::ImportDropped { import } => work.import_dropped(import)?,
-        Change::Entries { family, entries } => {
-            let family = Family::numbered(*family).ok_or_else(|| {
-                index.damaged("a snapshot in the journal", "it names a family that is not known")
-            })?;
-            for (key, value) in entries {
-                // The position is that of this change, not the one that stood in the snapshot.
-                if !(family == Family::Meta && key == meta::POSITION) {
-                    work.batch.put(family, key, value);
-                }
-            }
-        }
+    apply_all(index, &[change], position)
+}
+
+/// Applies changes as one batch, and notes that the index is now at `position`. What one of them decides by what is in
+/// the index must not be what another of them changes: results of different traces, named by different rows, none of
+/// which was made from another.
+///
+/// # Errors
+///
+/// As for [`apply`]; then nothing of any of them is in it.
+pub(crate) fn apply_all(
+    index: &Index,
+    changes: &[&Change],
+    position: Position,
+) -> Result<Dropped, StoreError> {
+    let (batch, gone) = (index.batch(), BTreeSet::new());
+    let results = changes.iter().all(|change| matches!(change, Change::Result(_)));
+    let ahead = if results && changes.len() > 1 { Some(Ahead::read(index, changes)?) } else { None };
+    let mut work = Work { index, batch, gone, ahead, counters: None, dropped: Dropped::default() };
+    for change in changes {
+        work.change(change)?;
+    }
+    if let Some(counters) = &work.counters {
+        let value = index.encode(kind::COUNTERS, counters)?;
+        work.batch.put(Family::Meta, meta::COUNTERS, &value);
     }
     work.batch.put(Family::Meta, meta::POSITION, &position.to_bytes());
     let Work { batch, dropped, .. } = work;
@@ -99,18 +62,123 @@ pub(crate) fn apply(index: &Index, change: &Change, position: Position) -> Resul
     Ok(dropped)
 }
 
+/// What is in the index of what several results name, read at once.
+struct Ahead {
+    results: HashMap<Trace, ResultRecord>,
+    rows: HashMap<Version, Trace>,
+    facts: HashSet<Version>,
+}
+
+impl Ahead {
+    fn read(index: &Index, changes: &[&Change]) -> Result<Self, StoreError> {
+        let results = || {
+            changes.iter().filter_map(|change| match change {
+                Change::Result(new) => Some(new),
+                _ => None,
+            })
+        };
+        let traces: Vec<Trace> = results().map(|new| new.trace).collect();
+        let rows: Vec<Version> = results().flat_map(|new| new.rows.iter().copied()).collect();
+        let facts = results().flat_map(|new| new.facts.iter().map(|(version, _)| *version));
+        let facts: Vec<Version> = facts.collect::<BTreeSet<_>>().into_iter().collect();
+        let present = index.get_each(Family::Facts, &facts, &mut |_, _| Ok(()))?;
+        let found = traces.iter().zip(index.results(&traces)?);
+        let named = rows.iter().zip(index.rows(&rows)?);
+        Ok(Self {
+            results: found.filter_map(|(trace, found)| Some((*trace, found?))).collect(),
+            rows: named.filter_map(|(row, trace)| Some((*row, trace?))).collect(),
+            facts: facts.iter().zip(present).filter_map(|(fact, there)| there.map(|()| *fact)).collect(),
+        })
+    }
+}
+
 struct Work<'a> {
     index: &'a Index,
     batch: Batch<'a>,
-    /// References that this change takes away: the index still shows them.
+    /// References that these changes take away: the index still shows them.
     gone: BTreeSet<Vec<u8>>,
+    /// What several results have to know of the index.
+    ahead: Option<Ahead>,
+    /// As they are to be, once they were asked for.
+    counters: Option<tables::Counters>,
     dropped: Dropped,
 }
 
 impl Work<'_> {
+    fn change(&mut self, change: &Change) -> Result<(), StoreError> {
+        let (index, work) = (self.index, self);
+        match change {
+            Change::Result(new) => work.result(new)?,
+            Change::Relink(new) => work.relink(new)?,
+            Change::Revived { trace } => work.revived(trace)?,
+            Change::Pin(pin) => {
+                let value = index.encode(kind::PIN, pin)?;
+                work.batch.put(Family::Pins, pin.version.as_bytes(), &value);
+            }
+            Change::Unpin(version) => work.batch.delete(Family::Pins, version.as_bytes()),
+            Change::Run(new) => work.run(new)?,
+            Change::Evicted { traces, runs, evicted } => {
+                for trace in traces {
+                    work.evict(trace, evicted)?;
+                }
+                for id in runs {
+                    work.evict_run(*id)?;
+                }
+            }
+            Change::Removed { traces, runs } => {
+                for trace in traces {
+                    work.remove(trace)?;
+                }
+                for id in runs {
+                    work.remove_run(*id)?;
+                }
+            }
+            Change::Blobs(new) => work.new_blobs(new)?,
+            Change::Unnamed { blobs } => {
+                for digest in blobs {
+                    work.drop_if_unnamed(digest)?;
+                }
+            }
+            Change::Lost { blobs } => {
+                for digest in blobs {
+                    work.drop_blob(digest)?;
+                }
+            }
+            Change::Touched { at_ms, traces, reused } => {
+                for trace in traces {
+                    work.batch.put(Family::Used, trace.as_bytes(), &at_ms.to_be_bytes());
+                }
+                work.count(|counters| counters.reused = counters.reused.saturating_add(*reused))?;
+            }
+            Change::Noted { trace, replacement } => work.note(trace, replacement)?,
+            Change::Forgotten(new) => work.forgotten(new)?,
+            Change::Accepted(new) => work.accepted(new)?,
+            Change::Revoked { id, saying } => work.revoked(*id, saying)?,
+            Change::Imported(new) => work.imported(new)?,
+            Change::ImportPart(new) => work.import_part(new)?,
+            Change::ImportDropped { import } => work.import_dropped(import)?,
+            Change::Entries { family, entries } => {
+                let family = Family::numbered(*family).ok_or_else(|| {
+                    index.damaged("a snapshot in the journal", "it names a family that is not known")
+                })?;
+                for (key, value) in entries {
+                    // The position is that of this change, not the one that stood in the snapshot.
+                    if !(family == Family::Meta && key == meta::POSITION) {
+                        work.batch.put(family, key, value);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn result(&mut self, new: &NewResult) -> Result<(), StoreError> {
         let trace = &new.trace;
-        if let Some(old) = self.index.result(trace)? {
+        let old = match &self.ahead {
+            Some(ahead) => ahead.results.get(trace).cloned(),
+            None => self.index.result(trace)?,
+        };
+        if let Some(old) = old {
             self.forget_references(trace, &old);
             for parent in self.index.referred_hashes(trace.as_bytes(), refs::PARENT)? {
                 self.unlink(refs::key(trace.as_bytes(), refs::PARENT, &parent));
@@ -327,7 +395,11 @@ impl Work<'_> {
     }
 
     fn rows(&mut self, trace: &Trace, rows: &[Version]) -> Result<(), StoreError> {
-        for (place, (version, old)) in rows.iter().zip(self.index.rows(rows)?).enumerate() {
+        let named = match &self.ahead {
+            Some(ahead) => rows.iter().map(|row| ahead.rows.get(row).copied()).collect(),
+            None => self.index.rows(rows)?,
+        };
+        for (place, (version, old)) in rows.iter().zip(named).enumerate() {
             if let Some(old) = old.filter(|old| old != trace) {
                 self.unlink(refs::key(old.as_bytes(), refs::ROW, version.as_bytes()));
             }
@@ -338,16 +410,26 @@ impl Work<'_> {
     }
 
     fn facts(&mut self, trace: &Trace, facts: &[(Version, Vec<u8>)]) -> Result<(), StoreError> {
-        let versions: Vec<Version> = facts.iter().map(|(version, _)| *version).collect();
-        let present = self.index.get_many(Family::Facts, &versions)?;
+        let present: Vec<bool> = match &self.ahead {
+            Some(ahead) => facts.iter().map(|(version, _)| ahead.facts.contains(version)).collect(),
+            None => {
+                let versions: Vec<Version> = facts.iter().map(|(version, _)| *version).collect();
+                let there = self.index.get_each(Family::Facts, &versions, &mut |_, _| Ok(()))?;
+                there.into_iter().map(|there| there.is_some()).collect()
+            }
+        };
         for ((version, fact), present) in facts.iter().zip(present) {
-            if fact.is_empty() && present.is_none() {
+            if fact.is_empty() && !present {
                 // It was named as one that is there, and was collected meanwhile.
                 continue;
             }
-            if present.is_none() {
+            if !present {
                 let value = self.index.encode(kind::FACT, &OpaqueRow(fact.clone()))?;
                 self.batch.put(Family::Facts, version.as_bytes(), &value);
+                // Others that are written with this one name it too.
+                if let Some(ahead) = &mut self.ahead {
+                    ahead.facts.insert(*version);
+                }
             }
             self.link(refs::key(version.as_bytes(), refs::FACT, trace.as_bytes()));
             self.link(refs::key(trace.as_bytes(), refs::HAS_FACT, version.as_bytes()));
@@ -370,10 +452,11 @@ impl Work<'_> {
     }
 
     fn count(&mut self, change: impl FnOnce(&mut tables::Counters)) -> Result<(), StoreError> {
-        let mut counters = self.index.counters()?;
-        change(&mut counters);
-        let value = self.index.encode(kind::COUNTERS, &counters)?;
-        self.batch.put(Family::Meta, meta::COUNTERS, &value);
+        let counters = match &mut self.counters {
+            Some(counters) => counters,
+            unread => unread.insert(self.index.counters()?),
+        };
+        change(counters);
         Ok(())
     }
 

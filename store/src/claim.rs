@@ -30,6 +30,7 @@ pub struct ClaimGuard {
     ticket: u64,
     present: Option<Found>,
     failure: Option<Vec<u8>>,
+    given_back: bool,
 }
 
 impl ClaimGuard {
@@ -51,11 +52,14 @@ impl ClaimGuard {
 
 impl Drop for ClaimGuard {
     fn drop(&mut self) {
+        if self.given_back {
+            return;
+        }
         let failure = self.failure.take().map(Opaque);
         // If no host is to be had there is nobody who waits for this either.
         let _ = self.store.ask(Request::Release { trace: self.trace, ticket: self.ticket, failure });
         // Only now: a host that came in between had to know of it, to tell the failure.
-        self.store.client().end_claim(self.ticket, &self.trace);
+        self.store.client().end_claims(&[(self.trace, self.ticket)]);
     }
 }
 
@@ -92,6 +96,59 @@ impl Store {
         claim
     }
 
+    /// Claims those of these traces that nobody has, in one request, and waits for none: each is granted or `None`.
+    ///
+    /// # Errors
+    ///
+    /// The host cannot be reached, or the store cannot be read.
+    pub fn claim_free(&self, traces: &[Trace]) -> Result<Vec<Option<ClaimGuard>>, StoreError> {
+        let client = self.client();
+        let claims: Vec<(Trace, u64)> = traces.iter().map(|trace| (*trace, client.silent_ticket())).collect();
+        loop {
+            let answer = match self.ask_on(Request::ClaimAll(claims.clone())) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    // As for one.
+                    let _ = self.ask(Request::ReleaseAll(claims));
+                    return Err(error);
+                }
+            };
+            let granted = match answer.response {
+                Response::Claims(granted) if granted.len() == claims.len() => granted,
+                other => return Err(self.unexpected(&other)),
+            };
+            let is_granted =
+                |(claim, (granted, _)): (&(Trace, u64), &(bool, Option<Found>))| granted.then_some(*claim);
+            let kept: Vec<(Trace, u64)> = claims.iter().zip(&granted).filter_map(is_granted).collect();
+            if !client.keep_claims(&kept, answer.link) {
+                continue;
+            }
+            self.note_leases(granted.iter().filter_map(|(_, present)| present.as_ref()));
+            let guards = claims.into_iter().zip(granted);
+            return Ok(guards
+                .map(|((trace, ticket), (granted, present))| {
+                    granted.then(|| self.guard(trace, ticket, present))
+                })
+                .collect());
+        }
+    }
+
+    /// Gives several claims back, none of which has failed, in one request.
+    pub fn release(&self, mut guards: Vec<ClaimGuard>) {
+        let claims: Vec<(Trace, u64)> = guards.iter().map(|guard| (guard.trace, guard.ticket)).collect();
+        if claims.is_empty() {
+            return;
+        }
+        guards.iter_mut().for_each(|guard| guard.given_back = true);
+        // As for one.
+        let _ = self.ask(Request::ReleaseAll(claims.clone()));
+        self.client().end_claims(&claims);
+    }
+
+    fn guard(&self, trace: Trace, ticket: u64, present: Option<Found>) -> ClaimGuard {
+        ClaimGuard { store: self.clone(), trace, ticket, present, failure: None, given_back: false }
+    }
+
     fn claim_under(
         &self,
         trace: Trace,
@@ -112,12 +169,11 @@ impl Store {
             match answer.response {
                 Response::Granted { present } => {
                     // Granted by a host that is gone, it has to be granted again.
-                    if !client.keep_claim(ticket, trace, answer.link) {
+                    if !client.keep_claims(&[(trace, ticket)], answer.link) {
                         continue;
                     }
                     self.note_leases(present.iter());
-                    let (store, failure) = (self.clone(), None);
-                    return Ok(Some(Claim::Granted(ClaimGuard { store, trace, ticket, present, failure })));
+                    return Ok(Some(Claim::Granted(self.guard(trace, ticket, present))));
                 }
                 Response::Stored(found) => {
                     self.note_leases(std::iter::once(&found));

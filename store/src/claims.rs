@@ -183,6 +183,38 @@ impl Claims {
         }
     }
 
+    /// Claims those of several traces that nobody has, under these tickets, and says of each whether it is the
+    /// caller's now. No ticket is noted for the others. `None` where the connection is gone.
+    pub(crate) fn attempt_all(
+        &self,
+        connection: u64,
+        owner: &str,
+        claims: &[(Trace, u64)],
+    ) -> Option<Vec<bool>> {
+        let mut table = self.table();
+        let may = !table.closed && !table.frozen;
+        if !table.alive.contains(&connection) {
+            return None;
+        }
+        let mut attempt = |(trace, ticket): &(Trace, u64)| match table.held.get(trace) {
+            Some(held) => held.by == Holder::Connection(connection) && held.ticket == *ticket,
+            None if may => {
+                let by = Holder::Connection(connection);
+                let held = Held { by, ticket: *ticket, owner: owner.to_owned(), waiting: Vec::new() };
+                table.held.insert(*trace, held);
+                table.lost.remove(&(connection, *trace));
+                true
+            }
+            None => false,
+        };
+        Some(claims.iter().map(&mut attempt).collect())
+    }
+
+    /// Whether this connection's claim was handed on while it was silent.
+    pub(crate) fn has_lost(&self, connection: u64, trace: &Trace) -> bool {
+        self.table().lost.contains(&(connection, *trace))
+    }
+
     /// Gives a claim back; those who wait for it are told the failure, if there was one. A claim that is
     /// not held (any longer) is passed over.
     pub(crate) fn release(
@@ -308,6 +340,26 @@ mod tests {
         assert_eq!(attempt(&claims, 1, 11), held("run 1"));
         assert_eq!(claims.release(1, &T, 10, None), [ended(2, 20), ended(1, 11)]);
         assert_eq!(attempt(&claims, 2, 20), Attempt::Granted);
+    }
+
+    #[test]
+    fn several_are_claimed_at_once_and_nobody_is_told_of_those_that_are_not() {
+        let claims = claims(&[1, 2]);
+        let other = Trace::from_bytes([2; 32]);
+        assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
+        let wanted = [(T, 20), (other, 21)];
+        assert_eq!(claims.attempt_all(2, "run 2", &wanted), Some(vec![false, true]));
+        // Asked again, it is the same.
+        assert_eq!(claims.attempt_all(2, "run 2", &wanted), Some(vec![false, true]));
+        assert_eq!(claims.attempt(1, "run 1", other, 11), held("run 2"));
+        assert_eq!(claims.release(1, &T, 10, None), []);
+        assert_eq!(claims.release(2, &other, 21, None), [ended(1, 11)]);
+        assert_eq!(claims.attempt_all(3, "run 3", &wanted), None);
+        claims.freeze();
+        assert_eq!(claims.attempt_all(2, "run 2", &wanted), Some(vec![false, false]));
+        assert_eq!(claims.thaw(), []);
+        claims.close();
+        assert_eq!(claims.attempt_all(2, "run 2", &wanted), Some(vec![false, false]));
     }
 
     #[test]

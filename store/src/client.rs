@@ -381,6 +381,11 @@ impl Client {
         self.tickets.open()
     }
 
+    /// The number of a ticket that nothing is to be told about.
+    pub(crate) fn silent_ticket(&self) -> u64 {
+        self.tickets.number()
+    }
+
     /// Gives a ticket up.
     pub(crate) fn drop_ticket(&self, ticket: u64) {
         self.tickets.close(ticket);
@@ -391,23 +396,26 @@ impl Client {
         self.tickets.wait(ticket, until)
     }
 
-    /// Notes a claim that was granted on this link; false if that is not the present one any longer, so
+    /// Notes claims that were granted on this link; false if that is not the present one any longer, so
     /// that the next host does not know of it.
-    pub(crate) fn keep_claim(&self, ticket: u64, trace: Trace, link: u64) -> bool {
+    pub(crate) fn keep_claims(&self, claims: &[(Trace, u64)], link: u64) -> bool {
         let mut state = self.state();
         if state.links != link {
             return false;
         }
-        state.claims.insert(ticket, trace);
-        self.member.file.claim(&trace, ticket);
+        state.claims.extend(claims.iter().map(|(trace, ticket)| (*ticket, *trace)));
+        self.member.file.claim(claims);
         true
     }
 
-    /// Notes that a claim was given back.
-    pub(crate) fn end_claim(&self, ticket: u64, trace: &Trace) {
-        if self.state().claims.remove(&ticket).is_some() {
-            self.member.file.end(trace, ticket);
+    /// Notes that claims were given back.
+    pub(crate) fn end_claims(&self, claims: &[(Trace, u64)]) {
+        let mut ended = claims.to_vec();
+        {
+            let mut state = self.state();
+            ended.retain(|(_, ticket)| state.claims.remove(ticket).is_some());
         }
+        self.member.file.end(&ended);
     }
 
     // Shares.

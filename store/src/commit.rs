@@ -1,5 +1,6 @@
 //! Results on their way into the store: [`Commit`], all of it or nothing, and [`Relink`].
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -117,24 +118,48 @@ impl Store {
     ///
     /// [`StoreError::Missing`] names a blob that is neither staged with it nor in the store.
     pub fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+        let (message, _staged) = message(commit, self.client().new_ticket());
+        // What was staged lives until here: what the host did not take is removed with it.
+        self.commit_message(&message)
+    }
+
+    /// Writes several results, each atomically and answered by itself, as far as can be in one piece of the journal and
+    /// one batch of the index. None of them may have been made from another.
+    ///
+    /// # Errors
+    ///
+    /// The host cannot be reached, or nothing can be written. What is wrong with one of them is in its place.
+    pub fn commit_all(&self, commits: Vec<Commit>) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
         let client = self.client();
-        let ticket = client.new_ticket();
-        let trace = commit.trace;
-        let message = CommitMessage {
-            trace,
-            rows: commit.rows,
-            outputs: commit.outputs,
-            staged: announced(&commit.staged),
-            log: commit.log,
-            made_ms: commit.made_ms,
-            cost_ms: commit.cost_ms,
-            provenance: Opaque(commit.provenance),
-            parents: commit.parents,
-            facts: opaque(commit.facts),
-            history: commit.history,
-            put: commit.put,
-            ticket,
+        let told: (Vec<CommitMessage>, Vec<Vec<Staged>>) =
+            commits.into_iter().map(|commit| message(commit, client.silent_ticket())).unzip();
+        let (messages, _staged) = (Arc::new(told.0), told.1);
+        let answers = match self.ask(Request::CommitAll(Arc::clone(&messages)))? {
+            Response::All(answers) if answers.len() == messages.len() => answers,
+            other => return Err(self.unexpected(&other)),
         };
+        let new = |answer: &Response| matches!(answer, Response::New);
+        let leased = messages.iter().zip(&answers).filter(|(_, answer)| new(answer));
+        self.client().member().file.lease(leased.map(|(message, _)| message.trace));
+        let each = messages.iter().zip(answers).map(|(message, answer)| match answer {
+            Response::New => Ok(Committed::New),
+            // It has to wait for somebody else.
+            Response::Held { .. } => {
+                self.commit_message(&CommitMessage { ticket: client.new_ticket(), ..message.clone() })
+            }
+            Response::Failed(failure) => Err(failure.into_error(self.dir())),
+            answer => {
+                let committed = self.committed(answer)?;
+                self.note_lease(message.trace);
+                Ok(committed)
+            }
+        });
+        Ok(each.collect())
+    }
+
+    /// As [`Store::commit`]; the message's ticket is open, and is given up.
+    fn commit_message(&self, message: &CommitMessage) -> Result<Committed, StoreError> {
+        let (client, ticket, trace) = (self.client(), message.ticket, message.trace);
         let answer = loop {
             match self.ask(Request::Commit(Box::new(message.clone()))) {
                 // This process was silent for so long that somebody else has its claim by now: what that
@@ -146,15 +171,18 @@ impl Store {
             }
         };
         client.drop_ticket(ticket);
-        // `commit.staged` lives until here: what the host did not take is removed with it.
-        let committed = match answer? {
-            Response::New => Committed::New,
-            Response::Adopted { found, differs } => Committed::Adopted { found, differs },
-            Response::Replaced { old, differs } => Committed::Replaced { old, differs },
-            other => return Err(self.unexpected(&other)),
-        };
+        let committed = self.committed(answer?)?;
         self.note_lease(trace);
         Ok(committed)
+    }
+
+    fn committed(&self, answer: Response) -> Result<Committed, StoreError> {
+        match answer {
+            Response::New => Ok(Committed::New),
+            Response::Adopted { found, differs } => Ok(Committed::Adopted { found, differs }),
+            Response::Replaced { old, differs } => Ok(Committed::Replaced { old, differs }),
+            other => Err(self.unexpected(&other)),
+        }
     }
 
     /// Lets rows name a result that is there; false if it is not there (any longer).
@@ -173,6 +201,26 @@ impl Store {
         }
         Ok(linked)
     }
+}
+
+/// What the host is told of a commit, and what is to live until it has answered.
+fn message(commit: Commit, ticket: u64) -> (CommitMessage, Vec<Staged>) {
+    let message = CommitMessage {
+        trace: commit.trace,
+        rows: commit.rows,
+        outputs: commit.outputs,
+        staged: announced(&commit.staged),
+        log: commit.log,
+        made_ms: commit.made_ms,
+        cost_ms: commit.cost_ms,
+        provenance: Opaque(commit.provenance),
+        parents: commit.parents,
+        facts: opaque(commit.facts),
+        history: commit.history,
+        put: commit.put,
+        ticket,
+    };
+    (message, commit.staged)
 }
 
 fn opaque(facts: Vec<(Version, Vec<u8>)>) -> Vec<(Version, Opaque)> {

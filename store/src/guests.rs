@@ -180,6 +180,30 @@ impl Core {
         }
     }
 
+    /// Claims those of these that nobody has, and says of each whether it is granted, and what stands there.
+    pub(crate) fn claim_all(
+        &self,
+        connection: u64,
+        claims: &[(Trace, u64)],
+    ) -> Result<Vec<(bool, Option<Found>)>, StoreError> {
+        let owner = self.connections.owner(connection);
+        let Some(granted) = self.claims.attempt_all(connection, &owner, claims) else {
+            return Err(self.left());
+        };
+        let traces: Vec<Trace> = claims.iter().map(|(trace, _)| *trace).collect();
+        match self.find_leased(connection, &traces) {
+            Ok(found) => {
+                Ok(granted.into_iter().zip(found).map(|(is, found)| (is, found.filter(|_| is))).collect())
+            }
+            Err(error) => {
+                for ((trace, ticket), _) in claims.iter().zip(granted).filter(|(_, granted)| *granted) {
+                    self.release(connection, trace, *ticket, None);
+                }
+                Err(error)
+            }
+        }
+    }
+
     pub(crate) fn release(&self, connection: u64, trace: &Trace, ticket: u64, failure: Option<Opaque>) {
         let ended = self.claims.release(connection, trace, ticket, failure.map(|failure| failure.0));
         self.connections.tell(ended);

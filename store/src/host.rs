@@ -349,14 +349,24 @@ impl Core {
         change: &Change,
         blobs: Vec<BlobName>,
     ) -> Result<Dropped, StoreError> {
+        self.write_all(journal, &[change], blobs)
+    }
+
+    /// As [`Core::write`], for changes that do not meet (see [`apply::apply_all`]): one append and one batch.
+    pub(crate) fn write_all(
+        &self,
+        journal: &mut Journal,
+        changes: &[&Change],
+        blobs: Vec<BlobName>,
+    ) -> Result<Dropped, StoreError> {
         self.durable.check(self.layout.root())?;
         if journal.is_full() {
             self.rotate(journal, 0)?;
         }
         let before = journal.end();
-        let end = journal.append(&[change])?.pop().unwrap_or(before);
+        let end = journal.append(changes)?.pop().unwrap_or(before);
         crash::point("write.journaled");
-        let dropped = match apply::apply(&self.index, change, end) {
+        let dropped = match apply::apply_all(&self.index, changes, end) {
             Ok(dropped) => dropped,
             Err(error) => {
                 // Not applied is not done: what was asked for is answered with an error.
@@ -365,10 +375,12 @@ impl Core {
             }
         };
         crash::point("write.applied");
-        self.marks.follow(&self.index, change)?;
-        self.tidy.note(change);
+        for change in changes {
+            self.marks.follow(&self.index, change)?;
+            self.tidy.note(change);
+        }
         // That something was used again is no reason to wake a disk.
-        let matters = !matches!(change, Change::Touched { .. });
+        let matters = !changes.iter().all(|change| matches!(change, Change::Touched { .. }));
         self.durable.wrote(end, end.offset - before.offset, blobs, matters);
         Ok(dropped)
     }

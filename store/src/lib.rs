@@ -89,6 +89,7 @@ mod tables;
 mod tickets;
 mod tidy;
 mod times;
+mod together;
 pub mod tree;
 mod walk;
 mod wire;

@@ -140,27 +140,30 @@ impl ProcessFile {
         self.append(&mut written, &entries);
     }
 
-    /// Notes a claim.
-    pub(crate) fn claim(&self, trace: &Trace, ticket: u64) {
-        self.note(tag::CLAIM, trace, ticket);
+    /// Notes claims.
+    pub(crate) fn claim(&self, claims: &[(Trace, u64)]) {
+        self.note(tag::CLAIM, claims);
     }
 
-    /// Notes that a claim was given back.
-    pub(crate) fn end(&self, trace: &Trace, ticket: u64) {
-        self.note(tag::END, trace, ticket);
+    /// Notes that claims were given back.
+    pub(crate) fn end(&self, claims: &[(Trace, u64)]) {
+        self.note(tag::END, claims);
     }
 
     /// Notes that the process is about to be stopped, or goes on.
     pub(crate) fn stopped(&self, stopped: bool) {
         let tag = if stopped { tag::STOP } else { tag::GO };
-        self.note(tag, &Trace::from_bytes([0; 32]), 0);
+        self.note(tag, &[(Trace::from_bytes([0; 32]), 0)]);
     }
 
-    fn note(&self, tag: u8, trace: &Trace, ticket: u64) {
-        let mut entry = Vec::with_capacity(ENTRY_BYTES);
-        push(&mut entry, tag, trace, ticket);
+    /// In one write, however many there are.
+    fn note(&self, tag: u8, of: &[(Trace, u64)]) {
+        let mut entries = Vec::with_capacity(of.len() * ENTRY_BYTES);
+        for (trace, ticket) in of {
+            push(&mut entries, tag, trace, *ticket);
+        }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        self.append(&mut written, &entry);
+        self.append(&mut written, &entries);
     }
 
     fn append(&self, written: &mut Written, entries: &[u8]) {
@@ -294,9 +297,8 @@ mod tests {
         let file = ProcessFile::create(&layout, "abc", "run 1\nof two lines").unwrap();
         file.lease([T, U, T].into_iter());
         file.lease([T].into_iter());
-        file.claim(&T, 7);
-        file.claim(&U, 8);
-        file.end(&T, 7);
+        file.claim(&[(T, 7), (U, 8)]);
+        file.end(&[(T, 7)]);
         file.stopped(true);
         let expected = Listed {
             owner: "run 1 of two lines".to_owned(),
@@ -328,7 +330,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(&dir);
         let file = ProcessFile::create(&layout, "abc", "me").unwrap();
-        file.claim(&T, 258);
+        file.claim(&[(T, 258)]);
         let bytes = fs::read(layout.processes().join("abc")).unwrap();
         let golden = [b"me\nc".as_slice(), &[1; 32], &[2, 1, 0, 0, 0, 0, 0, 0]].concat();
         assert_eq!(bytes, golden);

@@ -191,11 +191,21 @@ impl Core {
         staged: &[StagedBlob],
         named: BTreeSet<Digest>,
     ) -> Result<NewBlobs, StoreError> {
-        let by_digest: HashMap<Digest, &StagedBlob> = staged.iter().map(|blob| (blob.digest, blob)).collect();
-        let mut digests: Vec<Digest> = by_digest.keys().chain(&named).copied().collect();
-        digests.sort_unstable();
-        digests.dedup();
+        let digests = asked(staged, &named);
         let present = self.presence(&digests)?;
+        self.receive_known(connection, staged, &named, &digests, &present)
+    }
+
+    /// The same, where it is known which of the digests that are to be [`asked`] for are present.
+    pub(crate) fn receive_known(
+        &self,
+        connection: u64,
+        staged: &[StagedBlob],
+        named: &BTreeSet<Digest>,
+        digests: &[Digest],
+        present: &[bool],
+    ) -> Result<NewBlobs, StoreError> {
+        let by_digest: HashMap<Digest, &StagedBlob> = staged.iter().map(|blob| (blob.digest, blob)).collect();
         let owner = match self.config.sharing {
             Sharing::Private => None,
             Sharing::Group => {
@@ -205,7 +215,7 @@ impl Core {
         };
         let mut new = NewBlobs::default();
         let mut trees = Vec::new();
-        for (digest, present) in digests.iter().zip(&present) {
+        for (digest, present) in digests.iter().zip(present) {
             let blob = by_digest.get(digest);
             if *present {
                 if named.contains(digest) && blob.is_none_or(|blob| blob.record.hash == HashKind::Tree) {
@@ -404,7 +414,16 @@ impl Core {
     }
 }
 
-fn opaque(facts: Vec<(Version, Opaque)>) -> Vec<(Version, Vec<u8>)> {
+/// The digests whose presence is asked for before these blobs are taken in, in order.
+pub(crate) fn asked(staged: &[StagedBlob], named: &BTreeSet<Digest>) -> Vec<Digest> {
+    let mut digests: Vec<Digest> =
+        staged.iter().map(|blob| blob.digest).chain(named.iter().copied()).collect();
+    digests.sort_unstable();
+    digests.dedup();
+    digests
+}
+
+pub(crate) fn opaque(facts: Vec<(Version, Opaque)>) -> Vec<(Version, Vec<u8>)> {
     facts.into_iter().map(|(version, fact)| (version, fact.0)).collect()
 }
 

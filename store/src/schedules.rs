@@ -279,6 +279,43 @@ fn is_readable(kit: &Files, core: &Core, found: &Found, digest: &Digest) -> bool
     found.whole() && kit.read(digest, &record, &mut std::io::sink()).is_ok()
 }
 
+/// Two commit the same two results, each both together, in other orders.
+#[test]
+fn of_two_who_commit_the_same_together_one_is_first_with_each() {
+    check(|| {
+        let kit = Kit::new();
+        let threads: Vec<_> = [[TRACE, OTHER], [OTHER, TRACE]]
+            .into_iter()
+            .zip(0..)
+            .map(|(traces, name)| {
+                let (connection, _hear) = kit.enter(name);
+                let staged = kit.staged();
+                let core = Arc::clone(&kit.core);
+                thread::spawn(move || {
+                    let messages = traces.map(|trace| message(trace, Some(&staged), u64::from(name)));
+                    let told =
+                        core.serve(connection, Request::CommitAll(std::sync::Arc::new(messages.to_vec())));
+                    let Response::All(answers) = told else { panic!("{told:?}") };
+                    let is_first = |answer: &Response| match answer {
+                        Response::New => true,
+                        Response::Adopted { differs: false, .. } => false,
+                        other => panic!("{other:?}"),
+                    };
+                    let first: Vec<bool> = answers.iter().map(is_first).collect();
+                    if name == 0 { [first[0], first[1]] } else { [first[1], first[0]] }
+                })
+            })
+            .collect();
+        let first: Vec<[bool; 2]> =
+            threads.into_iter().map(|thread| thread.join().expect("it ends")).collect();
+        assert!(first[0][0] != first[1][0] && first[0][1] != first[1][1], "{first:?}");
+        let (reader, _hear) = kit.enter(2);
+        for trace in [TRACE, OTHER] {
+            assert!(looked_up(&kit.core, reader, trace).is_some_and(|found| found.whole()));
+        }
+    });
+}
+
 #[test]
 fn what_was_said_to_be_there_is_not_collected_before_its_asker_leaves() {
     check(|| {

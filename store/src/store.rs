@@ -438,9 +438,23 @@ impl Store {
 
     /// Walks over the latest moment of every label, in the order of the labels.
     pub fn labels(&self, each: &mut dyn FnMut(Moment) -> bool) -> Result<(), StoreError> {
-        let mut after = None;
+        self.labels_after(None, PAGE, each)
+    }
+
+    /// As [`Store::labels`], from behind this one on, which need not be there.
+    pub fn labels_behind(&self, label: &str, each: &mut dyn FnMut(Moment) -> bool) -> Result<(), StoreError> {
+        // Whoever begins in the middle mostly looks for the next.
+        self.labels_after(Some(label.to_owned()), 1, each)
+    }
+
+    fn labels_after(
+        &self,
+        mut after: Option<String>,
+        limit: u64,
+        each: &mut dyn FnMut(Moment) -> bool,
+    ) -> Result<(), StoreError> {
         loop {
-            let moments = match self.ask(Request::Labels { after, limit: PAGE })? {
+            let moments = match self.ask(Request::Labels { after, limit })? {
                 Response::Moments(moments) => moments,
                 other => return Err(self.unexpected(&other)),
             };

@@ -27,9 +27,14 @@ impl Tickets {
     }
 
     pub(crate) fn open(&self) -> u64 {
-        let ticket = self.next.fetch_add(1, Ordering::Relaxed);
+        let ticket = self.number();
         self.table().insert(ticket, None);
         ticket
+    }
+
+    /// A number that no other ticket has.
+    pub(crate) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn close(&self, ticket: u64) {

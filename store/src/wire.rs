@@ -5,6 +5,7 @@
 //! are never in a message but for values that live in the index; a whole plan is asked for in one.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +76,8 @@ pub(crate) enum Request {
     Row(Version),
     Results(Vec<Trace>),
     Commit(Box<CommitMessage>),
+    /// Several that do not depend on each other; each is answered by itself.
+    CommitAll(#[serde(with = "shared")] Arc<Vec<CommitMessage>>),
     Relink(Box<RelinkMessage>),
     Touch {
         traces: Vec<Trace>,
@@ -163,6 +166,9 @@ pub(crate) enum Request {
         ticket: u64,
         failure: Option<Opaque>,
     },
+    /// Those of these traces, each with a ticket, that nobody has. No place is kept in the queue for the others.
+    ClaimAll(Vec<(Trace, u64)>),
+    ReleaseAll(Vec<(Trace, u64)>),
     /// A share of named limits, or a place in the queue for it.
     Take {
         ticket: u64,
@@ -242,6 +248,10 @@ pub(crate) enum Response {
         present: Option<Found>,
     },
     Stored(Found),
+    /// For each that was asked for: whether it was granted, and what stands there if it was.
+    Claims(Vec<(bool, Option<Found>)>),
+    /// For each of several requests, its answer.
+    All(Vec<Response>),
     Held {
         by: String,
     },
@@ -267,6 +277,22 @@ pub(crate) enum Response {
     Failed(Failure),
     Judge(judge::Told),
     Archive(archive::Told),
+}
+
+/// What its owner keeps, so that it can be said again.
+mod shared {
+    use super::{Arc, Deserialize, Serialize};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(value: &Arc<T>, to: S) -> Result<S::Ok, S::Error> {
+        T::serialize(value, to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<T>, D::Error> {
+        T::deserialize(from).map(Arc::new)
+    }
 }
 
 /// Bytes that mean nothing to the store.

@@ -72,7 +72,13 @@ fn work(folder: &Path) {
         }
         other => other.expect("open"),
     };
-    for number in 0..12 {
+    // The first of all that is written is several results together.
+    let together = (0..4).map(|number| commit_of(&store, number, &noise(number, len_of(number)))).collect();
+    for (number, committed) in (0..4).zip(store.commit_all(together).expect("commit")) {
+        committed.expect("it is taken in");
+        acknowledge(number);
+    }
+    for number in 4..12 {
         put(&store, number, &noise(number, len_of(number)));
         acknowledge(number);
     }

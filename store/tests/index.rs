@@ -6,7 +6,7 @@ use std::fs;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use cas_store::{Claim, Committed, Output, Pin, Put, Relink, Store, StoreError};
+use cas_store::{Claim, ClaimGuard, Committed, Output, Pin, Put, Relink, Store, StoreError};
 use kit::*;
 
 #[test]
@@ -439,6 +439,72 @@ fn a_connection_that_goes_gives_its_claims_back() {
     guard.fail(b"exit 1".to_vec());
     drop(other);
     assert!(matches!(store.claim(trace(1)).expect("claim"), Claim::Granted(_)));
+}
+
+#[test]
+fn of_several_that_are_committed_together_each_is_answered_by_itself() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put(&store, 1, b"was there");
+    let mut nowhere = commit_of(&store, 2, b"");
+    nowhere.outputs[0].artifact.as_mut().expect("an output").digest = cas_store::Digest::of(b"nowhere");
+    nowhere.staged.clear();
+    let mut below = commit_of(&store, 6, b"made from another of them");
+    below.parents = vec![trace(5)];
+    let mut same_row = commit_of(&store, 7, b"of another trace");
+    same_row.rows = vec![version(5)];
+    let large = noise(3, 50_000);
+    let commits = vec![
+        commit_of(&store, 1, b"comes late"),
+        nowhere,
+        commit_of(&store, 3, &large),
+        commit_of(&store, 3, b"the same once more"),
+        commit_of(&store, 4, &large),
+        commit_of(&store, 5, b"five"),
+        below,
+        same_row,
+    ];
+    let committed = store.commit_all(commits).expect("it commits");
+    assert!(matches!(&committed[0], Ok(Committed::Adopted { differs: true, .. })), "{:?}", committed[0]);
+    assert!(matches!(&committed[1], Err(StoreError::Missing { .. })), "{:?}", committed[1]);
+    assert!(matches!(&committed[3], Ok(Committed::Adopted { differs: true, .. })), "{:?}", committed[3]);
+    for at in [2, 4, 5, 6, 7] {
+        assert!(matches!(&committed[at], Ok(Committed::New)), "{at}: {:?}", committed[at]);
+    }
+    let found = [1, 2, 3, 4, 6].map(|number| get(&store, number));
+    let expected = [
+        Some(b"was there".to_vec()),
+        None,
+        Some(large.clone()),
+        Some(large),
+        Some(b"made from another of them".to_vec()),
+    ];
+    assert_eq!(found, expected);
+    // The row that two of them name is that of the last.
+    assert_eq!(get(&store, 5), Some(b"of another trace".to_vec()));
+    assert_eq!(store.stats().expect("stats").made, 6);
+    assert_eq!(verify(&store), []);
+    drop(store);
+    let store = kit.open();
+    assert_eq!(get(&store, 6), Some(b"made from another of them".to_vec()), "after it was opened again");
+    assert_eq!(store.commit_all(Vec::new()).expect("nothing to do").len(), 0);
+}
+
+#[test]
+fn of_several_that_are_claimed_together_those_are_granted_that_nobody_has() {
+    let kit = Kit::new();
+    let (store, other) = (kit.open(), kit.open());
+    put(&store, 3, b"there");
+    let Claim::Granted(held) = other.claim(trace(1)).expect("claim") else { panic!("nobody has it") };
+    let wanted = [trace(1), trace(2), trace(3), trace(2)];
+    let claims = store.claim_free(&wanted).expect("claim");
+    let present = |claim: &Option<ClaimGuard>| claim.as_ref().map(|claim| claim.present().is_some());
+    assert_eq!(claims.iter().map(present).collect::<Vec<_>>(), [None, Some(false), Some(true), None]);
+    assert!(other.claim_within(trace(2), Duration::ZERO).expect("claim").is_none());
+    store.release(claims.into_iter().flatten().collect());
+    assert!(matches!(other.claim_within(trace(2), Duration::ZERO), Ok(Some(Claim::Granted(_)))));
+    drop(held);
+    assert!(store.claim_free(&wanted[..1]).expect("claim")[0].is_some());
 }
 
 #[test]

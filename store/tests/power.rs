@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cas_store::disk::{self, Op};
-use cas_store::{Export, Finding, Mode, Policy, Put};
+use cas_store::{Committed, Export, Finding, Mode, Policy, Put};
 use kit::*;
 
 /// Results from here on may be collected or replaced.
@@ -223,8 +223,20 @@ fn work(strict: bool) -> Done {
         promised.extend(open.drain(..).map(|number| (number, now)));
     };
     for number in 0..10 {
-        put(&store, number, &noise(number, len_of(number)));
-        open.push(number);
+        match number {
+            // Three together.
+            7 => {
+                let commit = |number| commit_of(&store, number, &noise(number, len_of(number)));
+                let committed = store.commit_all((7..10).map(commit).collect()).expect("commit");
+                assert!(committed.iter().all(|committed| matches!(committed, Ok(Committed::New))));
+                open.extend(7..10);
+            }
+            8 | 9 => {}
+            _ => {
+                put(&store, number, &noise(number, len_of(number)));
+                open.push(number);
+            }
+        }
         match number {
             _ if strict => promise(&mut open, &mut promised),
             3 | 6 => {

@@ -12,6 +12,7 @@ mod folders;
 mod lay;
 pub mod prepare;
 mod retry;
+mod several;
 mod share;
 
 use std::cell::OnceCell;
@@ -20,14 +21,14 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cas_store::{Artifact, Claim, Found, Put, Staged, StoreError, Take, Trace, Version};
+use cas_store::{Artifact, Claim, ClaimGuard, Found, Put, Share, Staged, StoreError, Take, Trace, Version};
 
 pub(crate) use self::folders::Folders;
 use self::lay::{LaidOut, Unready};
+pub(crate) use self::several::{Several, TOLD_AFTER};
 use self::share::Shared;
 use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
@@ -40,7 +41,7 @@ use crate::execute::{
 use crate::frozen::Frozen;
 use crate::graph::{OutputId, StepId};
 use crate::limits::Limits;
-use crate::memo::{Made, Memo, Names, NotKept};
+use crate::memo::{Made, Memo, Names, NotKept, Staging};
 use crate::past::Failed;
 use crate::plan::Plan;
 use crate::pool::Turn;
@@ -89,6 +90,8 @@ pub(crate) struct Task {
     pub(crate) private: bool,
     /// Whether a result that is there by now is as good as one of its own.
     pub(crate) reusable: bool,
+    /// Whether its version had no row when that was looked up, and it had no result in this run.
+    pub(crate) fresh: bool,
     /// Whether it runs only to be compared with its result, which stays.
     pub(crate) reproduces: bool,
     /// What stands under its trace is no result of this solid: a damaged record, which is replaced.
@@ -121,11 +124,20 @@ pub(crate) enum Told {
     Undeclared { step: String, solid: String, what: Undeclared },
     /// The worker is done with the step.
     Done(Box<Done>),
+    /// All this, in this order; with the worker, if it has nothing any more.
+    All(Vec<Told>, Option<usize>),
 }
+
+/// Takes what a worker tells.
+pub(crate) type Tell<'a> = &'a dyn Fn(Told);
 
 /// What came of a task.
 pub(crate) struct Done {
     pub(crate) worker: usize,
+    /// Which of the steps that the worker was given it is.
+    pub(crate) place: usize,
+    /// How long its attempts took.
+    pub(crate) took: Duration,
     pub(crate) end: End,
     pub(crate) why: Option<String>,
     pub(crate) started_ms: u64,
@@ -144,8 +156,33 @@ pub(crate) enum End {
     Failed(FailureReport),
     /// The run was stopped.
     Cancelled,
+    /// It was not begun: another worker is to have it; `alone`, because somebody else claims it.
+    GivenBack { alone: bool },
     /// The store or the machine failed.
     Broken(EngineError),
+}
+
+/// How a task stands when its attempts are over.
+enum Ended {
+    Over(End),
+    /// It succeeded, and is yet to be committed.
+    Made(Box<Held>),
+}
+
+/// What a step made, staged: it counts once it is committed.
+pub(crate) struct Held {
+    step: StepId,
+    /// Its trace, where it was forced: what else is forced in a sweep asks for that.
+    forced: Option<Trace>,
+    staging: Staging,
+    /// The nodes of facts that are written with it.
+    nodes: Vec<Version>,
+    folder: PathBuf,
+    elapsed: Duration,
+    /// When its attempt began.
+    at_ms: u64,
+    /// Given back once the result stands; none for what runs in every run.
+    claim: Option<ClaimGuard>,
 }
 
 /// What all workers of a run use.
@@ -166,6 +203,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) turn: Option<&'a Turn>,
     /// By invocation: what is laid in the folder of each of its steps.
     files: Vec<OnceLock<Arc<Vec<GivenFile>>>>,
+    /// By invocation: see [`Bench::is_unknown`].
+    unknown: Vec<OnceLock<bool>>,
     /// Nodes of facts that stand in the store since some commit of this run.
     written: Mutex<HashSet<Version>>,
     folders: Arc<Folders<'a>>,
@@ -188,6 +227,7 @@ impl<'a> Bench<'a> {
         folders: Arc<Folders<'a>>,
     ) -> Self {
         let files = plan.graph.pipeline.invocations.iter().map(|_| OnceLock::new()).collect();
+        let unknown = plan.graph.pipeline.invocations.iter().map(|_| OnceLock::new()).collect();
         let written = Mutex::new(HashSet::new());
         Self {
             plan,
@@ -202,6 +242,7 @@ impl<'a> Bench<'a> {
             limits,
             turn,
             files,
+            unknown,
             written,
             folders,
             last_list: element::LastList::default(),
@@ -223,49 +264,121 @@ impl<'a> Bench<'a> {
         (facts, shared)
     }
 
+    /// Whether no step of an invocation had a result when the first of them was begun: asked once for all of them.
+    fn is_unknown(&self, step: StepId) -> bool {
+        let invocation = self.plan.graph.steps[step.0 as usize].invocation as usize;
+        let graph = &self.plan.graph;
+        *self.unknown[invocation].get_or_init(|| {
+            let name = &graph.pipeline.invocations[invocation].name;
+            self.memo.is_unknown(&graph.pipeline.name, name).unwrap_or(false)
+        })
+    }
+
     /// Notes facts that were committed: not before, because a step may fail and keep nothing.
     pub(crate) fn wrote(&self, facts: impl IntoIterator<Item = Version>) {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).extend(facts);
     }
 
     /// Works on a task to its end.
-    pub(crate) fn work(&self, worker: usize, mut task: Task, tell: &Sender<Told>) -> Done {
-        let mut done = Done {
-            worker,
-            end: End::Cancelled,
-            why: None,
-            started_ms: 0,
-            attempts: Vec::new(),
-            logs: Vec::new(),
-        };
+    pub(crate) fn work(&self, worker: usize, mut task: Task, tell: Tell<'_>) -> Done {
+        let mut done = Done::new(worker, 0);
         let _at_work = self.turn.map(Turn::at_work);
+        match self.guarded(&mut task, &mut done, &mut |task, done| self.claimed(task, done, tell)) {
+            None => done,
+            Some(held) => {
+                let mut settled = self.settle(vec![(done, held)]);
+                settled.pop().expect("as many come out as went in")
+            }
+        }
+    }
+
+    /// Does something that may panic for a task; gives what is to be committed of it.
+    fn guarded(
+        &self,
+        task: &mut Task,
+        done: &mut Done,
+        work: &mut dyn FnMut(&mut Task, &mut Done) -> Result<Ended, EngineError>,
+    ) -> Option<Box<Held>> {
         // What a panic leaves is this task's alone; its claim is given back by being dropped.
-        let worked = catch_unwind(AssertUnwindSafe(|| self.claimed(&mut task, &mut done, tell)));
-        done.end = match worked {
-            Ok(Ok(end)) => end,
+        done.end = match catch_unwind(AssertUnwindSafe(|| work(task, done))) {
+            Ok(Ok(Ended::Made(held))) => return Some(held),
+            Ok(Ok(Ended::Over(end))) => end,
             Ok(Err(error)) => End::Broken(error),
             // Without its `Done`, the coordinator would wait for ever.
+            Err(panic) => panicked(&*panic, &task.name),
+        };
+        None
+    }
+
+    /// Commits what was held of steps, and gives what became of each, in order.
+    fn settle(&self, held: Vec<(Done, Box<Held>)>) -> Vec<Done> {
+        struct Rest {
+            forced: Option<Trace>,
+            nodes: Vec<Version>,
+            folder: PathBuf,
+            elapsed: Duration,
+            at_ms: u64,
+        }
+        let graph = &self.plan.graph;
+        let (mut settled, mut rests, mut staged) = (Vec::new(), Vec::new(), Vec::new());
+        let mut claims = Vec::new();
+        for (done, held) in held {
+            let Held { step, forced, staging, nodes, folder, elapsed, at_ms, claim } = *held;
+            staged.push((staging, graph.solid(step)));
+            let forced = forced.filter(|_| claim.is_some());
+            claims.extend(claim);
+            settled.push(done);
+            rests.push((step, Rest { forced, nodes, folder, elapsed, at_ms }));
+        }
+        let committed = catch_unwind(AssertUnwindSafe(|| self.memo.commit(staged)));
+        let mut failed = None;
+        let mut kept = match committed {
+            Ok(Ok(kept)) => kept.into_iter(),
+            Ok(Err(error)) => {
+                failed = Some(End::Broken(error));
+                Vec::new().into_iter()
+            }
             Err(panic) => {
-                let text = panic.downcast_ref::<&str>().copied();
-                let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-                let what = text.unwrap_or("it says nothing").to_owned();
-                End::Broken(EngineError::Panicked { step: task.name, what })
+                failed = Some(panicked(&*panic, "a commit"));
+                Vec::new().into_iter()
             }
         };
-        done
+        for (done, (step, rest)) in settled.iter_mut().zip(rests) {
+            let Rest { forced, nodes, folder, elapsed, at_ms } = rest;
+            self.discard(folder, graph.solid(step), elapsed);
+            done.end = match kept.next() {
+                Some(Ok(kept)) => {
+                    self.wrote(nodes);
+                    self.turn.zip(forced).into_iter().for_each(|(turn, trace)| turn.made(trace));
+                    done.attempts.push(AttemptRecord {
+                        failure: None,
+                        log: kept.found.record.log,
+                        started_ms: at_ms,
+                        elapsed_ms: millis(elapsed),
+                        folder: None,
+                    });
+                    End::Made { found: kept.found, outcome: Outcome::Ran, differs: kept.differs }
+                }
+                Some(Err(error)) => End::Broken(error),
+                // The first of them says what is wrong.
+                None => failed.take().unwrap_or(End::Cancelled),
+            };
+        }
+        self.memo.release(claims);
+        settled
     }
 
     /// Claims the trace, unless the step runs in every run, and runs the step under the claim.
-    fn claimed(&self, task: &mut Task, done: &mut Done, tell: &Sender<Told>) -> Result<End, EngineError> {
+    fn claimed(&self, task: &mut Task, done: &mut Done, tell: Tell<'_>) -> Result<Ended, EngineError> {
         let solid = self.plan.graph.solid(task.step);
         let volatile = matches!(solid.version, Some(Declared::Volatile));
         // Where it is forced, too: what runs in every run takes nothing that another run fetched.
         if task.why == Why::Volatile || (volatile && task.why == Why::Forced) {
-            return self.attempts(task, done, tell);
+            return self.attempts(task, done, None, tell);
         }
         loop {
             if self.cancel.now() > Stop::No {
-                return Ok(End::Cancelled);
+                return Ok(Ended::Over(End::Cancelled));
             }
             // It is asked only where somebody else is at it.
             let held_up = OnceCell::new();
@@ -273,13 +386,15 @@ impl<'a> Bench<'a> {
                 held_up.get_or_init(|| self.turn.map(Turn::held_up));
                 self.goes_on()
             };
-            let Some(claim) = self.memo.claim(task.trace, &go_on)? else { return Ok(End::Cancelled) };
+            let Some(claim) = self.memo.claim(task.trace, &go_on)? else {
+                return Ok(Ended::Over(End::Cancelled));
+            };
             drop(held_up);
             let guard = match claim {
                 Claim::Granted(guard) => guard,
                 Claim::Stored(found) => {
                     if let Some(end) = self.joined(task, &found)? {
-                        return Ok(end);
+                        return Ok(Ended::Over(end));
                     }
                     continue;
                 }
@@ -289,36 +404,51 @@ impl<'a> Bench<'a> {
                         message: "it failed".to_owned(),
                         hint: None,
                     });
-                    return Ok(End::Failed(of_another(task, failure)));
+                    return Ok(Ended::Over(End::Failed(of_another(task, failure))));
                 }
                 Claim::Failed(_) => continue,
             };
-            let solid = self.plan.graph.solid(task.step);
-            task.misfit = guard.present().is_some_and(|found| !resolve::fits(solid, found));
-            if let Some(found) = guard.present().cloned()
-                && let Some(end) = self.joined(task, &found)?
-            {
-                return Ok(end);
+            return self.under_claim(task, done, guard, None, tell);
+        }
+    }
+
+    /// Runs the step under a claim that was granted, unless its result is there by now. `share`: what it uses of what
+    /// all runs share, where that is had already.
+    fn under_claim(
+        &self,
+        task: &mut Task,
+        done: &mut Done,
+        guard: ClaimGuard,
+        share: Option<&Share>,
+        tell: Tell<'_>,
+    ) -> Result<Ended, EngineError> {
+        let solid = self.plan.graph.solid(task.step);
+        task.misfit = guard.present().is_some_and(|found| !resolve::fits(solid, found));
+        if let Some(found) = guard.present().cloned()
+            && let Some(end) = self.joined(task, &found)?
+        {
+            return Ok(Ended::Over(end));
+        }
+        if let Some(failure) = self.turn.and_then(|turn| turn.failure(task.trace)) {
+            return Ok(Ended::Over(End::Failed(of_another(task, failure))));
+        }
+        match self.attempts(task, done, share, tell)? {
+            Ended::Made(mut held) => {
+                held.claim = Some(guard);
+                Ok(Ended::Made(held))
             }
-            if let Some(failure) = self.turn.and_then(|turn| turn.failure(task.trace)) {
-                return Ok(End::Failed(of_another(task, failure)));
-            }
-            let end = self.attempts(task, done, tell)?;
-            match &end {
+            Ended::Over(end) => {
                 // Others are told what would happen to them too. Otherwise the claim goes to the next of them.
-                End::Failed(report) if report.failure.cause.follows_from_what_it_was_given() => {
+                if let End::Failed(report) = &end
+                    && report.failure.cause.follows_from_what_it_was_given()
+                {
                     if let Some(turn) = self.turn {
                         turn.failed(task.trace, report.failure.clone());
                     }
                     guard.fail(record::encode_failure(&report.failure).unwrap_or_default());
                 }
-                // Only what is forced asks for that.
-                End::Made { .. } if task.why == Why::Forced => {
-                    self.turn.into_iter().for_each(|turn| turn.made(task.trace));
-                }
-                End::Made { .. } | End::Lost { .. } | End::Failed(_) | End::Cancelled | End::Broken(_) => {}
+                Ok(Ended::Over(end))
             }
-            return Ok(end);
         }
     }
 
@@ -349,10 +479,16 @@ impl<'a> Bench<'a> {
     }
 
     /// Attempts the step as often as its policy allows.
-    fn attempts(&self, task: &mut Task, done: &mut Done, tell: &Sender<Told>) -> Result<End, EngineError> {
+    fn attempts(
+        &self,
+        task: &mut Task,
+        done: &mut Done,
+        had: Option<&Share>,
+        tell: Tell<'_>,
+    ) -> Result<Ended, EngineError> {
         let solid = self.plan.graph.solid(task.step);
         let is_command = matches!(solid.body, Body::Command(_));
-        done.why = self.memo.cause_in_words(self.plan, task);
+        done.why = self.memo.cause_in_words(self.plan, task, &|| self.is_unknown(task.step));
         // Until it has ended one way or the other.
         let _retried = match solid.policy.retries.times {
             0 => None,
@@ -360,11 +496,14 @@ impl<'a> Bench<'a> {
         };
         for attempt in 1.. {
             if self.cancel.now() > Stop::No {
-                return Ok(End::Cancelled);
+                return Ok(Ended::Over(End::Cancelled));
             }
-            let share = match self.share(task, solid, tell)? {
-                Shared::Given(share, slot) => (share, slot),
-                Shared::Stopped => return Ok(End::Cancelled),
+            let share = match had {
+                Some(_) => None,
+                None => match self.share(task, solid, tell)? {
+                    Shared::Given(share, slot) => Some((share, slot)),
+                    Shared::Stopped => return Ok(Ended::Over(End::Cancelled)),
+                },
             };
             let label = folder::safe_label(&task.name);
             let folder = match is_command {
@@ -386,10 +525,11 @@ impl<'a> Bench<'a> {
                 Err(unready) => {
                     self.discard(folder, solid, Duration::ZERO);
                     return match unready {
-                        Unready::Lost(output, what) => Ok(End::Lost { output, what }),
+                        Unready::Lost(output, what) => Ok(Ended::Over(End::Lost { output, what })),
                         Unready::Failed(failure) => {
                             let attempts = attempt - 1;
-                            Ok(End::Failed(FailureReport { attempts, ..FailureReport::new(failure) }))
+                            let report = FailureReport { attempts, ..FailureReport::new(failure) };
+                            Ok(Ended::Over(End::Failed(report)))
                         }
                         Unready::Broken(error) => Err(error),
                     };
@@ -400,32 +540,31 @@ impl<'a> Bench<'a> {
                 done.started_ms = at_ms;
             }
             let why = done.why.clone();
-            // The coordinator outlives its workers: nobody has to hear that it does not listen.
             let (step, worker) = (task.name.clone(), done.worker);
-            let _ = tell.send(Told::Started { step, attempt, worker, why, at_ms });
+            tell(Told::Started { step, attempt, worker, why, at_ms });
             let Attempted { outcome, elapsed, undeclared } =
                 self.attempt(task, solid, &laid, &folder, &log)?;
             // What it made is kept without.
             drop(share);
-            let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+            let elapsed_ms = millis(elapsed);
+            done.took += elapsed;
             if self.show_output
                 && let Some(text) = end_of(&log, PRINTED_BYTES as u64)
             {
-                let _ = tell.send(Told::Printed { step: task.name.clone(), text });
+                tell(Told::Printed { step: task.name.clone(), text });
             }
             if outcome.is_err() {
                 // What is kept of a failure is not what the next attempt begins with.
                 laid.scratch = None;
             }
             if let Some(what) = undeclared {
-                let _ =
-                    tell.send(Told::Undeclared { step: task.name.clone(), solid: solid.name.clone(), what });
+                tell(Told::Undeclared { step: task.name.clone(), solid: solid.name.clone(), what });
             }
             // Before the outcome counts: was what it was given what was hashed?
             if let Some((output, what)) = self.spoilt(&laid)? {
                 laid.scratch = None;
                 self.discard(folder, solid, elapsed);
-                return Ok(End::Lost { output, what });
+                return Ok(Ended::Over(End::Lost { output, what }));
             }
             let outcome = match self.changed_source(task) {
                 Some(failure) => Err(failure),
@@ -434,13 +573,18 @@ impl<'a> Bench<'a> {
             let mut failure = match outcome {
                 Ok(produced) => {
                     let provenance = self.provenance(task, solid, &laid, at_ms, elapsed_ms, attempt);
+                    let nodes = task.names.nodes().collect();
+                    let names = match solid.policy.retries.times {
+                        0 => std::mem::take(&mut task.names),
+                        // Another attempt may follow, if what was made cannot be kept.
+                        _ => task.names.clone(),
+                    };
                     let made = Made {
                         trace: task.trace,
                         solid,
                         produced,
-                        log: &log,
-                        // Another attempt may follow, if what was made cannot be kept.
-                        names: self.names_now(task, task.names.clone())?,
+                        log: is_command.then_some(&*log),
+                        names: self.names_now(task, names)?,
                         parents: task.parents.clone(),
                         provenance: &provenance,
                         made_ms: now_ms(),
@@ -452,23 +596,21 @@ impl<'a> Bench<'a> {
                         },
                         again: task.why != Why::New,
                     };
-                    let kept = self.memo.keep(made);
+                    let staged = self.memo.stage(made);
                     // Outputs may lie in it until now; from here on the folder goes.
                     laid.scratch = None;
-                    match kept {
-                        Ok(kept) => {
-                            self.wrote(task.names.nodes());
-                            self.discard(folder, solid, elapsed);
-                            let log = kept.found.record.log;
-                            done.attempts.push(AttemptRecord {
-                                failure: None,
-                                log,
-                                started_ms: at_ms,
-                                elapsed_ms,
-                                folder: None,
-                            });
-                            let (found, differs) = (kept.found, kept.differs);
-                            return Ok(End::Made { found, outcome: Outcome::Ran, differs });
+                    match staged {
+                        Ok(staging) => {
+                            return Ok(Ended::Made(Box::new(Held {
+                                step: task.step,
+                                forced: (task.why == Why::Forced).then_some(task.trace),
+                                staging,
+                                nodes,
+                                folder,
+                                elapsed,
+                                at_ms,
+                                claim: None,
+                            })));
                         }
                         Err(NotKept::Bad(failure)) => failure,
                         Err(NotKept::Store(error)) => {
@@ -507,13 +649,13 @@ impl<'a> Bench<'a> {
             if failure.cause == Cause::Cancelled {
                 self.discard(folder, solid, elapsed);
                 done.attempts.push(ended);
-                return Ok(End::Cancelled);
+                return Ok(Ended::Over(End::Cancelled));
             }
             let again = retry::again(&solid.policy.retries, attempt, &failure);
             if again && self.cancel.now() == Stop::No {
                 self.discard(folder, solid, elapsed);
                 done.attempts.push(ended);
-                let _ = tell.send(Told::Retried { step: task.name.clone(), attempt, failure });
+                tell(Told::Retried { step: task.name.clone(), attempt, failure });
                 let seed = format!("{} {}", self.run, task.name);
                 let wait = retry::pause(&solid.policy.retries, attempt, seed.as_bytes());
                 self.executor.pause(self.cancel, wait);
@@ -529,15 +671,10 @@ impl<'a> Bench<'a> {
             };
             ended.folder = kept.as_ref().map(|folder| folder.to_string_lossy().into_owned());
             done.attempts.push(ended);
-            return Ok(End::Failed(FailureReport {
-                failure,
-                log_tail,
-                folder: kept,
-                attempts: attempt,
-                allowed: false,
-            }));
+            let report = FailureReport { failure, log_tail, folder: kept, attempts: attempt, allowed: false };
+            return Ok(Ended::Over(End::Failed(report)));
         }
-        Ok(End::Cancelled)
+        Ok(Ended::Over(End::Cancelled))
     }
 
     /// Has the folder of an attempt removed.
@@ -692,6 +829,34 @@ impl<'a> Bench<'a> {
         }
         Ok(names)
     }
+}
+
+impl Done {
+    /// Of a task that nothing is known of yet.
+    fn new(worker: usize, place: usize) -> Self {
+        Self {
+            worker,
+            place,
+            took: Duration::ZERO,
+            end: End::Cancelled,
+            why: None,
+            started_ms: 0,
+            attempts: Vec::new(),
+            logs: Vec::new(),
+        }
+    }
+}
+
+/// What a panic, which is a fault of ours, ends with.
+fn panicked(panic: &(dyn std::any::Any + Send), step: &str) -> End {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let what = text.unwrap_or("it says nothing").to_owned();
+    End::Broken(EngineError::Panicked { step: step.to_owned(), what })
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Nodes of facts under their versions.

@@ -339,7 +339,13 @@ impl Memo {
     }
 
     /// The first cause why a step is about to run, in words. What cannot be read is not worth failing for.
-    pub(crate) fn cause_in_words(&self, plan: &Plan, task: &Task) -> Option<String> {
+    /// `unknown`: whether no step like it had a result before.
+    pub(crate) fn cause_in_words(
+        &self,
+        plan: &Plan,
+        task: &Task,
+        unknown: &dyn Fn() -> bool,
+    ) -> Option<String> {
         match task.why {
             Why::Forced => return Some(FORCED.to_owned()),
             Why::Volatile => return Some(VOLATILE.to_owned()),
@@ -350,10 +356,14 @@ impl Memo {
             }
             Why::New | Why::Inputs => {}
         }
-        if let Ok(Some(words)) = self.forgotten_in_words(Some(task.trace)) {
-            return Some(words);
-        }
-        let compared = self.compare_task(plan, task).unwrap_or(Compared::Unknown);
+        let compared = if task.fresh && unknown() && !self.may_be_renamed(plan) {
+            Compared::Never
+        } else {
+            if let Ok(Some(words)) = self.forgotten_in_words(Some(task.trace)) {
+                return Some(words);
+            }
+            self.compare_task(plan, task).unwrap_or(Compared::Unknown)
+        };
         Some(match (compared, task.failed) {
             (Compared::Never, None) => FIRST.to_owned(),
             (compared, failed) => new(&compared, failed, &task.name),

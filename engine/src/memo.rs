@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use cas_store::{
-    Artifact, Bytes, Claim, Commit, Committed, Digest, Found, Kind, Link, Moment, Output, Portion, Put,
-    Relink, ResultRecord, Run, Share, Staged, Store, StoreError, Take, Trace, Tree, Version,
+    Artifact, Bytes, Claim, ClaimGuard, Commit, Committed, Digest, Found, Kind, Link, Moment, Output,
+    Portion, Put, Relink, ResultRecord, Run, Share, Staged, Store, StoreError, Take, Trace, Tree, Version,
 };
 
 pub(crate) use answers::Answer;
@@ -128,8 +128,8 @@ pub(crate) struct Made<'a> {
     pub(crate) trace: Trace,
     pub(crate) solid: &'a Solid,
     pub(crate) produced: Vec<Produced>,
-    /// Where everything that it printed was captured.
-    pub(crate) log: &'a Path,
+    /// Where everything that it printed was captured; `None` where nothing is.
+    pub(crate) log: Option<&'a Path>,
     pub(crate) names: Names,
     /// The results that its inputs came from.
     pub(crate) parents: Vec<Trace>,
@@ -139,6 +139,13 @@ pub(crate) struct Made<'a> {
     pub(crate) put: Put,
     /// Whether a result of these inputs was on record when it was begun: then the two are compared.
     pub(crate) again: bool,
+}
+
+/// The same, staged: it is yet to be committed.
+pub(crate) struct Staging {
+    commit: Commit,
+    /// What differs from what was on record, in lines.
+    shown: Vec<String>,
 }
 
 /// What became of it.
@@ -253,6 +260,18 @@ impl Memo {
         Ok(self.open()?.claim_while(trace, go_on)?)
     }
 
+    /// Claims those of these traces that nobody has.
+    pub(crate) fn claim_free(&self, traces: &[Trace]) -> Result<Vec<Option<ClaimGuard>>, EngineError> {
+        Ok(self.open()?.claim_free(traces)?)
+    }
+
+    /// Gives claims back.
+    pub(crate) fn release(&self, claims: Vec<ClaimGuard>) {
+        if let Some(store) = &self.store {
+            store.release(claims);
+        }
+    }
+
     /// Takes so much of what all runs on the store share; `None` where `go_on` ends the waiting for it.
     pub(crate) fn share(
         &self,
@@ -350,8 +369,8 @@ impl Memo {
         }
     }
 
-    /// Stages and commits what a successful attempt made.
-    pub(crate) fn keep(&self, made: Made<'_>) -> Result<Kept, NotKept> {
+    /// Stages what a successful attempt made.
+    pub(crate) fn stage(&self, made: Made<'_>) -> Result<Staging, NotKept> {
         let store = self.open()?;
         let recorded = if made.again { self.on_record(made.trace) } else { None };
         let mut shown = Vec::new();
@@ -398,42 +417,67 @@ impl Memo {
             }
             staged.extend(taken);
         }
-        let log = self.stage_log(made.log, Take::Adopt)?;
-        let record = ResultRecord {
-            outputs: outputs.clone(),
-            log: log.as_ref().map(Staged::digest),
-            made_ms: made.made_ms,
-            cost_ms: made.cost_ms,
-            evicted: None,
+        let log = match made.log {
+            Some(log) => self.stage_log(log, Take::Adopt)?,
+            None => None,
         };
+        let digest = log.as_ref().map(Staged::digest);
         staged.extend(log);
-        let committed = store.commit(Commit {
+        let commit = Commit {
             trace: made.trace,
             facts: made.names.facts(),
             rows: made.names.rows,
             outputs,
             staged,
-            log: record.log,
+            log: digest,
             made_ms: made.made_ms,
             cost_ms: made.cost_ms,
             provenance: encoded(made.provenance, lists),
             parents: made.parents,
             history: made.names.history,
             put: made.put,
-        })?;
-        let present = vec![true; record.outputs.len()];
-        let new = Found { trace: made.trace, record, present };
-        Ok(match committed {
-            Committed::New => Kept { found: new, differs: None },
-            Committed::Replaced { differs, .. } => Kept { found: new, differs: differs.then_some(shown) },
-            // What reads a record reads it by position: another solid's would be believed for ever.
-            Committed::Adopted { found, .. } if !resolve::fits(made.solid, &found) => {
-                let dir = store.dir().to_owned();
-                let what = format!("the result under `{}` has other outputs than its step", found.trace);
-                return Err(StoreError::IndexDamaged { dir, what }.into());
-            }
-            Committed::Adopted { found, differs } => Kept { found, differs: differs.then_some(shown) },
-        })
+        };
+        Ok(Staging { commit, shown })
+    }
+
+    /// Commits what was staged, each with its solid; of several, as many as can be at once.
+    pub(crate) fn commit(
+        &self,
+        staged: Vec<(Staging, &Solid)>,
+    ) -> Result<Vec<Result<Kept, EngineError>>, EngineError> {
+        let store = self.open()?;
+        let mut commits = Vec::with_capacity(staged.len());
+        let mut expected = Vec::with_capacity(staged.len());
+        for (Staging { commit, shown }, solid) in staged {
+            let record = ResultRecord {
+                outputs: commit.outputs.clone(),
+                log: commit.log,
+                made_ms: commit.made_ms,
+                cost_ms: commit.cost_ms,
+                evicted: None,
+            };
+            let present = vec![true; record.outputs.len()];
+            expected.push((Found { trace: commit.trace, record, present }, shown, solid));
+            commits.push(commit);
+        }
+        let committed = match commits.len() {
+            1 => commits.into_iter().map(|commit| store.commit(commit)).collect(),
+            _ => store.commit_all(commits)?,
+        };
+        let kept = |(committed, (new, shown, solid)): (Result<Committed, StoreError>, (Found, _, &Solid))| {
+            Ok(match committed? {
+                Committed::New => Kept { found: new, differs: None },
+                Committed::Replaced { differs, .. } => Kept { found: new, differs: differs.then_some(shown) },
+                // What reads a record reads it by position: another solid's would be believed for ever.
+                Committed::Adopted { found, .. } if !resolve::fits(solid, &found) => {
+                    let dir = store.dir().to_owned();
+                    let what = format!("the result under `{}` has other outputs than its step", found.trace);
+                    return Err(StoreError::IndexDamaged { dir, what }.into());
+                }
+                Committed::Adopted { found, differs } => Kept { found, differs: differs.then_some(shown) },
+            })
+        };
+        Ok(committed.into_iter().zip(expected).map(kept).collect())
     }
 
     /// Lets a step's rows name a result that is there; false if it is not there any longer.
@@ -467,6 +511,19 @@ impl Memo {
             Some(store) => Ok(store.history(label, limit)?),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Whether no step of an invocation ever had a result.
+    pub(crate) fn is_unknown(&self, pipeline: &str, invocation: &str) -> Result<bool, EngineError> {
+        let Some(store) = &self.store else { return Ok(true) };
+        let own = label(pipeline, invocation);
+        let elements = format!("{own}[");
+        let mut unknown = store.history(&own, 1)?.is_empty();
+        store.labels_behind(&elements, &mut |moment| {
+            unknown &= !moment.label.starts_with(&elements);
+            false
+        })?;
+        Ok(unknown)
     }
 
     /// Where the result under a trace came from, if that is kept.

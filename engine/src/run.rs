@@ -18,6 +18,7 @@ mod ended;
 mod grow;
 mod noted;
 mod opened;
+mod together;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -263,6 +264,7 @@ pub fn run_with(
         failed: false,
         broken: None,
         past,
+        paces: vec![1; plan.graph.pipeline.invocations.len()],
         ran: HashMap::new(),
         differing: BTreeSet::new(),
         undeclared: BTreeSet::new(),

@@ -152,6 +152,10 @@ pub struct Schedule {
     free: Free,
     opened: BTreeSet<u32>,
     running: usize,
+    /// For each step: the one whose room it runs in; itself, where it has room of its own.
+    lodges: Vec<u32>,
+    /// For each step: how many others run in its room.
+    lodgers: Vec<u32>,
 }
 
 /// Steps that use the same.
@@ -233,6 +237,8 @@ impl Schedule {
             free,
             opened: BTreeSet::new(),
             running: 0,
+            lodges: (0..count).collect(),
+            lodgers: vec![0; edges.len()],
             phases,
             edges,
         };
@@ -313,6 +319,41 @@ impl Schedule {
             }
         }
         None
+    }
+
+    /// Starts the step that would be next, behind one that runs, in the room of that one: whoever has both runs one
+    /// after the other. `None` where what is next uses something else.
+    pub fn start_behind(&mut self, step: u32) -> Option<u32> {
+        let index = self.class_of[step as usize] as usize;
+        let head = *self.classes[index].ready.first()?;
+        if self.classes.iter().filter_map(|class| class.ready.first()).any(|other| *other < head) {
+            return None;
+        }
+        self.classes[index].ready.remove(&head);
+        self.lodge(head.1, step);
+        Some(head.1)
+    }
+
+    /// How many steps are ready that use what this one does.
+    pub fn ready_as(&self, step: u32) -> usize {
+        self.classes[self.class_of[step as usize] as usize].ready.len()
+    }
+
+    /// A step that takes no part yet runs in the room of another.
+    pub fn lodge(&mut self, step: u32, with: u32) {
+        let host = self.lodges[with as usize];
+        self.lodges[step as usize] = host;
+        self.lodgers[host as usize] += 1;
+        self.phases[step as usize] = Phase::Running;
+        self.running += 1;
+    }
+
+    /// A step that was started was not begun: it is ready as before.
+    pub fn give_back(&mut self, step: u32) {
+        assert_eq!(self.phase(step), Phase::Running, "only what was started is given back");
+        self.leave(step);
+        self.phases[step as usize] = Phase::Open;
+        self.want(step);
     }
 
     /// What the step makes is known: what waited only for it opens.
@@ -451,8 +492,13 @@ impl Schedule {
                 class.ready.remove(&(Reverse(self.weights[step as usize]), step));
             }
             Phase::Running => {
-                self.free.give(&class.uses);
                 self.running -= 1;
+                let host = std::mem::replace(&mut self.lodges[step as usize], step);
+                // The last one to leave a room gives it back.
+                match &mut self.lodgers[host as usize] {
+                    0 => self.free.give(&class.uses),
+                    others => *others -= 1,
+                }
             }
             Phase::Outside | Phase::Waiting | Phase::Settled | Phase::Ended => {}
         }

@@ -97,6 +97,46 @@ fn no_more_run_at_once_than_there_are_cores() {
 }
 
 #[test]
+fn steps_run_behind_one_that_runs_in_its_room() {
+    let mut kit = Kit::new(&[&[], &[], &[], &[], &[]]);
+    kit.capacity.cpus = 2;
+    let mut schedule = kit.schedule();
+    want_opened(&mut schedule);
+    assert_eq!(schedule.start(), Some(0));
+    assert_eq!(
+        (schedule.ready_as(0), schedule.start_behind(0), schedule.start_behind(0)),
+        (4, Some(1), Some(2))
+    );
+    // There is room for one more beside them.
+    assert_eq!((schedule.start(), schedule.start()), (Some(3), None));
+    // The first is done; its room is that of those behind it.
+    schedule.settle(0);
+    schedule.give_back(2);
+    assert_eq!((schedule.start(), schedule.running()), (None, 2));
+    schedule.settle(1);
+    assert_eq!((schedule.start(), schedule.start()), (Some(2), None));
+    [2, 3].into_iter().for_each(|step| schedule.settle(step));
+    assert_eq!((schedule.start(), schedule.start(), schedule.running()), (Some(4), None, 1));
+}
+
+#[test]
+fn nothing_runs_behind_one_where_something_else_is_next() {
+    let mut kit = Kit::new(&[&[], &[], &[], &[2]]);
+    kit.classes.push(need(2));
+    kit.capacity.cpus = 2;
+    // The third has a step below it, and needs all there is.
+    kit.needs = vec![0, 0, 1, 0];
+    let mut schedule = kit.schedule();
+    want_opened(&mut schedule);
+    assert_eq!(schedule.start(), Some(2));
+    assert_eq!(schedule.start_behind(2), None);
+    schedule.settle(2);
+    want_opened(&mut schedule);
+    assert_eq!(schedule.start(), Some(0));
+    assert_eq!(schedule.start_behind(0), Some(1));
+}
+
+#[test]
 fn a_step_that_wants_more_than_there_is_runs_alone() {
     let mut kit = Kit::new(&[&[], &[], &[]]);
     kit.capacity.cpus = 2;

@@ -24,7 +24,7 @@ use crate::store::Run;
 
 /// The number of this protocol: whatever changes a message raises it. Two processes that differ in it do not
 /// talk, because there is always one of them that can be waited for.
-pub(crate) const PROTOCOL: u8 = 4;
+pub(crate) const PROTOCOL: u8 = 5;
 
 /// The kinds of frames.
 pub(crate) mod frame {

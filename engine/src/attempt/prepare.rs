@@ -119,6 +119,7 @@ pub fn prepare(
         // Whoever looks around in it may write: nothing in it is a link into the store.
         private: true,
         reusable: false,
+        fresh: false,
         reproduces: false,
         misfit: false,
         failed: None,

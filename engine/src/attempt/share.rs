@@ -5,11 +5,9 @@
 //! that step was given. That such a run waits for no claim of another one cannot be seen to here: the guide says to give it
 //! a store of its own.
 
-use std::sync::mpsc::Sender;
-
 use cas_store::Share;
 
-use super::{Bench, Task, Told};
+use super::{Bench, Task, Tell, Told};
 use crate::error::EngineError;
 use crate::limits::need;
 use crate::pool::Slot;
@@ -30,7 +28,7 @@ impl Bench<'_> {
         &self,
         task: &Task,
         solid: &Solid,
-        tell: &Sender<Told>,
+        tell: Tell<'_>,
     ) -> Result<Shared<'_>, EngineError> {
         let slot = match self.turn {
             Some(turn) => match turn.slot(&need(&solid.policy), self.cancel) {
@@ -43,7 +41,7 @@ impl Bench<'_> {
         let portions = limits.portions(&solid.policy);
         let mut waits = |names: &[String], by: &str| {
             let (step, limits, by) = (task.name.clone(), names.to_vec(), by.to_owned());
-            let _ = tell.send(Told::Waits { step, limits, by, at_ms: now_ms() });
+            tell(Told::Waits { step, limits, by, at_ms: now_ms() });
         };
         let go_on = || self.goes_on();
         let share = self.memo.share(&portions, &mut waits, &go_on)?;

@@ -5,6 +5,7 @@
 //! `ended.rs`, what is told and kept of all of it in `account.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 
@@ -14,9 +15,10 @@ use super::account::Together;
 use super::ended::{absent_above, any_bytes};
 use super::grow::AtWork;
 use super::noted::RunLog;
+use super::together::until_look;
 use super::{RunOptions, now_ms};
 
-use crate::attempt::{Bench, Task, Told};
+use crate::attempt::{Bench, Several, Task, Told};
 use crate::error::EngineError;
 use crate::event::{Event, FailureReport, Outcome};
 use crate::execute::{Cause, Failure, Stop};
@@ -56,6 +58,8 @@ pub(super) struct Note {
     pub(super) given_up: bool,
     /// Whether the row of its version was not looked up yet.
     pub(super) unlooked: bool,
+    /// Somebody else claimed it when it was to run with others: it is given to a worker that has nothing else.
+    pub(super) alone: bool,
     /// When it was put in the queue first; 0 where it was not.
     pub(super) ready_ms: u64,
     /// Which worker had it last.
@@ -85,6 +89,8 @@ pub(super) struct Coordinator<'a> {
     pub(super) broken: Option<EngineError>,
     /// What the runs before tell: what failed, and how long each step took.
     pub(super) past: Past,
+    /// By invocation: how many of its steps are given to a worker together.
+    pub(super) paces: Vec<u32>,
     /// The traces that this run computed.
     pub(super) ran: HashMap<Trace, Version>,
     /// Steps whose inputs gave more than one content.
@@ -100,14 +106,22 @@ pub(super) struct Coordinator<'a> {
 /// What is only there while workers are.
 pub(super) struct Floor<'a> {
     pub(super) schedule: Schedule,
-    pub(super) tasks: Vec<Sender<(Task, &'a Bench<'a>)>>,
+    pub(super) tasks: Vec<Sender<Given<'a>>>,
     pub(super) idle: Vec<usize>,
-    /// By worker: what it has.
-    pub(super) at_work: Vec<Option<AtWork<'a>>>,
+    /// By worker: what it has, in the order in which it was given it.
+    pub(super) at_work: Vec<Vec<AtWork<'a>>>,
+    /// By worker: what it has, where that is more than one.
+    pub(super) several: Vec<Option<(Arc<Several>, &'a Bench<'a>)>>,
     /// Which step computes a trace at this moment.
     pub(super) computing: HashMap<Trace, StepId>,
     /// Steps that wait for another one that computes the same trace.
     pub(super) parked: BTreeMap<StepId, Vec<StepId>>,
+}
+
+/// What a worker is given.
+pub(super) enum Given<'a> {
+    One(Box<Task>, &'a Bench<'a>),
+    Several(Arc<Several>, &'a Bench<'a>),
 }
 
 impl<'a> Coordinator<'a> {
@@ -159,7 +173,7 @@ impl<'a> Coordinator<'a> {
     /// Lets the rows of a step whose inputs' content is not new name the result that is there.
     pub(super) fn unchanged(&mut self, step: StepId) -> bool {
         let Some(trace) = self.states[step.0 as usize].trace else { return false };
-        let names = self.names(step);
+        let names = self.names(step, &self.plan.graph.step_name(step));
         let nodes: Vec<Version> = names.nodes().collect();
         match self.memo.relink(trace, names, now_ms()) {
             Ok(true) => {
@@ -180,7 +194,7 @@ impl<'a> Coordinator<'a> {
     }
 
     /// The rows, facts and history of a step whose inputs are settled.
-    pub(super) fn names(&self, step: StepId) -> Names {
+    pub(super) fn names(&self, step: StepId, name: &str) -> Names {
         let Some(version) = self.states[step.0 as usize].version else { return Names::default() };
         let (facts, shared) = self.bench.unwritten(|wanted| {
             self.plan.facts(
@@ -191,7 +205,7 @@ impl<'a> Coordinator<'a> {
                 wanted,
             )
         });
-        let label = memo::label(&self.plan.graph.pipeline.name, &self.plan.graph.step_name(step));
+        let label = memo::label(&self.plan.graph.pipeline.name, name);
         Names { rows: self.plan.rows(step, &version), facts, shared, history: Some((label, version)) }
     }
 
@@ -234,13 +248,19 @@ impl<'a> Coordinator<'a> {
         thread::scope(|scope| {
             let mut tasks = Vec::with_capacity(workers);
             for worker in 0..workers {
-                let (task, given) = channel::<(Task, &'a Bench<'a>)>();
+                let (task, given) = channel::<Given<'a>>();
                 let say = say.clone();
                 let work = move || {
-                    for (task, bench) in given {
-                        let done = bench.work(worker, task, &say);
-                        // The coordinator listens until all that was started is done.
-                        let _ = say.send(Told::Done(Box::new(done)));
+                    // The coordinator listens until all that was started is done.
+                    let tell = |told: Told| drop(say.send(told));
+                    for given in given {
+                        match given {
+                            Given::One(task, bench) => {
+                                let done = bench.work(worker, *task, &tell);
+                                tell(Told::All(vec![Told::Done(Box::new(done))], Some(worker)));
+                            }
+                            Given::Several(several, bench) => bench.work_through(&several, &tell),
+                        }
                     }
                 };
                 if thread::Builder::new().name(format!("worker {worker}")).spawn_scoped(scope, work).is_ok() {
@@ -249,9 +269,10 @@ impl<'a> Coordinator<'a> {
             }
             drop(say);
             let idle = (0..tasks.len()).rev().collect();
-            let at_work = tasks.iter().map(|_| None).collect();
-            let mut floor =
-                Floor { schedule, tasks, idle, at_work, computing: HashMap::new(), parked: BTreeMap::new() };
+            let at_work = tasks.iter().map(|_| Vec::new()).collect();
+            let several = tasks.iter().map(|_| None).collect();
+            let (computing, parked) = (HashMap::new(), BTreeMap::new());
+            let mut floor = Floor { schedule, tasks, idle, at_work, several, computing, parked };
             if floor.tasks.is_empty() {
                 let source = std::io::Error::other("no thread could be started");
                 self.broken = Some(EngineError::Io { action: "start", path: "worker".into(), source });
@@ -302,15 +323,18 @@ impl<'a> Coordinator<'a> {
                 self.grow(floor);
                 continue;
             }
-            if floor.schedule.running() == 0 {
+            // One whose last step was told of may be about to say that it has nothing any more.
+            if floor.schedule.running() == 0 && floor.at_work.iter().all(Vec::is_empty) {
                 return;
             }
-            let told = match self.log.until_due() {
+            let until = self.log.until_due().into_iter().chain(until_look(floor)).min();
+            let told = match until {
                 None => hear.recv().ok(),
                 Some(time) => match hear.recv_timeout(time) {
                     Ok(told) => Some(told),
                     Err(RecvTimeoutError::Timeout) => {
-                        self.note_so_far();
+                        self.look_after(floor, hear);
+                        self.note_if_due();
                         continue;
                     }
                     Err(RecvTimeoutError::Disconnected) => None,
@@ -322,9 +346,16 @@ impl<'a> Coordinator<'a> {
             while let Ok(told) = hear.try_recv() {
                 self.hear(floor, told);
             }
-            if self.log.until_due().is_some_and(|time| time.is_zero()) {
-                self.note_so_far();
+            if self.stopping() {
+                self.withdraw_all(floor);
             }
+            self.note_if_due();
+        }
+    }
+
+    fn note_if_due(&mut self) {
+        if self.log.until_due().is_some_and(|time| time.is_zero()) {
+            self.note_so_far();
         }
     }
 

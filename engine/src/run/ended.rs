@@ -36,16 +36,24 @@ impl<'a> Coordinator<'a> {
                 }
             }
             Told::Done(done) => self.done(floor, *done),
+            Told::All(all, free) => {
+                all.into_iter().for_each(|told| self.hear(floor, told));
+                if let Some(worker) = free {
+                    floor.idle.push(worker);
+                    floor.at_work[worker].clear();
+                    floor.several[worker] = None;
+                }
+            }
         }
     }
 
     pub(super) fn done(&mut self, floor: &mut Floor<'a>, done: Done) {
-        let Done { worker, end, why, started_ms, attempts, logs } = done;
-        floor.idle.push(worker);
+        let Done { worker, place, took, end, why, started_ms, attempts, logs } = done;
         self.log.stopped(worker);
         self.logs.extend(logs);
-        let Some(at_work) = floor.at_work[worker].take() else { return };
-        let Some(step) = at_work.step else {
+        let Some(at_work) = floor.at_work[worker].get_mut(place) else { return };
+        let (plan, trace) = (at_work.plan, at_work.trace);
+        let Some(step) = at_work.step.take() else {
             // Its list came out otherwise when it was made again. What it made is stored, and nobody asks for it.
             if let End::Broken(error) = end {
                 self.broken.get_or_insert(error);
@@ -53,10 +61,13 @@ impl<'a> Coordinator<'a> {
             return;
         };
         let index = step.0 as usize;
-        // Not by its trace: one that was recomputed while the step ran is not the one it stands under there.
-        floor.computing.retain(|_, computing| *computing != step);
-        self.notes[index].worker = u32::try_from(worker).ok();
+        // By the trace that it was given: it may have been recomputed while the step ran.
+        if floor.computing.get(&trace) == Some(&step) {
+            floor.computing.remove(&trace);
+        }
+        self.pace(step, took, &end);
         if started_ms > 0 {
+            self.notes[index].worker = u32::try_from(worker).ok();
             let record = self.record(step);
             record.why = why;
             if record.started_ms == 0 {
@@ -71,13 +82,21 @@ impl<'a> Coordinator<'a> {
             End::Lost { output, what } => {
                 floor.schedule.reopen(step.0);
                 self.notes[index].private = true;
-                match self.output_now(at_work.plan, output) {
+                match self.output_now(plan, output) {
                     Some(output) => self.lost(floor, step, output, what),
                     None => self.due = true,
                 }
-                // What it consumes may have been taken back meanwhile, and have failed.
-                if floor.schedule.phase(step.0) == Phase::Waiting && self.doomed(floor, step) {
-                    self.skip(floor, step);
+                self.skip_if_doomed(floor, step);
+            }
+            End::GivenBack { alone } => {
+                self.notes[index].alone |= alone;
+                if self.stopping() {
+                    floor.schedule.park(step.0);
+                } else if self.notes[index].stale || !floor.schedule.inputs_settled(step.0) {
+                    floor.schedule.reopen(step.0);
+                    self.skip_if_doomed(floor, step);
+                } else {
+                    floor.schedule.give_back(step.0);
                 }
             }
             End::Failed(report) => {
@@ -293,6 +312,13 @@ impl<'a> Coordinator<'a> {
         self.states[index].to_run = false;
         self.states[index].left_out = true;
         self.finish(step, Outcome::Skipped, why, None);
+    }
+
+    /// What a step consumes that is looked at again may have been taken back meanwhile, and have failed.
+    fn skip_if_doomed(&mut self, floor: &mut Floor<'a>, step: StepId) {
+        if floor.schedule.phase(step.0) == Phase::Waiting && self.doomed(floor, step) {
+            self.skip(floor, step);
+        }
     }
 
     /// Whether something that a step consumes has ended, and it cannot go on without it.

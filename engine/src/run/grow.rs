@@ -12,6 +12,8 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use cas_store::Trace;
+
 use super::coordinator::{Coordinator, Floor, Note};
 
 use crate::event::Event;
@@ -174,9 +176,20 @@ impl<'a> Coordinator<'a> {
         for at_work in floor.at_work.iter_mut().flatten() {
             at_work.step = at_work.step.and_then(step);
         }
+        // Those that a worker was given together run in the room of one of them.
+        let mut lodgers = Vec::new();
+        for at_work in &floor.at_work {
+            let mut steps = at_work.iter().filter_map(|at_work| at_work.step);
+            let Some(host) = steps.next() else { continue };
+            for lodger in steps {
+                phases[lodger.0 as usize] = Phase::Outside;
+                lodgers.push((lodger, host));
+            }
+        }
         // They are looked at again, and wait again.
         floor.parked = BTreeMap::new();
         floor.schedule = self.schedule_of(phases);
+        lodgers.into_iter().for_each(|(lodger, host)| floor.schedule.lodge(lodger.0, host.0));
         self.spare_all(floor);
         (self.tell)(&Event::PlanGrew {
             steps: plan.steps.len(),
@@ -220,8 +233,10 @@ impl<'a> Coordinator<'a> {
 
 /// A step that a worker has.
 pub(super) struct AtWork<'a> {
-    /// Which step of the present plan it is; `None` for one that is there no more.
+    /// Which step of the present plan it is; `None` for one that is there no more, or that the worker is done with.
     pub(super) step: Option<StepId>,
     /// The plan that the worker was given.
     pub(super) plan: &'a Plan,
+    /// The trace that it was given.
+    pub(super) trace: Trace,
 }

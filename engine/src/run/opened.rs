@@ -8,7 +8,6 @@ use cas_store::{Found, Trace, Version};
 
 use super::coordinator::{Coordinator, Floor};
 use super::ended::absent_above;
-use super::grow::AtWork;
 use super::now_ms;
 
 use crate::attempt::{Stored, Task};
@@ -300,37 +299,6 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    /// Gives ready steps to idle workers.
-    pub(super) fn dispatch(&mut self, floor: &mut Floor<'a>) {
-        while !self.stopping() && !floor.idle.is_empty() {
-            let Some(step) = floor.schedule.start().map(StepId) else { return };
-            let index = step.0 as usize;
-            let (Some(trace), Some(version)) = (self.states[index].trace, self.states[index].version) else {
-                // It was wanted only after both were known.
-                floor.schedule.reopen(step.0);
-                continue;
-            };
-            let why = self.notes[index].why.unwrap_or(Why::New);
-            if why != Why::Volatile {
-                if let Some(&other) = floor.computing.get(&trace) {
-                    floor.schedule.park(step.0);
-                    floor.parked.entry(other).or_default().push(step);
-                    continue;
-                }
-                floor.computing.insert(trace, step);
-            }
-            let Some(worker) = floor.idle.pop() else { return };
-            self.notes[index].stale = false;
-            let task = self.task(step, trace, version, why);
-            floor.at_work[worker] = Some(AtWork { step: Some(step), plan: self.plan });
-            if floor.tasks[worker].send((task, self.bench)).is_err() {
-                let source = std::io::Error::other("a worker is gone");
-                self.broken.get_or_insert(EngineError::Io { action: "use", path: "worker".into(), source });
-                floor.schedule.park(step.0);
-            }
-        }
-    }
-
     pub(super) fn task(&self, step: StepId, trace: Trace, version: Version, why: Why) -> Task {
         let mut consumes = Vec::new();
         let mut above = BTreeMap::new();
@@ -349,21 +317,26 @@ impl<'a> Coordinator<'a> {
             });
         });
         let note = &self.notes[step.0 as usize];
+        let name = self.plan.graph.step_name(step);
         Task {
             step,
-            name: self.plan.graph.step_name(step),
             trace,
             version,
             consumes,
             above: above.into_iter().collect(),
             parents: memo::parents(self.plan, &self.states, step),
-            names: self.names(step),
+            names: self.names(step, &name),
             why,
-            failed: self.past.failed(&self.plan.graph.step_name(step), Some(version)),
+            failed: self.past.failed(&name, Some(version)),
+            name,
             private: note.private,
             // In the place of one that is too old, a result of another run is as good as one of its own.
             reusable: why == Why::Expired || (note.reusable && matches!(why, Why::New | Why::Bytes)),
             misfit: false,
+            fresh: self.plan.versions[step.0 as usize] == Some(version)
+                && !note.unlooked
+                && note.made.is_none()
+                && self.states[step.0 as usize].row.is_none(),
             reproduces: self.options.reproduce && why == Why::Forced,
         }
     }

@@ -555,11 +555,11 @@ fn another_version_of_the_program_is_named_with_its_version() {
         hello.0
     });
     let error = open_waiting(&kit.dir(), Duration::from_secs(600)).expect_err("it is refused");
-    assert_eq!(host.join().expect("no panic"), 4);
+    assert_eq!(host.join().expect("no panic"), 5);
     let text = error.to_string();
     assert!(
         text.ends_with(
-            "is in use by `cas run` (pid 12), which is cas 9.9.9 (protocol 7); this is cas 0.1.0 (protocol 4)"
+            "is in use by `cas run` (pid 12), which is cas 9.9.9 (protocol 7); this is cas 0.1.0 (protocol 5)"
         ),
         "{text}"
     );
@@ -575,7 +575,7 @@ fn a_client_of_another_version_is_told_the_hosts_and_let_go() {
     stream.write_all(&hello).expect("send");
     let welcome: (u32, String, String, String, String) =
         codec::decode(b'h', 1, &receive(&mut stream)).expect("a greeting");
-    assert_eq!((welcome.0, welcome.2.as_str()), (4, store.id()));
+    assert_eq!((welcome.0, welcome.2.as_str()), (5, store.id()));
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).expect("the end");
     assert_eq!(rest, b"");

@@ -104,7 +104,7 @@ impl Core {
         let named: Vec<BTreeSet<Digest>> = records.iter().map(apply::named_by).collect();
         let wanted: Vec<Vec<Digest>> =
             chosen.iter().zip(&named).map(|(at, named)| asked(&messages[*at].staged, named)).collect();
-        let (once, places) = distinct(wanted.iter().flatten().copied());
+        let (once, places) = distinct(&wanted.concat());
         let presence = self.presence(&once)?;
         let mut places = places.into_iter();
         let mut ready = Vec::with_capacity(chosen.len());

@@ -126,6 +126,8 @@ pub(crate) enum Told {
     Done(Box<Done>),
     /// All this, in this order; with the worker, if it has nothing any more.
     All(Vec<Told>, Option<usize>),
+    /// A fault of ours: nothing more is to be heard of what the worker had.
+    Broken { worker: usize, error: EngineError },
 }
 
 /// Takes what a worker tells.
@@ -849,10 +851,14 @@ impl Done {
 
 /// What a panic, which is a fault of ours, ends with.
 fn panicked(panic: &(dyn std::any::Any + Send), step: &str) -> End {
+    End::Broken(fault(panic, step))
+}
+
+fn fault(panic: &(dyn std::any::Any + Send), step: &str) -> EngineError {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let what = text.unwrap_or("it says nothing").to_owned();
-    End::Broken(EngineError::Panicked { step: step.to_owned(), what })
+    EngineError::Panicked { step: step.to_owned(), what }
 }
 
 fn millis(time: Duration) -> u64 {

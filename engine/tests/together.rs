@@ -171,3 +171,30 @@ fn two_runs_at_once_run_each_of_them_once() {
         assert_eq!((done as u64, summary.failed), (STEPS, 0));
     }
 }
+
+#[test]
+fn what_a_long_one_holds_up_is_left_to_other_runs() {
+    static LONG: Count = Count::new();
+    static OTHERS: Count = Count::new();
+    let dir = tempfile::tempdir().unwrap();
+    let body = || {
+        steps!(|n: u64| {
+            if n == ODD {
+                LONG.add();
+                return OTHERS.wait(STEPS - 1);
+            }
+            OTHERS.add();
+            Ok(n)
+        })
+    };
+    let store = dir.path().join("store");
+    let summaries = std::thread::scope(|scope| {
+        // The first has nobody who could take what is left from its one worker.
+        let first = scope.spawn(|| run_all(&store, 1, body(), |_| {}));
+        LONG.wait(1).unwrap();
+        let second = run_all(&store, 2, body(), |_| {});
+        [first.join().unwrap(), second]
+    });
+    assert_eq!((LONG.now(), OTHERS.now()), (1, STEPS - 1));
+    assert_eq!(summaries.map(|summary| summary.failed), [0, 0]);
+}

@@ -6,19 +6,21 @@
 //! ```
 //!
 //! What was said is told after [`TOLD_AFTER`] at the latest, by the worker between two steps or, where one takes long,
-//! by the coordinator; which also takes what is left from a worker that is held up. Invariants: a step is begun by
+//! by a thread that the coordinator begins for that: committing may have to wait for somebody else. The coordinator
+//! also takes what is left from a worker that is held up. Invariants: a step is begun by
 //! whoever took it off what is left, so once; nothing is told of as made before it is committed; the order in which
 //! things were said is that in which they are told; a worker that waits for what somebody else computes has claimed
 //! nothing itself.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use cas_store::{ClaimGuard, Share};
 
 use super::share::Shared;
-use super::{Bench, Done, End, Ended, Held, Task, Tell, Told};
+use super::{Bench, Done, End, Ended, Held, Task, Tell, Told, fault};
 use crate::error::EngineError;
 use crate::execute::Stop;
 
@@ -84,8 +86,7 @@ impl Several {
         }
     }
 
-    /// The right to tell what was said; `None` while the worker tells it. Whoever has it hears first what the worker told
-    /// before.
+    /// The right to tell what was said; `None` while somebody tells it.
     pub(crate) fn telling(&self) -> Option<MutexGuard<'_, ()>> {
         match self.telling.try_lock() {
             Ok(telling) => Some(telling),
@@ -119,8 +120,29 @@ impl Several {
 }
 
 impl Bench<'_> {
-    /// Works through steps, all of one solid, until none is left.
+    /// Works through steps, which use the same, until none is left.
     pub(crate) fn work_through(&self, several: &Several, tell: Tell<'_>) {
+        self.or_broken(several, tell, &mut || self.go_through(several, tell));
+    }
+
+    /// Tells what was said so far, for a worker that is held up.
+    pub(crate) fn tell_so_far(&self, several: &Several, tell: Tell<'_>) {
+        if let Some(_telling) = several.telling() {
+            self.or_broken(several, tell, &mut || tell(Told::All(self.flush(several), None)));
+        }
+    }
+
+    /// Without a word of what a panic leaves undone, the coordinator would wait for ever.
+    fn or_broken(&self, several: &Several, tell: Tell<'_>, work: &mut dyn FnMut()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            let claims = several.withdraw().into_iter().filter_map(|left| left.claim);
+            self.memo.release(claims.collect());
+            let error = fault(&*panic, "short steps");
+            tell(Told::Broken { worker: several.worker, error });
+        }
+    }
+
+    fn go_through(&self, several: &Several, tell: Tell<'_>) {
         let say = |told: Told| several.say(Said::Told(told));
         let over = |place: usize, end: End| {
             let done = Done { end, ..Done::new(several.worker, place) };

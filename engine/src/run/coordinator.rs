@@ -15,7 +15,7 @@ use super::account::Together;
 use super::ended::{absent_above, any_bytes};
 use super::grow::AtWork;
 use super::noted::RunLog;
-use super::together::until_look;
+use super::together::{Teller, until_look};
 use super::{RunOptions, now_ms};
 
 use crate::attempt::{Bench, Several, Task, Told};
@@ -267,7 +267,12 @@ impl<'a> Coordinator<'a> {
                     tasks.push(task);
                 }
             }
-            drop(say);
+            // Where no thread can be had, it is told when the worker is done with its step.
+            let teller = |several: Arc<Several>, bench: &'a Bench<'a>| {
+                let say = say.clone();
+                let work = move || bench.tell_so_far(&several, &|told| drop(say.send(told)));
+                drop(thread::Builder::new().name("teller".to_owned()).spawn_scoped(scope, work));
+            };
             let idle = (0..tasks.len()).rev().collect();
             let at_work = tasks.iter().map(|_| Vec::new()).collect();
             let several = tasks.iter().map(|_| None).collect();
@@ -277,7 +282,7 @@ impl<'a> Coordinator<'a> {
                 let source = std::io::Error::other("no thread could be started");
                 self.broken = Some(EngineError::Io { action: "start", path: "worker".into(), source });
             }
-            self.conduct(&mut floor, &hear);
+            self.conduct(&mut floor, &hear, &teller);
             self.unsettled(&floor.schedule);
         });
         self.broken.take().map_or(Ok(()), Err)
@@ -302,7 +307,7 @@ impl<'a> Coordinator<'a> {
     }
 
     /// The loop.
-    pub(super) fn conduct(&mut self, floor: &mut Floor<'a>, hear: &Receiver<Told>) {
+    pub(super) fn conduct(&mut self, floor: &mut Floor<'a>, hear: &Receiver<Told>, teller: Teller<'_, 'a>) {
         for index in 0..self.states.len() {
             let state = &self.states[index];
             if state.to_run {
@@ -333,7 +338,7 @@ impl<'a> Coordinator<'a> {
                 Some(time) => match hear.recv_timeout(time) {
                     Ok(told) => Some(told),
                     Err(RecvTimeoutError::Timeout) => {
-                        self.look_after(floor, hear);
+                        self.look_after(floor, teller);
                         self.note_if_due();
                         continue;
                     }

@@ -44,6 +44,17 @@ impl<'a> Coordinator<'a> {
                     floor.several[worker] = None;
                 }
             }
+            Told::Broken { worker, error } => {
+                self.broken.get_or_insert(error);
+                self.log.stopped(worker);
+                floor.several[worker] = None;
+                for at_work in std::mem::take(&mut floor.at_work[worker]) {
+                    if let Some(step) = at_work.step {
+                        floor.computing.retain(|_, computing| *computing != step);
+                        floor.schedule.park(step.0);
+                    }
+                }
+            }
         }
     }
 

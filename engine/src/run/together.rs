@@ -5,13 +5,12 @@
 //! among them holds up is taken back and given to others.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::coordinator::{Coordinator, Floor, Given};
 use super::grow::AtWork;
 
-use crate::attempt::{End, Several, TOLD_AFTER, Task, Told};
+use crate::attempt::{Bench, End, Several, TOLD_AFTER, Task};
 use crate::error::EngineError;
 use crate::graph::StepId;
 use crate::resolve::Why;
@@ -23,11 +22,18 @@ const MOST: u32 = 64;
 /// A function that took longer is handed out by itself: what handing it over costs is little beside that.
 const SHORT: Duration = Duration::from_micros(200);
 
+/// What is left behind a step that is at work for so long is taken back, whoever has time for it: it is claimed, and
+/// another run may want it.
+const HELD_UP: Duration = Duration::from_millis(50);
+
 /// Where a step is at work for long already, it is looked after more rarely: after so much of that time,
 const PART: u32 = 8;
 
 /// and at least so often.
 const RARELY: Duration = Duration::from_secs(1);
+
+/// Begins a thread that tells what a worker said so far.
+pub(super) type Teller<'t, 'a> = &'t dyn Fn(Arc<Several>, &'a Bench<'a>);
 
 impl<'a> Coordinator<'a> {
     /// Gives ready steps to idle workers.
@@ -117,7 +123,7 @@ impl<'a> Coordinator<'a> {
         share.min(pace as usize)
     }
 
-    /// Notes how long a step took: twice as many are handed out together each time, until one takes long.
+    /// Notes how long a step took: with each short one, one more is handed out together, until one takes long.
     pub(super) fn pace(&mut self, step: StepId, took: Duration, end: &End) {
         if !self.is_paced(step) {
             return;
@@ -131,19 +137,17 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Tells what workers that have many steps did so far, and takes from those that are held up what others can do.
-    pub(super) fn look_after(&mut self, floor: &mut Floor<'a>, hear: &Receiver<Told>) {
+    /// The former is begun by `teller`, which waits for nobody.
+    pub(super) fn look_after(&mut self, floor: &mut Floor<'a>, teller: Teller<'_, 'a>) {
         for worker in 0..floor.several.len() {
             let Some((several, bench)) = floor.several[worker].clone() else { continue };
             let seen = several.seen();
-            if seen.said.is_some_and(|age| age >= TOLD_AFTER)
-                && let Some(_telling) = several.telling()
-            {
-                while let Ok(told) = hear.try_recv() {
-                    self.hear(floor, told);
-                }
-                bench.flush(&several).into_iter().for_each(|told| self.hear(floor, told));
+            // Who tells it already is not joined by another.
+            if seen.said.is_some_and(|age| age >= TOLD_AFTER) && several.telling().is_some() {
+                teller(Arc::clone(&several), bench);
             }
-            if seen.left && seen.at_work >= TOLD_AFTER && !floor.idle.is_empty() {
+            let patience = if floor.idle.is_empty() { HELD_UP } else { TOLD_AFTER };
+            if seen.left && seen.at_work >= patience {
                 bench.take_back(&several).into_iter().for_each(|told| self.hear(floor, told));
             }
         }

@@ -482,3 +482,18 @@ fn runs_of_a_sweep_say_which_combination_they_were_for() {
     let line = "cas run train -j 1 --sweep train.depth=4,5 (train.depth=5)";
     assert_eq!(one.lines().nth(1), Some(line), "{one}");
 }
+
+/// It was that of the step, by which no other command knows anything.
+#[test]
+fn the_version_in_a_table_is_known_to_other_commands() {
+    let folder = Folder::with(&[("pipeline.yaml", TRAIN)]);
+    let _ = folder.cas("run train -j 1 --sweep train.lr=0.1,0.2").ok();
+    let best = folder.cas("--format json table train --columns version --sort config.lr --limit 1").ok();
+    let best: serde_json::Value = serde_json::from_str(&best.stdout).expect("it is JSON");
+    let version = best["table"][0]["version"].as_str().expect("it has one");
+    for version in [version, &version[..12]] {
+        assert_eq!(folder.cas(&format!("cat {version}")).ok().stdout, "{\"auc\": 0.11, \"n\": [1]}");
+        let _ = folder.cas(&format!("show {version}")).ok();
+        let _ = folder.cas(&format!("lineage {version}")).ok();
+    }
+}

@@ -6,7 +6,8 @@ use std::io::Write;
 
 use cas_engine::memo::Memo;
 use cas_engine::record::Provenance;
-use cas_store::{Found, Kind, Store, Trace};
+use cas_engine::version::output_version;
+use cas_store::{Found, Kind, Store, Trace, Version};
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
@@ -219,6 +220,14 @@ fn columns_of(rows: &[Row]) -> Vec<String> {
     columns
 }
 
+/// What other commands know the result by: the version of its first output, as `ls` prints it.
+fn version(row: &Row) -> Version {
+    match row.found.record.outputs.first() {
+        Some(output) => output_version(&row.made.version, &output.name),
+        None => row.made.version,
+    }
+}
+
 /// The value of a row in a column, if it has one.
 fn cell(row: &Row, column: &str) -> Option<Value> {
     let record = &row.found.record;
@@ -227,7 +236,7 @@ fn cell(row: &Row, column: &str) -> Option<Value> {
         "made" => return words::moment_utc(record.made_ms).map(Value::from),
         "run" => return Some(row.made.run.into()),
         "step" => return Some(row.made.step.clone().into()),
-        "version" => return Some(row.made.version.to_string().into()),
+        "version" => return Some(version(row).to_string().into()),
         _ => {}
     }
     if let Some(path) = column.strip_prefix("config.") {

@@ -12,8 +12,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::answers::count;
@@ -178,18 +181,20 @@ impl Store {
             return Err(StoreError::Exists { path: path.to_owned() });
         }
         let since = export.since.map(Since::read).transpose()?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", crate::blob::token()));
-        let part = path.with_file_name(name);
-        let file = File::create_new(&part).at("create", &part)?;
-        let partial = Partial(part.clone());
-        let archived = self.write_archive(export, since.as_ref(), &part, &file)?;
-        file.sync_all().at("sync", &part)?;
-        if path.symlink_metadata().is_ok() {
-            return Err(StoreError::Exists { path: path.to_owned() });
+        let (file, partial) = begin(path)?;
+        let part = partial.as_ref().map_or(path, |partial| &partial.0);
+        let archived = self.write_archive(export, since.as_ref(), part, &file)?;
+        file.sync_all().at("sync", part)?;
+        match partial {
+            None => name(&file, path)?,
+            Some(partial) => {
+                if path.symlink_metadata().is_ok() {
+                    return Err(StoreError::Exists { path: path.to_owned() });
+                }
+                fs::rename(&partial.0, path).at("rename", &partial.0)?;
+                std::mem::forget(partial);
+            }
         }
-        fs::rename(&part, path).at("rename", &part)?;
-        std::mem::forget(partial);
         Ok(archived)
     }
 
@@ -331,7 +336,34 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// The file that is written to, which goes where it does not become whole.
+/// A file that has no name until it is whole, so that nothing is left of it however its writer ends. Where a file system
+/// cannot have one, it stands beside its place.
+fn begin(path: &Path) -> Result<(File, Option<Partial>), StoreError> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    // Without /proc there would be no way to name it.
+    if Path::new("/proc/self/fd").is_dir()
+        && let Ok(file) = rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666))
+    {
+        return Ok((File::from(file), None));
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", crate::blob::token()));
+    let part = path.with_file_name(name);
+    let file = File::create_new(&part).at("create", &part)?;
+    Ok((file, Some(Partial(part))))
+}
+
+/// Gives a file without a name this one, which nothing may have.
+fn name(file: &File, path: &Path) -> Result<(), StoreError> {
+    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match linkat(CWD, nameless, CWD, path, AtFlags::SYMLINK_FOLLOW) {
+        Err(Errno::EXIST) => Err(StoreError::Exists { path: path.to_owned() }),
+        linked => linked.map_err(io::Error::from).at("write", path),
+    }
+}
+
+/// A file beside its place, which goes where it does not become whole.
 struct Partial(PathBuf);
 
 impl Drop for Partial {

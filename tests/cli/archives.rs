@@ -1,6 +1,9 @@
 //! `export` and `import`: what runs where a file was imported, and what a bad file changes (nothing).
 
 use std::fs;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::kit::Folder;
 use crate::{dogs, outcomes};
@@ -164,6 +167,41 @@ fn only_what_is_stored_is_exported_and_no_file_is_overwritten() {
     assert_eq!(partly.stdout, "exported 1 result with 1 blob (7 B)\n");
     assert!(here.cas("export some.cas emit_dog").code(2).stderr.contains("exists already"));
     assert!(here.names("").iter().all(|name| !name.ends_with(".part")));
+}
+
+/// However it ends, what it has written of the file goes with it: each one left another file of half an export.
+#[test]
+fn an_export_that_is_interrupted_leaves_nothing() {
+    let here = Folder::with(&[(
+        "pipeline.yaml",
+        "pipeline: p\nsolids: {a: {command: 'head -c 30000000 /dev/urandom > {{ outputs.result }}'}}\n",
+    )]);
+    let _ = here.cas("run").ok();
+    let before = here.names("");
+    for (round, signal) in [Signal::INT, Signal::TERM, Signal::HUP, Signal::KILL].into_iter().enumerate() {
+        let file = format!("a{round}.cas");
+        let mut command = here.command(env!("CARGO_BIN_EXE_cas").as_ref());
+        let command = command.args(["export", &file]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it can be started");
+        // It writes once it has a file of this folder open.
+        let (folder, files) = (here.path(""), format!("/proc/{}/fd", child.id()));
+        let writes = || {
+            fs::read_dir(&files).into_iter().flatten().flatten().any(|file| {
+                fs::read_link(file.path()).is_ok_and(|file| file.parent() == Some(folder.as_path()))
+            })
+        };
+        while !writes() && child.try_wait().expect("it is ours").is_none() {
+            std::thread::yield_now();
+        }
+        // It may be done by now.
+        let _ = kill_process(Pid::from_child(&child), signal);
+        let whole = child.wait().expect("it ends").success();
+        let mut after = here.names("");
+        if whole {
+            after.retain(|name| *name != file);
+        }
+        assert_eq!(after, before, "{signal:?}");
+    }
 }
 
 #[test]

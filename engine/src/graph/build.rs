@@ -19,6 +19,9 @@ use crate::pipeline::{Axis, Input, Invocation, Mode, Pipeline, Source};
 use crate::solid::{Body, EnvVar, Solid};
 use crate::value::{Config, Owner, Value, listed, nearest};
 
+/// The most steps of a pipeline: many times what a machine goes through, and few enough to be told of.
+const STEPS: u64 = 10_000_000;
+
 /// What the builder knows while it works; errors are collected, so that all are told at once.
 pub(super) struct Builder<'a> {
     pub(super) pipeline: &'a Pipeline,
@@ -443,11 +446,20 @@ impl<'a> Builder<'a> {
                 }
                 size = size.saturating_mul(axis.points.len() as u64);
             }
+            let before = total;
             total = total.saturating_add(size);
-        }
-        if total > u64::from(u32::MAX) {
-            let message = format!("the matrices give {total} steps; {} is the most", u32::MAX);
-            self.errors.push(Diagnostic::new(message));
+            // At the one with which it is too much, and before there is room made for any.
+            if total > STEPS && before <= STEPS {
+                let message = match before {
+                    0 => format!("the matrix of `{}` gives {size} steps", invocation.name),
+                    _ => format!(
+                        "the matrix of `{}` gives {size} steps, beside {before} others",
+                        invocation.name
+                    ),
+                };
+                let diagnostic = Diagnostic::new(format!("{message}; {STEPS} is the most"));
+                self.errors.push(diagnostic.at(invocation.place.as_ref()));
+            }
         }
         if !self.errors.is_empty() {
             return Vec::new();
@@ -474,8 +486,8 @@ impl<'a> Builder<'a> {
                 },
             };
             let size = self.told[*index as usize].len();
-            if steps.len() as u64 + u64::from(size) > u64::from(u32::MAX) {
-                let message = format!("the lists give more steps than {}, which is the most", u32::MAX);
+            if steps.len() as u64 + u64::from(size) > STEPS {
+                let message = format!("the lists give more steps than {STEPS}, which is the most");
                 self.errors.push(Diagnostic::new(message).at(invocation.place.as_ref()));
                 return Vec::new();
             }

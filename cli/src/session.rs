@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use crate::args::{Common, Format, Program, Which};
 use crate::commands::runs;
 use crate::failure::{Code, Failure, HINT};
 use crate::report::lines::Detail;
+use crate::report::words;
 use crate::signals::Interrupts;
 
 /// The name of a pipeline file that is looked for.
@@ -34,6 +35,8 @@ const PIPELINE_FILE: &str = "pipeline.yaml";
 const STORE: &str = ".cas";
 /// Where digests of project files are kept between runs, in the store's folder.
 const STAT_CACHE: &str = "stat-cache";
+/// The largest pipeline file, run config or table.
+const TEXT_BYTES: u64 = 256_000_000;
 /// How long a store is waited for where nothing else is said.
 const WAIT: Duration = Duration::from_secs(600);
 
@@ -549,9 +552,15 @@ fn read_pipeline(path: &Path, texts: &mut Texts) -> Result<Pipeline, Failure> {
     Ok(pipeline)
 }
 
-/// Reads a file that has to be text.
+/// Reads a file that has to be text. It may be a pipe (`-f <(…)`), and what never ends is not read to its end.
 fn read_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(std::fs::read(path)?).map_err(|error| {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(TEXT_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > TEXT_BYTES {
+        let what = format!("it has more than {}, which is the most", words::size(TEXT_BYTES));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+    }
+    String::from_utf8(bytes).map_err(|error| {
         let bytes = error.as_bytes();
         let good = &bytes[..error.utf8_error().valid_up_to()];
         let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -4,11 +4,13 @@
 //! written ([`Config::save_policy`]) leaves the rest of the file, comments included, as it is.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use toml_edit::{Document, DocumentMut, Item, Table, value};
 
 use crate::collect::Policy;
@@ -74,13 +76,16 @@ impl Config {
     ///
     /// [`StoreError::Config`] with the line of what is not understood.
     pub fn read(path: &Path) -> Result<Self, StoreError> {
-        match fs::read_to_string(path) {
+        match text(path) {
             Ok(text) => Self::parse(&text).map_err(|wrong| StoreError::Config {
                 path: path.to_owned(),
                 line: wrong.line,
                 what: wrong.what,
             }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(StoreError::Config { path: path.to_owned(), line: 1, what: error.to_string() })
+            }
             Err(error) => Err(error).at("read", path),
         }
     }
@@ -124,7 +129,7 @@ impl Config {
 
     /// The line of a setting; 1 where it cannot be told.
     pub(crate) fn line_of(path: &Path, key: &str) -> usize {
-        let text = fs::read_to_string(path).unwrap_or_default();
+        let text = text(path).unwrap_or_default();
         let item = Document::parse(text.as_str())
             .ok()
             .and_then(|document| document.get(key).map(|item| line_of(&text, item)));
@@ -257,12 +262,31 @@ pub fn age_text(age: Duration) -> String {
 
 const DAY: u64 = 24 * 3600;
 
+/// The text of the file. A pipe would be waited for, and a device may have no end.
+fn text(path: &Path) -> io::Result<String> {
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let bad = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
+    if !file.metadata()?.is_file() {
+        return bad("it is no regular file");
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT_BYTES {
+        return bad("it has more than 16 MB, which is the most");
+    }
+    String::from_utf8(bytes).or_else(|_| bad("it is no UTF-8 text"))
+}
+
+/// The largest file of settings.
+const LIMIT_BYTES: u64 = 16_000_000;
+
 /// The file as it can be changed: what is not touched stays as it is, comments included.
 fn document(path: &Path) -> Result<DocumentMut, StoreError> {
     Config::read(path)?;
-    let text = match fs::read_to_string(path) {
+    let text = match text(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).at("read", path),
     };
     text.parse().map_err(|error: toml_edit::TomlError| StoreError::Config {

@@ -1,5 +1,7 @@
 //! Wrong usage and wrong files: one clear error each, that names the place and what to do; exit code 2.
 
+use std::process::Command;
+
 use crate::dogs;
 use crate::kit::Folder;
 
@@ -271,4 +273,64 @@ fn a_file_in_another_encoding_says_which() {
     let wrong = folder.cas("status").code(2);
     let what = "line 2 holds bytes that are no UTF-8 text (byte 29 of the file)";
     assert!(wrong.stderr.contains(what), "{}", wrong.stderr);
+}
+
+/// What has no end was read until there was no memory left, and a pipe that nobody writes to was waited for.
+#[test]
+fn files_without_an_end_are_refused() {
+    let folder = dogs();
+    let refused = |line: &str, code: i32, what: &str| {
+        let ran = folder.cas(line).code(code);
+        assert!(ran.stderr.contains(what), "{}", ran.transcript());
+        assert!(ran.stderr.contains("256 MB") || !line.contains("/dev/zero"), "{}", ran.transcript());
+    };
+    refused("versions -f /dev/zero", 2, "cannot read the pipeline");
+    refused("versions -c /dev/zero", 2, "cannot read the run config `/dev/zero`");
+    let _ = folder.cas("run").ok();
+    let config = folder.path(".cas/config.toml");
+    let put = |make: &dyn Fn()| {
+        // None is there where nothing was set.
+        let _ = std::fs::remove_file(&config);
+        make();
+    };
+    put(&|| std::os::unix::fs::symlink("/dev/zero", &config).expect("it can be made"));
+    refused("ls", 3, "config.toml`, line 1: it is no regular file");
+    put(&|| assert!(Command::new("mkfifo").arg(&config).status().expect("mkfifo is there").success()));
+    refused("ls", 3, "config.toml`, line 1: it is no regular file");
+    put(&|| ());
+    folder.write("lib/a.py", "pass");
+    folder.write(
+        "code.yaml",
+        "pipeline: c\nsolids: {a: {code: [lib], command: 'cat lib/*', stdout: result}}\n",
+    );
+    let ignored = folder.path(".gitignore");
+    assert!(Command::new("mkfifo").arg(&ignored).status().expect("mkfifo is there").success());
+    let _ = folder.cas("versions -f code.yaml").ok();
+}
+
+/// A pipe that ends is a file like any other.
+#[test]
+fn a_pipeline_and_a_run_config_may_come_through_a_pipe() {
+    let folder = dogs();
+    let mut shell = folder.command("bash".as_ref());
+    let cas = env!("CARGO_BIN_EXE_cas");
+    shell.args(["-c", "\"$0\" versions -f <(cat pipeline.yaml) -c <(echo '{}')", cas]);
+    let output = shell.output().expect("there is a shell");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// All memory went into its elements.
+#[test]
+fn a_matrix_of_more_steps_than_anybody_runs_is_refused_at_its_line() {
+    let axes: String = ["a", "b", "c", "d", "e", "f", "g"]
+        .map(|axis| format!("{axis}: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "))
+        .concat();
+    let yaml = format!(
+        "pipeline: p\nsolids:\n  one: {{command: echo, stdout: r}}\n  many: {{matrix: {{{axes}}}, command: echo, stdout: r}}\n"
+    );
+    let folder = Folder::with(&[("pipeline.yaml", &yaml)]);
+    let ran = folder.cas("versions").code(2);
+    let told =
+        "pipeline.yaml:4:3: the matrix of `many` gives 10000000 steps, beside 1 others; 10000000 is the most";
+    assert!(ran.stderr.contains(told), "{}", ran.transcript());
 }

@@ -7,11 +7,15 @@
 //! settings exclude is not looked at: it would give two people two versions.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use rustix::fs::OFlags;
 
 /// The names of ignore files, the one that wins first.
 const FILES: [&str; 2] = [".casignore", ".gitignore"];
@@ -87,9 +91,14 @@ impl RulesReader {
     }
 }
 
-/// Reads one ignore file. A line that git would not understand excludes nothing, as with git.
+/// Reads one ignore file. A line that git would not understand excludes nothing, as with git, and so does what is no file:
+/// a pipe would be waited for.
 fn read(folder: &Path, name: &str) -> Option<Gitignore> {
-    let text = std::fs::read(folder.join(name)).ok()?;
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = File::options().read(true).custom_flags(nonblocking).open(folder.join(name)).ok()?;
+    let is_file = file.metadata().is_ok_and(|about| about.is_file());
+    let mut text = Vec::new();
+    is_file.then(|| file.read_to_end(&mut text))?.ok()?;
     let mut builder = GitignoreBuilder::new(folder);
     for line in String::from_utf8_lossy(&text).lines() {
         let _ = builder.add_line(None, line);

@@ -497,3 +497,18 @@ fn the_version_in_a_table_is_known_to_other_commands() {
         let _ = folder.cas(&format!("lineage {version}")).ok();
     }
 }
+
+/// It went on to the last of all combinations for nobody.
+#[test]
+fn a_preview_of_a_sweep_ends_with_its_reader() {
+    let folder = Folder::with(&[("pipeline.yaml", TRAIN)]);
+    let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
+    command.args(["run", "-n", "--sweep", "train.depth=1..9"]);
+    let (reader, writer) = std::io::pipe().expect("there is room for one");
+    drop(reader);
+    let output = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn();
+    let output = output.and_then(std::process::Child::wait_with_output).expect("cas can be started");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(told.matches("sweep ").count(), 1, "{told}");
+    assert_eq!(output.status.code(), Some(0), "{told}");
+}

@@ -32,6 +32,9 @@ mod watch;
 
 use std::io::{self, BufWriter, Write};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
 use crate::args::Command;
 use crate::failure::{Code, Failure};
 use crate::session::World;
@@ -75,6 +78,15 @@ pub(crate) fn command(world: &mut World, command: Command) -> Result<Code, Failu
 /// Where answers go: stdout, buffered, without colours where they are not wanted.
 fn out() -> BufWriter<impl Write> {
     BufWriter::with_capacity(1 << 16, anstream::stdout().lock())
+}
+
+/// Whether whoever read the answers has gone: what comes of several questions need not be found out for nobody.
+fn is_unread() -> bool {
+    let stdout = rustix::stdio::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // Of a pipe it says so without being asked.
+    poll(&mut asked, Some(&at_once)).is_ok() && asked[0].revents().contains(PollFlags::ERR)
 }
 
 /// Ends an answer; whoever reads it is told of all of it, or that it could not be written.

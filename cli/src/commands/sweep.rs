@@ -231,6 +231,9 @@ fn each_dry(
         let planned = run::planned(world, args, &session)?;
         run::run_planned(world, args, &mut session, &planned, &mut None, &mut || Ok(None))?;
         open = Some(session);
+        if super::is_unread() {
+            break;
+        }
     }
     drop(open);
     Ok(Code::Done)
@@ -292,7 +295,7 @@ impl Sweeping<'_> {
             let mut running = 0;
             // What a probe answers is not planned with before there is room.
             let mut asks = false;
-            for place in 0..combinations.len() {
+            for (place, Combination { name, .. }) in combinations.iter().enumerate() {
                 // One is planned ahead, so that nobody has to wait for that.
                 let mut ready = if asks { None } else { self.plan(place) };
                 if let Some(ready) = &ready {
@@ -325,7 +328,7 @@ impl Sweeping<'_> {
                 let (Some(pool), Some(Ready { session, planned, wanted })) = (&pool, ready) else { continue };
                 asks = planned.plan.measures.has_probes();
                 let turn = Some(pool.turn(place, session.choice.dir.clone()));
-                let combination = Some(combinations[place].name.clone());
+                let combination = Some(name.clone());
                 let options = run::options(self.world, self.args, wanted, Arc::clone(self.cancel));
                 let options = RunOptions { combination, turn, ..options };
                 let (say, memo) = (say.clone(), session.memo);

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use cas_engine::execute::{Cancel, Stop};
 use cas_store::{Store, WeakStore};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::failure::Code;
@@ -223,11 +223,25 @@ impl Interrupts {
             return;
         }
         self.handing_over.get_or_init(|| {
+            // Which of the two came last, noted at once when it comes: what goes on may be told to before it was stopped.
+            let last = Arc::new(AtomicUsize::new(GO_ON));
+            let noted = [(SIGTSTP, STOP), (SIGCONT, GO_ON)]
+                .map(|(signal, what)| signal_hook::flag::register_usize(signal, Arc::clone(&last), what));
+            if noted.iter().any(Result::is_err) {
+                for id in noted.into_iter().flatten() {
+                    signal_hook::low_level::unregister(id);
+                }
+                return false;
+            }
             // Without it, whoever needs the store is told who keeps it: that is no reason to fail.
             let Ok(mut signals) = Signals::new([SIGTSTP]) else { return false };
             let (stores, shared) = (Arc::clone(&self.stores), Arc::clone(&self.shared));
             let listen = move || {
+                let goes_on = || last.load(Ordering::SeqCst) == GO_ON;
                 for _ in signals.forever() {
+                    if goes_on() {
+                        continue;
+                    }
                     let open: Vec<Store> = {
                         let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
                         stores.iter().filter_map(WeakStore::upgrade).collect()
@@ -238,8 +252,14 @@ impl Interrupts {
                     let notes = shared.telling().clone();
                     let paused = notes.map(|notes| notes.pause());
                     unborn::go_on();
-                    // This returns when the process goes on.
-                    let _ = signal_hook::low_level::raise(SIGSTOP);
+                    // A stop that is asked for now would outlive the SIGCONT that came while this handed over: that one
+                    // would have ended the stop that the kernel makes, and nobody sends another. Between the look and the
+                    // stop lie two system calls; nothing less can be had, since the kernel forgets a SIGCONT that is
+                    // blocked when a stop is asked for.
+                    if !goes_on() {
+                        // This returns when the process goes on.
+                        let _ = signal_hook::low_level::raise(SIGSTOP);
+                    }
                     drop(paused);
                     drop(handed_over);
                 }
@@ -248,6 +268,10 @@ impl Interrupts {
         });
     }
 }
+
+/// What the process was told last: to stop, or to go on.
+const STOP: usize = 1;
+const GO_ON: usize = 0;
 
 /// The signals that a process ignores, from what the kernel says of it.
 fn ignored(status: &str) -> u64 {

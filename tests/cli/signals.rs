@@ -96,6 +96,30 @@ fn a_sweep_is_stopped_once_and_goes_on_when_it_is_told_to_once() {
     assert_eq!(ended, Some(0), "{status:?}");
 }
 
+/// A run that was told to go on while it still handed over stopped itself after that, and nobody told it again: `kill -TSTP`
+/// and `kill -CONT` one after the other left it stopped for ever.
+#[test]
+#[expect(clippy::zombie_processes, reason = "it is waited for in a way that tells of a stop, too")]
+fn a_run_that_is_told_to_go_on_before_it_has_stopped_goes_on() {
+    for n in 0..4 {
+        let folder = project(WAITS);
+        let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+        let mut child = started(command.arg("run"));
+        assert_eq!(heard(&folder.path("ready")), "0\n");
+        send(&child, Signal::TSTP);
+        send(&child, Signal::CONT);
+        say(&folder.path("go"), "done\n");
+        let pid = Pid::from_child(&child);
+        let (_, status) =
+            waitpid(Some(pid), WaitOptions::UNTRACED).expect("it is a child").expect("it waits");
+        if status.stopped() {
+            let _ = child.kill();
+        }
+        assert_eq!(status.exit_status(), Some(0), "{n}: {status:?}");
+        assert_eq!(folder.cas("cat a").ok().stdout, "done\n");
+    }
+}
+
 /// A Ctrl-C that came while `--watch` read and planned was forgotten until the run that followed was over.
 #[test]
 fn watching_ends_before_the_run_when_it_is_told_to_while_it_plans() {

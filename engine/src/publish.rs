@@ -3,8 +3,10 @@
 //! Owns the note of what was put (a small file in the store's folder, one a project): by it, a file that cas
 //! wrote is told from one that it did not write, which is left alone. Never hashed, never part of a version.
 //! Invariant: nothing is overwritten whose content is not the one that was put there, unless that was asked
-//! for; nothing is removed but what was put there and is as it was put.
+//! for; nothing is removed but what was put there and is as it was put; and nothing is written or removed behind a link
+//! that leads out of the project, whoever puts one there and when.
 
+mod project;
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,7 @@ use crate::pipeline::Pick;
 use crate::plan::Plan;
 use crate::record::{self, Published};
 use crate::source;
+use project::{Leads, Project, Spot, Way};
 pub use targets::check;
 pub(crate) use targets::collisions;
 
@@ -114,10 +117,11 @@ fn check_names(
     memo: &Memo,
     wanted: &Wanted,
     notes: &BTreeMap<String, Published>,
+    homes: &BTreeMap<String, Leads>,
 ) -> Result<(), EngineError> {
     let is_there = |(placed, artifact): &&(Placed, Artifact)| {
         let folder = artifact.kind == Kind::Tree;
-        let note = notes.get(&placed.target);
+        let note = notes.get(home(homes, &placed.target));
         !note.is_some_and(|note| note.digest == artifact.digest && note.folder == folder)
     };
     let new: Vec<&(Placed, Artifact)> = wanted.ready.iter().filter(is_there).collect();
@@ -187,55 +191,103 @@ pub(crate) fn publish(
         None => pipeline.name.clone(),
     };
     let mut notes = read(&path);
-    check_names(plan, memo, wanted, &notes)?;
+    let mut project = Project::open(project).map_err(at("open", project))?;
+    let mut homes = BTreeMap::new();
+    for Placed { target, .. } in placed(&plan.graph) {
+        let leads = project.leads(&target).map_err(at("read", &pipeline.folder.join(&target)))?;
+        homes.insert(target, leads);
+    }
+    check_names(plan, memo, wanted, &notes, &homes)?;
     let before = notes.clone();
-    let targets: BTreeSet<String> = placed(&plan.graph).into_iter().map(|placed| placed.target).collect();
+    let absent: BTreeSet<&str> = wanted.absent.iter().map(|target| home(&homes, target)).collect();
+    let live: BTreeSet<&str> = homes.keys().map(|target| home(&homes, target)).collect();
     let stale = |note: &&Published| {
-        note.by == by && (wanted.absent.contains(&note.target) || !targets.contains(&note.target))
+        let at = note.target.as_str();
+        note.by == by && (absent.contains(at) || !live.contains(at))
     };
     // First, so that what was a folder can become a file.
     for note in before.values().filter(stale) {
-        take_away(project, note, tell)?;
+        take_away(&mut project, note, tell)?;
         notes.remove(&note.target);
     }
+    let mut put_there = BTreeSet::new();
     for (placed, artifact) in &wanted.ready {
-        let target = project.join(&placed.target);
+        let target = &placed.target;
         let output = plan.graph.output_name(placed.output);
+        let mut left_alone = |why: &str| {
+            tell(&Event::Warning { text: format!("`{target}` was not written: {why}") });
+        };
+        const A_FILE: &str = "one of the folders that it would lie in is a file";
+        let home = match homes.get(target) {
+            Some(Leads::Home(home)) => home.as_str(),
+            Some(Leads::Out(out)) => {
+                left_alone(&format!("a link leads out of the project, to `{}`", out.display()));
+                continue;
+            }
+            Some(Leads::Nowhere(link)) => {
+                left_alone(&format!("the link `{}` leads to nothing", link.display()));
+                continue;
+            }
+            Some(Leads::File) => {
+                left_alone(A_FILE);
+                continue;
+            }
+            None => target,
+        };
+        // A link that was made since the pipeline was read.
+        if !put_there.insert(home) {
+            left_alone(&format!("a link leads to `{home}`, which is published already"));
+            continue;
+        }
+        let shown = pipeline.folder.join(home);
+        let note = notes.get(home);
+        let there = match project.way(home).map_err(at("open", &shown))? {
+            Way::Clear(spot) => {
+                let standing = standing(&spot, note, artifact)?;
+                Some((spot, standing))
+            }
+            Way::Missing => None,
+            Way::Barred => {
+                left_alone(A_FILE);
+                continue;
+            }
+        };
         let mut changed = false;
-        let note = notes.get(&placed.target);
-        match standing(&target, note, artifact)? {
-            Standing::Same => {}
-            Standing::Foreign if !wanted.overwrite => {
+        let spot = match there {
+            Some((spot, Standing::Same)) => spot,
+            Some((_, Standing::Foreign)) if !wanted.overwrite => {
                 let why =
                     if note.is_some() { "was changed since cas wrote it" } else { "was not written by cas" };
                 let text = format!(
-                    "`{}` {why} and was left alone (it would hold `{output}`; `--overwrite` replaces it)",
-                    placed.target
+                    "`{target}` {why} and was left alone (it would hold `{output}`; `--overwrite` replaces it)"
                 );
                 tell(&Event::Warning { text });
                 continue;
             }
-            Standing::Blocked => {
-                let text = format!(
-                    "`{}` was not written: one of the folders that it would lie in is a file",
-                    placed.target
-                );
-                tell(&Event::Warning { text });
-                continue;
-            }
-            Standing::Nothing | Standing::Ours | Standing::Foreign => match put(memo, artifact, &target)? {
-                Ok(()) => changed = true,
-                Err(error) => {
+            there => {
+                let spot = match there {
+                    Some((spot, _)) => spot,
+                    None => match project.made(home).map_err(at("make", &shown))? {
+                        Way::Clear(spot) => spot,
+                        Way::Missing | Way::Barred => {
+                            left_alone("its folder was exchanged at that moment");
+                            continue;
+                        }
+                    },
+                };
+                if let Err(error) = put(memo, artifact, &spot)? {
                     lost.push((placed.output, error.to_string()));
                     continue;
                 }
-            },
-        }
-        let seen = fingerprint(&target).map_err(at("read", &target))?;
-        let target = placed.target.clone();
+                changed = true;
+                spot
+            }
+        };
+        let seen = fingerprint(&spot).map_err(at("read", &spot.shown))?;
         tell(&Event::Published { target: target.clone(), output, changed });
         let folder = artifact.kind == Kind::Tree;
-        let note = Published { by: by.clone(), target, digest: artifact.digest, folder, seen };
+        let note =
+            Published { by: by.clone(), target: home.to_owned(), digest: artifact.digest, folder, seen };
         notes.insert(note.target.clone(), note);
     }
     if notes != before {
@@ -245,39 +297,50 @@ pub(crate) fn publish(
     Ok(lost)
 }
 
+/// Where a target is without links, as its note calls it; one that leads nowhere in the project is called as it is
+/// declared.
+fn home<'a>(homes: &'a BTreeMap<String, Leads>, target: &'a str) -> &'a str {
+    match homes.get(target) {
+        Some(Leads::Home(home)) => home,
+        _ => target,
+    }
+}
+
 /// Removes what was put at a place and is not made any longer, with the folders that are empty without it. What
-/// somebody changed is left alone and named.
-fn take_away(project: &Path, note: &Published, tell: &mut dyn FnMut(&Event)) -> Result<(), EngineError> {
-    let path = project.join(&note.target);
+/// somebody changed is left alone and named, and so is what a link leads to now: it is not where it was put.
+fn take_away(
+    project: &mut Project,
+    note: &Published,
+    tell: &mut dyn FnMut(&Event),
+) -> Result<(), EngineError> {
+    let shown = project.shown(&note.target);
+    let mut left_alone = |why: &str| {
+        let text = format!("`{}` is no longer published, but {why}: it was left alone", note.target);
+        tell(&Event::Warning { text });
+        Ok(())
+    };
+    let spot = match project.way(&note.target).map_err(at("open", &shown))? {
+        Way::Clear(spot) => spot,
+        Way::Missing => return Ok(()),
+        // Gone where a file stands in the way.
+        Way::Barred if fs::metadata(&shown).is_err() => return Ok(()),
+        Way::Barred => return left_alone("a link leads there now"),
+    };
+    let path = spot.path();
     match fs::symlink_metadata(&path) {
-        // Gone already, or a folder on the way is a file now.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(());
-        }
-        Err(error) => return Err(at("read", &path)(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(at("read", &shown)(error)),
         Ok(_) => {}
     }
-    let untouched = fingerprint(&path).map_err(at("read", &path))? == note.seen
+    let untouched = fingerprint(&spot).map_err(at("read", &shown))? == note.seen
         || content(&path)
-            .map_err(at("read", &path))?
+            .map_err(at("read", &shown))?
             .is_some_and(|(kind, digest)| digest == note.digest && (kind == Kind::Tree) == note.folder);
     if !untouched {
-        let text = format!(
-            "`{}` is no longer published, but was changed since cas wrote it: it was left alone",
-            note.target
-        );
-        tell(&Event::Warning { text });
-        return Ok(());
+        return left_alone("was changed since cas wrote it");
     }
-    remove(&path)?;
-    let mut folder = path.parent();
-    while let Some(empty) = folder.filter(|folder| *folder != project && folder.starts_with(project)) {
-        // One that is not empty refuses.
-        if fs::remove_dir(empty).is_err() {
-            break;
-        }
-        folder = empty.parent();
-    }
+    remove(&spot, &path)?;
+    project.tidy(&note.target).map_err(at("open", &shown))?;
     tell(&Event::Unpublished { target: note.target.clone() });
     Ok(())
 }
@@ -291,25 +354,23 @@ enum Standing {
     Ours,
     /// Something else.
     Foreign,
-    /// A file stands where one of its folders would be.
-    Blocked,
 }
 
-fn standing(target: &Path, note: Option<&Published>, artifact: &Artifact) -> Result<Standing, EngineError> {
+fn standing(spot: &Spot, note: Option<&Published>, artifact: &Artifact) -> Result<Standing, EngineError> {
+    let target = &spot.path();
     match fs::symlink_metadata(target) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Standing::Nothing),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Standing::Blocked),
-        Err(error) => return Err(at("read", target)(error)),
+        Err(error) => return Err(at("read", &spot.shown)(error)),
         Ok(_) => {}
     }
     // Untouched since it was put there: what it holds need not be read.
     if let Some(note) = note
-        && fingerprint(target).map_err(at("read", target))? == note.seen
+        && fingerprint(spot).map_err(at("read", &spot.shown))? == note.seen
     {
         let same = note.digest == artifact.digest && note.folder == (artifact.kind == Kind::Tree);
         return Ok(if same { Standing::Same } else { Standing::Ours });
     }
-    Ok(match content(target).map_err(at("read", target))? {
+    Ok(match content(target).map_err(at("read", &spot.shown))? {
         Some((kind, digest)) if kind == artifact.kind && digest == artifact.digest => Standing::Same,
         Some((_, digest)) if note.is_some_and(|note| note.digest == digest) => Standing::Ours,
         _ => Standing::Foreign,
@@ -317,37 +378,46 @@ fn standing(target: &Path, note: Option<&Published>, artifact: &Artifact) -> Res
 }
 
 /// Lays an output at a place, whole or not at all: beside it first, then in its place.
-fn put(memo: &Memo, artifact: &Artifact, target: &Path) -> Result<Result<(), StoreError>, EngineError> {
-    let folder = target.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder).map_err(at("make", folder))?;
+fn put(memo: &Memo, artifact: &Artifact, spot: &Spot) -> Result<Result<(), StoreError>, EngineError> {
+    let target = &spot.path();
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let beside = |what: &str| folder.join(format!(".{name}.{what}.{}", std::process::id()));
+    let beside = |what: &str| spot.beside(format!(".{name}.{what}.{}", std::process::id()));
     let (new, old) = (beside("new"), beside("old"));
     for left_over in [&new, &old] {
-        remove(left_over)?;
+        remove(spot, left_over)?;
     }
-    if let Err(error) = memo.materialize(artifact, &new)? {
-        remove(&new)?;
+    if let Err(error) = memo.materialize(artifact, &new).map_err(|error| called(error, spot))? {
+        remove(spot, &new)?;
         return Ok(Err(error));
     }
     let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|stat| stat.is_dir());
     // A rename replaces a file by a file; anything else has to be moved out of the way.
     if is_folder(target) || (is_folder(&new) && fs::symlink_metadata(target).is_ok()) {
-        fs::rename(target, &old).map_err(at("rename", target))?;
+        fs::rename(target, &old).map_err(at("rename", &spot.shown))?;
     }
-    fs::rename(&new, target).map_err(at("rename", target))?;
-    remove(&old)?;
+    fs::rename(&new, target).map_err(at("rename", &spot.shown))?;
+    remove(spot, &old)?;
     Ok(Ok(()))
 }
 
-fn remove(path: &Path) -> Result<(), EngineError> {
+/// An error that names a path as people call it.
+fn called(error: EngineError, spot: &Spot) -> EngineError {
+    match error {
+        EngineError::Store(StoreError::Io { action, path, source }) => {
+            EngineError::Store(StoreError::Io { action, path: spot.called(&path), source })
+        }
+        other => other,
+    }
+}
+
+fn remove(spot: &Spot, path: &Path) -> Result<(), EngineError> {
     let removed = match fs::symlink_metadata(path) {
         Ok(stat) if stat.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
     };
     match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &spot.called(path))(error)),
         _ => Ok(()),
     }
 }
@@ -368,9 +438,10 @@ fn walk(path: &Path, each: &mut dyn FnMut(&Path, &fs::Metadata) -> io::Result<()
 }
 
 /// What tells that nobody touched a file or folder since.
-fn fingerprint(path: &Path) -> io::Result<Digest> {
+fn fingerprint(spot: &Spot) -> io::Result<Digest> {
     let mut facts = Vec::new();
-    walk(path, &mut |path, stat| {
+    walk(&spot.path(), &mut |path, stat| {
+        let path = spot.called(path);
         let name = path.as_os_str().as_bytes();
         facts.extend_from_slice(&(name.len() as u64).to_le_bytes());
         facts.extend_from_slice(name);

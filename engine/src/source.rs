@@ -78,6 +78,8 @@ pub struct Measures {
     pub reached: BTreeMap<String, String>,
     /// Places that the pipeline publishes to whose folder is reached through a link: where they are without.
     pub through: BTreeMap<String, PathBuf>,
+    /// Places that the pipeline publishes to on whose way a link leads to nothing: that link.
+    pub nowhere: BTreeMap<String, PathBuf>,
     /// How much was done for it.
     pub counters: Counters,
 }
@@ -308,6 +310,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         resource_probes: vec![None; graph.resources.len()],
         reached: reach.reached,
         through: reach.through,
+        nowhere: reach.nowhere,
         counters,
     };
     for path in &paths {

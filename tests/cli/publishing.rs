@@ -280,3 +280,92 @@ fn a_name_that_only_the_run_knows_is_refused_before_anything_is_put_there() {
     assert_eq!(folder.read("data/new/e/k.txt"), "1\n");
     assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 2 reused");
 }
+
+/// A renamed target was removed wherever the path led by then: the results of before had been moved into an archive outside
+/// of the project, with a link in their place, and the archive lost them.
+#[test]
+fn what_lies_behind_a_link_that_was_put_there_since_is_left_alone_and_said() {
+    let yaml = |target: &str| {
+        format!("pipeline: p\nsolids:\n  a: {{command: echo 1, stdout: result}}\npublish: {{{target}: a}}\n")
+    };
+    for archive in ["arch", "p/arch"] {
+        let folder = Folder::with(&[
+            ("p/pipeline.yaml", yaml("results/q").as_str()),
+            ("arch/keep", ""),
+            ("p/arch/keep", ""),
+        ]);
+        let _ = folder.cas_in("p", "run").ok();
+        let kept = format!("{archive}/results");
+        std::fs::rename(folder.path("p/results"), folder.path(&kept)).expect("it is there");
+        std::os::unix::fs::symlink(folder.path(&kept), folder.path("p/results")).expect("it is gone");
+        folder.write("p/pipeline.yaml", yaml("res2/q"));
+        let ran = folder.cas_in("p", "run").ok();
+        let message = "`results/q` is no longer published, but a link leads there now: it was left alone";
+        assert!(ran.stderr.contains(message), "{}", ran.stderr);
+        assert_eq!(folder.read(&format!("{kept}/q")), "1\n");
+        assert_eq!(folder.read("p/res2/q"), "1\n");
+    }
+}
+
+/// A step that exchanged the folder of a target for a link out of the project had its output written there: links were
+/// looked at only before the run.
+#[test]
+fn a_link_that_is_made_during_the_run_is_not_written_through() {
+    let yaml = "pipeline: p\nsolids:\n  a:\n    command: 'rm -rf PLACE/wl PLACE/two; ln -s PLACE/../out PLACE/wl; ln -s o PLACE/two; \
+                ln -s nothing PLACE/gone; echo 1 > {{ outputs.result }}'\n\
+                publish: {wl/q: a, wl/new/q: a, o/q: a, two/q: a, gone/q: a}\n";
+    let folder = Folder::with(&[("p/wl/keep", ""), ("p/o/keep", ""), ("out/keep", "")]);
+    folder.write("p/pipeline.yaml", yaml.replace("PLACE", &folder.path("p").display().to_string()));
+    let ran = folder.cas_in("p", "run").ok();
+    for message in [
+        "`wl/q` was not written: a link leads out of the project, to `",
+        "`wl/new/q` was not written: a link leads out of the project, to `",
+        "`two/q` was not written: a link leads to `o/q`, which is published already",
+        "`gone/q` was not written: the link `",
+        "published o/q",
+    ] {
+        assert!(ran.stderr.contains(message), "{message}: {}", ran.stderr);
+    }
+    assert_eq!((folder.names("out"), folder.read("p/o/q").as_str()), (vec!["keep".to_owned()], "1\n"));
+    assert!(!folder.has("p/nothing"));
+}
+
+/// The run did all its steps, and then failed with what the operating system said, as if the store could not be used.
+#[test]
+fn a_target_that_leads_to_nothing_or_holds_a_nul_byte_is_refused_at_its_line() {
+    let check = |target: &str, message: &str| {
+        let yaml = format!(
+            "pipeline: p\nsolids:\n  a: {{command: echo 1, stdout: result}}\npublish: {{{target}: a}}\n"
+        );
+        let folder = Folder::with(&[("pipeline.yaml", &yaml)]);
+        for (link, to) in [("gone", "nothing"), ("round", "round")] {
+            std::os::unix::fs::symlink(to, folder.path(link)).expect("the link is new");
+        }
+        for line in ["run", "run -n", "status"] {
+            let refused = folder.cas(line).code(2);
+            assert!(refused.stderr.contains(message), "{}", refused.stderr);
+            assert!(refused.stderr.contains("pipeline.yaml:4:"), "{}", refused.stderr);
+        }
+    };
+    check("gone/q", "`gone/q` leads to nothing: the link `");
+    check("gone/new/q", "`gone/new/q` leads to nothing: the link `");
+    check("round/q", "`round/q` leads to nothing: the link `");
+    check("\"a\\0b\"", "holds a NUL byte, which no path can");
+}
+
+/// The one that had been put where the link led before stayed there for ever, and nothing was said.
+#[test]
+fn a_file_that_stays_behind_an_exchanged_link_is_taken_away() {
+    let yaml = "pipeline: p\nsolids:\n  a: {command: echo 1, stdout: result}\npublish: {link/a.txt: a}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml), ("real/keep", ""), ("real2/keep", "")]);
+    let link = |to: &str| std::os::unix::fs::symlink(to, folder.path("link")).expect("the link is new");
+    link("real");
+    let _ = folder.cas("run").ok();
+    assert_eq!(folder.read("real/a.txt"), "1\n");
+    std::fs::remove_file(folder.path("link")).expect("it is there");
+    link("real2");
+    let moved = folder.cas("run").ok();
+    assert!(moved.stderr.contains("removed   real/a.txt"), "{}", moved.stderr);
+    assert_eq!((folder.names("real"), folder.read("real2/a.txt").as_str()), (vec!["keep".to_owned()], "1\n"));
+    assert!(!folder.cas("run").ok().stderr.contains("real"));
+}

@@ -481,6 +481,8 @@ fn leaves(path: &str) -> Option<&'static str> {
         Some("is absolute")
     } else if path.starts_with("~/") || path == "~" {
         Some("begins with `~`, which is no folder here")
+    } else if path.contains('\0') {
+        Some("holds a NUL byte, which no path can")
     } else if path.split('/').any(|part| part == "..") {
         Some(UPWARDS)
     } else {

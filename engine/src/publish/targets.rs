@@ -73,6 +73,13 @@ pub fn check(plan: &Plan, store: Option<&Path>) -> Result<(), Vec<Diagnostic>> {
     let mut wrong: BTreeMap<&str, Diagnostic> = BTreeMap::new();
     // One that lies behind a link stands at both of its places.
     for placed in &placed {
+        if let Some(link) = measures.nowhere.get(&placed.target) {
+            let message = format!("`{}` leads to nothing: the link `{}` does", placed.target, link.display());
+            let hint = "make the folder that it leads to, or publish elsewhere";
+            let diagnostic = Diagnostic::new(message).hint(hint);
+            wrong.insert(&placed.target, diagnostic.at(placed.place.as_ref()));
+            continue;
+        }
         let Some(real) = measures.through.get(&placed.target) else { continue };
         let Ok(inside) = real.strip_prefix(project.components().collect::<PathBuf>()) else {
             let message =

@@ -27,6 +27,8 @@ pub(super) struct Reach {
     pub(super) reached: BTreeMap<String, String>,
     /// For each place whose folder is reached through a link: where it is without, in the project if it lies there.
     pub(super) through: BTreeMap<String, PathBuf>,
+    /// For each place on whose way a link leads to nothing: that link.
+    pub(super) nowhere: BTreeMap<String, PathBuf>,
 }
 
 /// Finds what would be found again, and what lies behind links.
@@ -46,6 +48,10 @@ pub(super) fn reached(
         let output = &graph.solid(placed.output.step).outputs[usize::from(placed.output.output)];
         let is_folder = output.at.ends_with('/');
         let target = declared.target(&placed.target);
+        if let Some(link) = target.parent().and_then(|folder| declared.links.nowhere(folder)) {
+            reach.nowhere.insert(placed.target, link);
+            continue;
+        }
         let real = declared.links.at(&target);
         if let Some(what) = declared.finds(walker, &target, &real, is_folder) {
             reach.reached.insert(placed.target.clone(), what);
@@ -174,6 +180,21 @@ impl Links {
             (Some(folder), Some(name)) => self.folder(folder).join(name),
             _ => path.to_owned(),
         }
+    }
+
+    /// The link that leads to nothing, or to itself, on the way to a folder in the project, if there is one.
+    fn nowhere(&self, folder: &Path) -> Option<PathBuf> {
+        let below = folder.ancestors().take_while(|folder| *folder != self.project.0);
+        // Looked at from below: what is there is reached, and so is all that is above it.
+        for folder in below {
+            if folder.metadata().is_ok() {
+                return None;
+            }
+            if folder.is_symlink() {
+                return Some(folder.to_owned());
+            }
+        }
+        None
     }
 
     /// A folder that is there, or the part of it that is.

@@ -131,6 +131,7 @@ fn why(bencher: Bencher<'_, '_>, steps: usize) {
             cancel: Arc::new(Cancel::default()),
             command_line: Vec::new(),
             home: None,
+            combination: None,
             turn: None,
         };
         run_with(&with(4, command), &memo, &options, &Names, &mut |_| {}).unwrap();

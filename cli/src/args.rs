@@ -119,7 +119,7 @@ pub(crate) struct Which {
     #[arg(long, value_name = "RUN", num_args = 0..=1, require_equals = true)]
     pub(crate) frozen: Option<Option<u64>>,
     /// Wait this long while another process has the store [default: 10m]
-    #[arg(long, value_name = "TIME", value_parser = cas_store::config::parse_age)]
+    #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) wait: Option<Duration>,
 }
 
@@ -311,6 +311,12 @@ pub(crate) fn fraction(text: &str) -> Result<f64, String> {
     };
     let part: f64 = number.trim().parse::<f64>().map_err(|_| wrong())? / scale;
     if part > 0.0 && part <= 1.0 { Ok(part) } else { Err(wrong()) }
+}
+
+/// How long to wait, as it is typed: `30s`.
+fn span(text: &str) -> Result<Duration, String> {
+    cas_store::config::parse_age(text)
+        .map_err(|_| format!("`{text}` is not how long something takes; write `30s` or `10m`"))
 }
 
 /// A named limit as it is typed: `gpu=2`.

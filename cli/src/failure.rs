@@ -232,8 +232,15 @@ impl From<EngineError> for Failure {
 
 /// Whether no more files could be opened. (RocksDB hands on the words only.)
 fn is_descriptor_limit(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 | 24)) || error.to_string().contains("Too many open files")
+    matches!(error.raw_os_error(), Some(23 | 24)) || is_descriptor_text(&error.to_string())
 }
+
+fn is_descriptor_text(text: &str) -> bool {
+    text.contains("Too many open files")
+}
+
+/// What to do where no more files can be opened.
+pub(crate) const MORE_FILES: &str = "raise the limit of open files: `ulimit -n 1024`";
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
@@ -296,8 +303,15 @@ impl From<StoreError> for Failure {
                 Code::Store,
                 Some("another user made it, perhaps: ask that user, or use your own store with --store DIR"),
             ),
-            StoreError::Io { source, .. } if is_descriptor_limit(source) => {
-                (Code::Store, Some("raise the limit: `ulimit -n 1024`"))
+            StoreError::Io { source, .. } if is_descriptor_limit(source) => (Code::Store, Some(MORE_FILES)),
+            StoreError::Index { what, .. } if what.contains("`ulimit -n`") || is_descriptor_text(what) => {
+                (Code::Store, Some(MORE_FILES))
+            }
+            StoreError::Io { source, path, .. }
+                if source.kind() == io::ErrorKind::IsADirectory
+                    || (source.kind() == io::ErrorKind::AlreadyExists && path.is_dir()) =>
+            {
+                (Code::Store, Some("a folder stands where cas keeps a file: move it away"))
             }
             StoreError::Io { .. } => (Code::Store, None),
             StoreError::Index { .. } => (Code::Store, None),

@@ -262,10 +262,16 @@ fn the_elements_of_a_list_that_each_run_makes_anew_are_got_as_they_were_left() {
         let _ = folder.cas(&format!("get all all{run}.txt")).ok();
         assert_eq!(folder.read(&format!("all{run}.txt")), all.stdout);
     }
-    let exported = folder.cas("export left.cas").code(1);
-    assert!(exported.stderr.contains("nothing that is wanted is stored"), "{}", exported.stderr);
-    assert!(exported.stderr.contains("`--frozen` takes"), "{}", exported.stderr);
-    let _ = folder.cas("export left.cas --frozen").ok();
+    // An export of what `cas get` gives said that nothing of it is stored.
+    let exported = folder.cas("export left.cas").ok();
+    assert!(exported.stderr.contains("goes along as it was left: `cas run --frozen`"), "{}", exported.stderr);
+    let frozen = folder.cas("export frozen.cas --frozen").ok();
+    assert_eq!((frozen.stdout, frozen.stderr.as_str()), (exported.stdout, ""));
+    let there = Folder::with(&[("pipeline.yaml", yaml)]);
+    there.write("left.cas", std::fs::read(folder.path("left.cas")).expect("it is there"));
+    let _ = there.cas("import left.cas").ok();
+    assert_eq!(there.cas("cat all").ok().stdout, folder.cas("cat all").ok().stdout);
+    assert_eq!(there.cas("run --frozen").ok().steps(), Vec::<&str>::new());
 }
 
 /// The preview said that it would run, because there is something of the volatile step in the store.
@@ -281,4 +287,49 @@ fn a_preview_of_only_what_stands_below_a_volatile_step_says_what_the_run_says() 
         assert!(refused.stderr.contains(message), "{}", refused.transcript());
     }
     assert_eq!(folder.cas("run --only z --frozen").ok().steps(), Vec::<&str>::new());
+}
+
+/// `ls` called steps not deterministic that say themselves that they change with time; `explain` did not.
+#[test]
+fn what_changes_with_time_is_not_called_non_deterministic() {
+    let yaml = "pipeline: p\nsolids:\n  vol: {version: volatile, command: cat PLACE/n, stdout: result}\n  \
+                ev: {version: {every: 1h}, command: cat PLACE/n, stdout: result}\n  \
+                no: {command: cat PLACE/n, stdout: result}\n";
+    let folder = Folder::with(&[("n", "1\n")]);
+    folder.write("pipeline.yaml", yaml.replace("PLACE", &folder.path("").display().to_string()));
+    let _ = folder.cas("run").ok();
+    folder.write("n", "2\n");
+    let _ = folder.cas("run --force").ok();
+    for line in ["ls", "ls --all"] {
+        let listed = folder.cas(line).ok().stdout;
+        let odd: Vec<&str> = listed.lines().filter(|line| line.contains("(not deterministic)")).collect();
+        assert!(matches!(odd.as_slice(), [one] if one.contains("no.result (not deterministic)")), "{listed}");
+    }
+}
+
+/// Two names of one version were said to be made of what is not on record, and to differ.
+#[test]
+fn what_stands_below_a_volatile_step_is_compared_by_what_it_was_made_of() {
+    let yaml = "pipeline: p\nsolids:\n  v: {version: volatile, command: cat PLACE/n, stdout: result}\n  \
+                rep: {inputs: {v: v}, command: cat inputs/v, stdout: result}\n";
+    let folder = Folder::with(&[("n", "1\n")]);
+    folder.write("pipeline.yaml", yaml.replace("PLACE", &folder.path("").display().to_string()));
+    let version = || {
+        let shown = folder.cas("show rep --format json").ok().stdout;
+        let at = shown.find("\"version\":").expect("it has one") + "\"version\":".len();
+        let text = shown[at..].trim_start().trim_start_matches('"');
+        text[..64].to_owned()
+    };
+    let _ = folder.cas("run").ok();
+    let first = version();
+    folder.write("n", "2\n");
+    let _ = folder.cas("run").ok();
+    let second = version();
+    assert_ne!(first, second);
+    let same = folder.cas(&format!("diff rep {}", &second[..12])).ok();
+    assert!(same.stdout.contains("made of the same"), "{}", same.stdout);
+    for line in [format!("diff {} rep", &first[..12]), format!("diff {} {}", &first[..12], &second[..12])] {
+        let other = folder.cas(&line).code(1);
+        assert!(other.stdout.contains("input v changed"), "{}", other.stdout);
+    }
 }

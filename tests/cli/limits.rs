@@ -263,3 +263,25 @@ $ cas run
 ",
     );
 }
+
+/// A limit with a name that no solid has was taken without a word, and limited nothing.
+#[test]
+fn a_limit_that_no_solid_takes_from_is_named_with_those_there_are() {
+    let yaml = |limits: &str| {
+        format!(
+            "pipeline: p\nsolids:\n  a: {{{limits}config: {{n: {{type: int, default: 1}}}}, command: 'true', outputs: []}}\n"
+        )
+    };
+    let folder = Folder::with(&[("pipeline.yaml", &yaml("limits: {gpu: 1, net: 1}, "))]);
+    for line in
+        ["run --limit gqu=1 --limit gpu=2", "run -n --limit gqu=1", "run --limit gqu=1 --sweep a.n=1,2"]
+    {
+        let ran = folder.cas(line).ok();
+        let message = "warning: `--limit`: no solid takes from `gqu`: there is `gpu` or `net`";
+        assert_eq!(ran.stderr.matches(message).count(), 1, "{}", ran.stderr);
+        assert_eq!(ran.stderr.matches("`--limit`").count(), 1, "{}", ran.stderr);
+    }
+    folder.write("pipeline.yaml", yaml(""));
+    let ran = folder.cas("run --limit gpu=1").ok();
+    assert!(ran.stderr.contains("no solid takes from `gpu`: none takes from any"), "{}", ran.stderr);
+}

@@ -512,3 +512,37 @@ fn a_preview_of_a_sweep_ends_with_its_reader() {
     assert_eq!(told.matches("sweep ").count(), 1, "{told}");
     assert_eq!(output.status.code(), Some(0), "{told}");
 }
+
+/// `table 'grid[lr=0.1]'` listed all elements; `--limit 0` said that nothing is stored; an output that is no JSON was called a
+/// column that there is not.
+#[test]
+fn a_table_is_of_the_elements_that_are_named_and_says_what_it_cannot_read() {
+    let yaml = "pipeline: p\nsolids:\n  grid:\n    matrix: {lr: [0.1, 0.2]}\n    outputs: [m, t]\n    \
+                command: 'printf \"[%s]\" {{ config.lr }} > outputs/m; echo text > outputs/t'\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run").ok();
+    let one = folder.cas("table 'grid[lr=0.1]' --columns step,m[0]").ok();
+    assert_eq!(one.stdout, "step          m[0]\ngrid[lr=0.1]  0.1\n");
+    assert_eq!(folder.cas("table grid@lr=0.1 --columns step,m[0]").ok().stdout, one.stdout);
+    for all in ["grid", "'grid[*]'"] {
+        assert_eq!(
+            folder.cas(&format!("table {all} --columns m[0] --sort m[0]")).ok().stdout,
+            "m[0]\n0.1\n0.2\n"
+        );
+    }
+    let none = folder.cas("table grid --limit 0 --columns m[0]").ok();
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("m[0]\n", ""));
+    let refused = folder.cas("table grid --columns t.acc").code(2);
+    assert!(refused.stderr.contains("no result of `grid` has a column `t.acc`"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("because `t` is no JSON: expected ident at line 1 column 2"),
+        "{}",
+        refused.stderr
+    );
+    // One that is read, and one that is not.
+    folder.write("pipeline.yaml", yaml.replace("echo text", "echo 7"));
+    let _ = folder.cas("run").ok();
+    let some = folder.cas("table 'grid[lr=0.1]' --columns t --sort t").ok();
+    assert_eq!(some.stdout, "t\n7\n-\n");
+    assert!(some.stderr.contains("warning: `t` is empty for 1 result: `t` is no JSON"), "{}", some.stderr);
+}

@@ -334,3 +334,10 @@ fn a_matrix_of_more_steps_than_anybody_runs_is_refused_at_its_line() {
         "pipeline.yaml:4:3: the matrix of `many` gives 10000000 steps, beside 1 others; 10000000 is the most";
     assert!(ran.stderr.contains(told), "{}", ran.transcript());
 }
+
+#[test]
+fn a_wait_that_is_none_says_what_can_be_written() {
+    let refused = Folder::new().cas("run --wait banana").code(2);
+    let message = "`banana` is not how long something takes; write `30s` or `10m`";
+    assert!(refused.stderr.contains(message), "{}", refused.stderr);
+}

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use cas_engine::archive;
 use cas_engine::frozen::Frozen;
-use cas_engine::graph::StepId;
 use cas_engine::memo::Wanted;
-use cas_engine::resolve::Why;
 use cas_engine::run::now_ms;
 use cas_engine::select::Selection;
 use cas_store::{Archived, Create, Export};
@@ -15,7 +13,7 @@ use serde::Serialize;
 
 use super::{done, out};
 use crate::args::Which;
-use crate::failure::{Code, Failure, HINT};
+use crate::failure::{Code, Failure};
 use crate::report::{json, words};
 use crate::session::World;
 
@@ -65,8 +63,8 @@ pub(crate) struct ImportArgs {
     which: Which,
 }
 
-/// What to do where what is wanted is not known before a run.
-const FROZEN: &str = "`--frozen` takes what stands below what changes with time, or failed, as it was left";
+/// What is said where what is wanted is not known before a run.
+const AS_LEFT: &str = "what stands below what changes with time, or failed, goes along as it was left: `cas run --frozen` takes it";
 
 #[derive(Serialize)]
 struct Row {
@@ -77,7 +75,9 @@ struct Row {
 }
 
 pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failure> {
-    let session = world.session(&args.which, Create::Never)?;
+    let mut session = world.session(&args.which, Create::Never)?;
+    // A list that every run makes anew has the elements that it had last.
+    session.name_elements_as_left(world);
     let selection = Selection { steps: args.steps.clone(), exclude: Vec::new() };
     let selected = selection.of(&session.graph)?;
     let plan = session.plan(world, selected.plan.clone())?;
@@ -92,13 +92,19 @@ pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failu
         Frozen::Last => session.memo.resolve_as_left(&plan, &wanted)?,
         Frozen::No | Frozen::Run(_) => session.memo.resolve(&plan, &wanted)?,
     };
-    let exported = archive::exported(&plan, &resolved, &wanted);
+    let mut exported = archive::exported(&plan, &resolved, &wanted);
+    // What is got by its name goes along, too: what stands below what changes with time, or failed, as it was left.
+    if wanted.frozen == Frozen::No && !exported.missing.is_empty() {
+        let as_left = session.memo.resolve_as_left(&plan, &wanted)?;
+        let left = archive::exported(&plan, &as_left, &wanted);
+        if left.missing.len() < exported.missing.len() {
+            world.tell(AS_LEFT);
+            exported = left;
+        }
+    }
     let store = session.store().filter(|_| exported.results.iter().any(|(_, with_bytes)| *with_bytes));
-    let unknown = |step: &StepId| resolved.states[step.0 as usize].why == Some(Why::Inputs);
-    let unknown = wanted.frozen == Frozen::No && plan.steps.iter().any(unknown);
     let Some(store) = store else {
-        let hint = if unknown { FROZEN } else { "`cas run` makes it" };
-        return Err(Failure::missing("nothing that is wanted is stored").hint(hint));
+        return Err(Failure::missing("nothing that is wanted is stored").hint("`cas run` makes it"));
     };
     let program = concat!("cas ", env!("CARGO_PKG_VERSION"));
     let archived = store.export(&Export {
@@ -111,9 +117,6 @@ pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failu
     })?;
     for missing in &exported.missing {
         world.warn(format_args!("`{missing}` is not stored: it was left out"));
-    }
-    if unknown && !exported.missing.is_empty() {
-        world.tell(format_args!("{HINT}hint:{HINT:#} {FROZEN}"));
     }
     let mut out = out();
     if world.json() {

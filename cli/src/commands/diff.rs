@@ -95,7 +95,10 @@ pub(crate) fn diff(world: &mut World, args: &DiffArgs) -> Result<Code, Failure> 
     let step_of = |addressed: &crate::address::Addressed, item: &Item| -> Result<Option<Version>, Failure> {
         if let (Some((plan, resolved)), Some(output)) = (&addressed.plan, item.output) {
             let step = output.step.0 as usize;
-            return Ok(resolved.states[step].version.or(plan.versions[step]));
+            // What is below something that every run makes anew has none before a run: it is looked up by what was left.
+            if let Some(version) = resolved.states[step].version.or(plan.versions[step]) {
+                return Ok(Some(version));
+            }
         }
         let Some(found) = &item.found else { return Ok(None) };
         Ok(store.provenance(&found.trace)?.as_deref().and_then(memo::provenance).map(|made| made.version))

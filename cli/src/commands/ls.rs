@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cas_engine::memo::Memo;
 use cas_engine::version::output_version;
 use cas_store::{Found, Kind, Said, Store, Trace};
 use serde::Serialize;
@@ -156,7 +157,7 @@ fn push(
     let provenance = store.provenance(&found.trace)?;
     let version = provenance.as_deref().and_then(cas_engine::memo::provenance).map(|made| made.version);
     let record = &found.record;
-    let deterministic = store.ledger(&found.trace)?.iter().all(|other| !other.differs);
+    let deterministic = Memo::new(store.clone()).is_deterministic(&found.trace, version.as_ref())?;
     let row = |output: &str, artifact: Option<&cas_store::Artifact>, present: bool| Row {
         pipeline: pipeline.to_owned(),
         step: step.to_owned(),

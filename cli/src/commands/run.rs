@@ -1,6 +1,6 @@
 //! `cas run`: executes what is not stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -11,15 +11,17 @@ use cas_engine::frozen::Frozen;
 use cas_engine::graph::StepId;
 use cas_engine::limits::Own;
 use cas_engine::memo::{Memo, Resolved, Wanted};
+use cas_engine::pipeline::Pipeline;
 use cas_engine::plan::Plan;
 use cas_engine::reproduce::Reproducible;
 use cas_engine::run::{self, RunOptions, RunReport};
 use cas_engine::select::{Selected, Selection};
+use cas_engine::value::listed;
 use cas_store::{Create, Digest};
 
 use super::{done, out, status, sweep, watch};
 use crate::args::{self, Program, Which};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, MORE_FILES};
 use crate::otel::Collector;
 use crate::report::lines::Detail;
 use crate::report::{Look, Report, words};
@@ -134,6 +136,7 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
         return sweep::sweep(world, args, create);
     }
     let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
+    warn_of_limits(world, args, &definition.pipeline);
     let mut session = world.session_of(definition, &args.which, create)?;
     let planned = planned(world, args, &session)?;
     let mut left = None;
@@ -144,6 +147,23 @@ pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
     }
     std::mem::forget((planned, session.graph.clone(), left));
     code
+}
+
+/// Says which limits of the command line no solid takes from: a name that is written in another way limits nothing.
+pub(super) fn warn_of_limits(world: &World, args: &RunArgs, pipeline: &Pipeline) {
+    let there_are: BTreeSet<&str> = pipeline
+        .invocations
+        .iter()
+        .flat_map(|invocation| invocation.solid.policy.limits.keys().map(String::as_str))
+        .collect();
+    for (name, _) in args.limit.iter().filter(|(name, _)| !there_are.contains(name.as_str())) {
+        let names: Vec<String> = there_are.iter().map(|name| (*name).to_owned()).collect();
+        let known = match names.as_slice() {
+            [] => "none takes from any".to_owned(),
+            names => format!("there is {}", listed(names)),
+        };
+        world.warn(format_args!("`--limit`: no solid takes from `{name}`: {known}"));
+    }
 }
 
 /// A plan with what the command line asks for of it.
@@ -292,9 +312,7 @@ pub(super) fn report(world: &World, names: Vec<String>) -> Result<Report, Failur
 /// Begins to watch for signals.
 pub(super) fn watch(world: &World, cancel: &Arc<Cancel>, report: &Report) -> Result<Watch, Failure> {
     Watch::start(Arc::clone(cancel), report.notes(), &world.interrupts).map_err(|error| {
-        Failure::new(Code::Store, "cannot watch for signals")
-            .because(error)
-            .hint("a process may open few files here: `ulimit -n 256` allows more")
+        Failure::new(Code::Store, "cannot watch for signals").because(error).hint(MORE_FILES)
     })
 }
 

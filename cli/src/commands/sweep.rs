@@ -146,6 +146,7 @@ pub(crate) fn sweep(world: &mut World, args: &RunArgs, create: Create) -> Result
     let settings = combinations(&args.sweep)?;
     let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
     given_once(&definition, &args.sweep)?;
+    run::warn_of_limits(world, args, &definition.pipeline);
     // What is wrong with one of them is said before any of them runs.
     let combinations = settings
         .iter()

@@ -19,7 +19,8 @@ use crate::session::World;
 
 /// Compare the kept results of a step, one a row
 ///
-/// A row for every result of STEP that is stored, of all its elements and of all versions that are kept. Columns are
+/// A row for every result of STEP that is stored, of all its elements (or of one: `train[lr=0.1]`) and of all versions that
+/// are kept. Columns are
 /// `config.KEY`; `OUTPUT.PATH` for a value in a JSON output (`metrics.auc`, `metrics.rows[0].n`); `duration`, `made`,
 /// `run`, `step`, `version`. Without --columns: the element where there are several, the config that differs, and every
 /// number in a JSON output.
@@ -58,16 +59,28 @@ struct Row {
     config: Value,
     /// The JSON outputs by name.
     outputs: BTreeMap<String, Value>,
+    /// Why the others have no values, by name.
+    unread: BTreeMap<String, String>,
 }
 
 pub(crate) fn table(world: &mut World, args: &TableArgs) -> Result<Code, Failure> {
     let session = world.session(&args.which, cas_store::Create::Never)?;
     let steps = session.graph.select(&args.step)?;
     let store = session.store().ok_or_else(|| Failure::missing("there is no store: nothing is stored"))?;
-    // The names of a step's elements change with its matrix: what is meant is the invocation.
-    let invocations: BTreeSet<&str> =
-        steps.iter().map(|step| session.graph.invocation(*step).name.as_str()).collect();
-    let rows = rows(store, &session.memo, &session.graph.pipeline.name, &invocations)?;
+    // The names of a step's elements change with its matrix: what is meant is the invocation, unless elements were picked.
+    let picked = args.step.contains(['[', '@']) && !args.step.contains("[*]");
+    let names: BTreeSet<String> = steps
+        .iter()
+        .map(|step| match picked {
+            true => session.graph.step_name(*step),
+            false => session.graph.invocation(*step).name.clone(),
+        })
+        .collect();
+    let is_meant = |step: &str| match picked {
+        true => names.contains(step),
+        false => names.contains(step.split('[').next().unwrap_or(step)),
+    };
+    let rows = rows(store, &session.memo, &session.graph.pipeline.name, &is_meant)?;
     let columns = if args.columns.is_empty() {
         columns_of(&rows)
     } else {
@@ -75,8 +88,19 @@ pub(crate) fn table(world: &mut World, args: &TableArgs) -> Result<Code, Failure
     };
     for column in &columns {
         if !rows.is_empty() && !known(column) && !rows.iter().any(|row| cell(row, column).is_some()) {
-            return Err(Failure::usage(format!("no result of `{}` has a column `{column}`", args.step))
-                .hint(format!("there are: {}", columns_of(&rows).join(", "))));
+            let failure = Failure::usage(format!("no result of `{}` has a column `{column}`", args.step));
+            let output = output_of(column);
+            return Err(match rows.iter().find_map(|row| row.unread.get(output)) {
+                Some(why) => failure.because(format!("`{output}` {why}")),
+                None => failure,
+            }
+            .hint(format!("there are: {}", columns_of(&rows).join(", "))));
+        }
+        let output = output_of(column);
+        let unread: Vec<&String> = rows.iter().filter_map(|row| row.unread.get(output)).collect();
+        if let Some(why) = unread.first().filter(|_| !known(column)) {
+            let count = words::count(unread.len(), "result");
+            world.warn(format_args!("`{column}` is empty for {count}: `{output}` {why}"));
         }
     }
     let mut rows: Vec<(Vec<Option<Value>>, Option<Value>, Row)> = rows
@@ -103,6 +127,7 @@ pub(crate) fn table(world: &mut World, args: &TableArgs) -> Result<Code, Failure
             (None, None) => Ordering::Equal,
         });
     }
+    let none = rows.is_empty();
     rows.truncate(args.limit.unwrap_or(usize::MAX));
     let mut out = out();
     if world.json() {
@@ -114,7 +139,7 @@ pub(crate) fn table(world: &mut World, args: &TableArgs) -> Result<Code, Failure
         json::document(&mut out, "table", items)?;
         return done(out);
     }
-    if rows.is_empty() {
+    if none {
         world.tell(format_args!("no result of `{}` is stored", args.step));
         return done(out);
     }
@@ -142,7 +167,7 @@ fn rows(
     store: &Store,
     memo: &Memo,
     pipeline: &str,
-    invocations: &BTreeSet<&str>,
+    is_meant: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Row>, Failure> {
     let mut labels = Vec::new();
     store.labels(&mut |moment| {
@@ -151,7 +176,7 @@ fn rows(
     })?;
     let is_meant = |label: &String| {
         let step = label.strip_prefix(pipeline).and_then(|rest| rest.strip_prefix('/'));
-        step.is_some_and(|step| invocations.contains(step.split('[').next().unwrap_or(step)))
+        step.is_some_and(is_meant)
     };
     let mut traces: BTreeSet<Trace> = BTreeSet::new();
     for label in labels.iter().filter(|label| is_meant(label)) {
@@ -162,10 +187,15 @@ fn rows(
     for found in store.results(&traces)?.into_iter().flatten() {
         let Some(made) = memo.provenance(&found.trace)? else { continue };
         let config = serde_json::from_str(&made.config).unwrap_or(Value::Null);
-        let mut outputs = BTreeMap::new();
+        let (mut outputs, mut unread) = (BTreeMap::new(), BTreeMap::new());
         for (output, present) in found.record.outputs.iter().zip(&found.present) {
             let Some(artifact) = output.artifact.as_ref().filter(|_| *present) else { continue };
-            if artifact.kind == Kind::Tree || artifact.len > READ_BYTES {
+            if artifact.kind == Kind::Tree {
+                unread.insert(output.name.clone(), "is a folder".to_owned());
+                continue;
+            }
+            if artifact.len > READ_BYTES {
+                unread.insert(output.name.clone(), format!("is larger than {}", words::size(READ_BYTES)));
                 continue;
             }
             // Bytes that are gone or wrong are a cell that is empty.
@@ -174,11 +204,12 @@ fn rows(
                 Err(error) if error.is_miss() => continue,
                 Err(error) => return Err(error.into()),
             };
-            if let Ok(value) = serde_json::from_slice::<Value>(&bytes) {
-                outputs.insert(output.name.clone(), value);
+            match serde_json::from_slice::<Value>(&bytes) {
+                Ok(value) => drop(outputs.insert(output.name.clone(), value)),
+                Err(error) => drop(unread.insert(output.name.clone(), format!("is no JSON: {error}"))),
             }
         }
-        rows.push(Row { found, made, config, outputs });
+        rows.push(Row { found, made, config, outputs, unread });
     }
     Ok(rows)
 }
@@ -228,6 +259,11 @@ fn version(row: &Row) -> Version {
     }
 }
 
+/// The output that a column is of.
+fn output_of(column: &str) -> &str {
+    column.split(['.', '[']).next().unwrap_or(column)
+}
+
 /// The value of a row in a column, if it has one.
 fn cell(row: &Row, column: &str) -> Option<Value> {
     let record = &row.found.record;
@@ -242,7 +278,7 @@ fn cell(row: &Row, column: &str) -> Option<Value> {
     if let Some(path) = column.strip_prefix("config.") {
         return at(&row.config, path).cloned();
     }
-    let output = column.split(['.', '[']).next().unwrap_or(column);
+    let output = output_of(column);
     at(row.outputs.get(output)?, &column[output.len()..]).cloned()
 }
 

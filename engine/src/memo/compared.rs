@@ -1,11 +1,12 @@
 //! What was made, held against what is on record of the same inputs: the ledger of what is not deterministic.
 
-use cas_store::{Bytes, Digest, Kind, Output, Replacement, ResultRecord, Trace, Tree};
+use cas_store::{Bytes, Digest, Kind, Output, Replacement, ResultRecord, Trace, Tree, Version};
 
 use super::Memo;
 use crate::difference::{self, ContentDifference};
 use crate::error::EngineError;
 use crate::execute::Produced;
+use crate::version::{Fact, FactValue};
 
 /// Larger contents are not compared line by line when they differ.
 const DIFFERENCE_BYTES: u64 = 1024 * 1024;
@@ -79,6 +80,35 @@ impl Memo {
         let mut ledger = store.ledger(trace)?;
         ledger.retain(|replacement| replacement.differs);
         Ok(ledger)
+    }
+
+    /// Whether the same inputs gave other contents, of a step with this version where that is known. One that changes with
+    /// time is no step that is not the same twice.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn is_deterministic(&self, trace: &Trace, step: Option<&Version>) -> Result<bool, EngineError> {
+        if self.other_contents(trace)?.is_empty() {
+            return Ok(true);
+        }
+        step.map_or(Ok(false), |step| self.changes_with_time(step))
+    }
+
+    /// Whether a step with this version is one whose results are good for one run or for a while only, by what is kept of
+    /// what it was made of.
+    fn changes_with_time(&self, step: &Version) -> Result<bool, EngineError> {
+        let node = |version: &Version| Ok::<_, EngineError>(self.facts(&[*version])?.pop().flatten());
+        let Some(step) = node(step)? else { return Ok(false) };
+        for fact in &step.facts {
+            let FactValue::Node(part) = &fact.value else { continue };
+            let Some(solid) = node(part)?.filter(|node| node.kind == "solid") else { continue };
+            let dated = |fact: &Fact| {
+                fact.label == "version"
+                    && matches!(&fact.value, FactValue::Text(text) if text == "volatile" || text == "every")
+            };
+            return Ok(solid.facts.iter().any(dated));
+        }
+        Ok(false)
     }
 }
 

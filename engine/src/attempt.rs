@@ -516,7 +516,9 @@ impl<'a> Bench<'a> {
                 false => self.folders.of_function(&label)?,
             };
             let log = folder.join("log");
-            let scratch = self.scratch(task, solid, &folder)?;
+            // What ends the run here leaves no folder behind.
+            let left = |_: &EngineError| self.discard(folder.clone(), solid, Duration::ZERO);
+            let scratch = self.scratch(task, solid, &folder).inspect_err(left)?;
             // Its files get times of their own, so none of them is a link.
             task.private |= scratch.is_some();
             let mut laid = match self.lay_out(task, solid, &folder) {
@@ -545,7 +547,7 @@ impl<'a> Bench<'a> {
             let (step, worker) = (task.name.clone(), done.worker);
             tell(Told::Started { step, attempt, worker, why, at_ms });
             let Attempted { outcome, elapsed, undeclared } =
-                self.attempt(task, solid, &laid, &folder, &log)?;
+                self.attempt(task, solid, &laid, &folder, &log).inspect_err(left)?;
             // What it made is kept without.
             drop(share);
             let elapsed_ms = millis(elapsed);
@@ -563,7 +565,7 @@ impl<'a> Bench<'a> {
                 tell(Told::Undeclared { step: task.name.clone(), solid: solid.name.clone(), what });
             }
             // Before the outcome counts: was what it was given what was hashed?
-            if let Some((output, what)) = self.spoilt(&laid)? {
+            if let Some((output, what)) = self.spoilt(&laid).inspect_err(left)? {
                 laid.scratch = None;
                 self.discard(folder, solid, elapsed);
                 return Ok(Ended::Over(End::Lost { output, what }));
@@ -637,7 +639,7 @@ impl<'a> Bench<'a> {
             }
             let staged = match self.memo.stage_log(&log, Take::Copy) {
                 Err(EngineError::Store(StoreError::Io { .. })) if no_room.is_some() => None,
-                staged => staged?,
+                staged => staged.inspect_err(left)?,
             };
             let digest = staged.as_ref().map(Staged::digest);
             done.logs.extend(staged);

@@ -34,6 +34,9 @@ const TRIES: u32 = 50;
 /// How long before a host that has no descriptor left is asked again.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long descriptors of this process are waited for, that another of its threads may let go of.
+const FULL_HERE: Duration = Duration::from_secs(2);
+
 /// Told who is waited for.
 pub(crate) type Teller = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -159,6 +162,13 @@ impl Client {
                         if is_last() {
                             let (owner, why) = (&remote.owner, hosts::FULL);
                             return Err(self.failed(format!("its host, {owner}, {why}")));
+                        }
+                        std::thread::sleep(FULL_PAUSE);
+                    }
+                    Err(Lost::FullHere) => {
+                        // Other threads may let go of some in a moment; nobody else will.
+                        if begin.elapsed() >= FULL_HERE {
+                            return Err(self.failed(format!("this process {}", hosts::FULL)));
                         }
                         std::thread::sleep(FULL_PAUSE);
                     }

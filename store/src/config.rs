@@ -77,15 +77,8 @@ impl Config {
     /// [`StoreError::Config`] with the line of what is not understood.
     pub fn read(path: &Path) -> Result<Self, StoreError> {
         match text(path) {
-            Ok(text) => Self::parse(&text).map_err(|wrong| StoreError::Config {
-                path: path.to_owned(),
-                line: wrong.line,
-                what: wrong.what,
-            }),
+            Ok(text) => text.and_then(|text| Self::parse(&text)).map_err(|wrong| wrong.at(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Err(StoreError::Config { path: path.to_owned(), line: 1, what: error.to_string() })
-            }
             Err(error) => Err(error).at("read", path),
         }
     }
@@ -262,20 +255,24 @@ pub fn age_text(age: Duration) -> String {
 
 const DAY: u64 = 24 * 3600;
 
-/// The text of the file. A pipe would be waited for, and a device may have no end.
-fn text(path: &Path) -> io::Result<String> {
+/// The text of the file, or what is wrong with it. A pipe would be waited for, and a device may have no end.
+fn text(path: &Path) -> io::Result<Result<String, Wrong>> {
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
-    let bad = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
+    let bad = |line: usize, what: &str| Ok(Err(Wrong { line, what: what.to_owned() }));
     if !file.metadata()?.is_file() {
-        return bad("it is no regular file");
+        return bad(1, "it is no regular file");
     }
     let mut bytes = Vec::new();
     file.take(LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT_BYTES {
-        return bad("it has more than 16 MB, which is the most");
+        return bad(1, "it has more than 16 MB, which is the most");
     }
-    String::from_utf8(bytes).or_else(|_| bad("it is no UTF-8 text"))
+    String::from_utf8(bytes).map(Ok).or_else(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        bad(line, "it holds bytes that are no UTF-8 text")
+    })
 }
 
 /// The largest file of settings.
@@ -285,7 +282,7 @@ const LIMIT_BYTES: u64 = 16_000_000;
 fn document(path: &Path) -> Result<DocumentMut, StoreError> {
     Config::read(path)?;
     let text = match text(path) {
-        Ok(text) => text,
+        Ok(text) => text.map_err(|wrong| wrong.at(path))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).at("read", path),
     };
@@ -308,6 +305,13 @@ fn save(path: &Path, document: &DocumentMut) -> Result<(), StoreError> {
 struct Wrong {
     line: usize,
     what: String,
+}
+
+impl Wrong {
+    /// The error that this is in the file at `path`.
+    fn at(self, path: &Path) -> StoreError {
+        StoreError::Config { path: path.to_owned(), line: self.line, what: self.what }
+    }
 }
 
 /// The settings of the policy.

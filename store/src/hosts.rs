@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::blob::Files;
 use crate::client::Client;
@@ -223,6 +224,11 @@ pub(crate) fn greet_again(member: &Member, line: &UnixStream) -> io::Result<()> 
 /// Whether a connection was refused because the host has no descriptor for it.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.to_string() == FULL)
+}
+
+/// Whether there is no connection because this process, or the whole system, has no descriptor for it.
+pub(crate) fn is_full_here(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Makes the index of a store anew; nobody may have the store open.

@@ -52,6 +52,8 @@ pub(crate) enum Lost {
     Unsendable(String),
     /// The host has no descriptor left for a connection.
     Full,
+    /// This process has none.
+    FullHere,
 }
 
 impl Remote {
@@ -131,6 +133,14 @@ impl Remote {
                         return self.take(member);
                     }
                     return Err(Lost::Full);
+                }
+                if hosts::is_full_here(&error) {
+                    if pool.used > 0 {
+                        pool.most = pool.used;
+                        drop(pool);
+                        return self.take(member);
+                    }
+                    return Err(Lost::FullHere);
                 }
                 drop(pool);
                 Err(self.lost())

@@ -23,7 +23,8 @@ use crate::stage::StagedBlob;
 use crate::store::Run;
 
 /// The number of this protocol: whatever changes a message raises it. Two processes that differ in it do not
-/// talk, because there is always one of them that can be waited for.
+/// talk, because there is always one of them that can be waited for. (Nothing was released with a smaller one, and several
+/// changes between two builds of that time may share a number: it tells apart what people can have.)
 pub(crate) const PROTOCOL: u8 = 5;
 
 /// The kinds of frames.

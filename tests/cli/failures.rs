@@ -167,6 +167,7 @@ fn however_few_files_may_be_open_a_run_ends_and_says_how_to_have_more() {
     let yaml = "solids:\n  a: {command: echo 1, stdout: result}\n";
     let folder = Folder::with(&[("pipeline.yaml", yaml)]);
     let _ = folder.cas("run").ok();
+    let mut hinted = Vec::new();
     for files in 4..=32 {
         let mut shell = folder.command("/bin/sh".as_ref());
         let line = format!("ulimit -n {files}; exec timeout 60 \"$0\" run --force");
@@ -176,11 +177,61 @@ fn however_few_files_may_be_open_a_run_ends_and_says_how_to_have_more() {
             // What loads a program needs some, too.
             Some(0 | 127) => {}
             Some(1 | 3) => {
-                assert!(told.contains("hint: ") && told.contains("`ulimit -n "), "{files}: {told}")
+                assert!(told.contains("hint: ") && told.contains("`ulimit -n "), "{files}: {told}");
+                hinted.push(files);
             }
             code => panic!("{files}: {code:?}: {told}"),
         }
     }
+    assert!(!hinted.is_empty());
+    // Runs that ended so left the folders of their steps behind.
+    let left = folder.names(".cas/work");
+    assert!(left.iter().all(|name| !name.starts_with("a-")), "{left:?}");
+}
+
+/// Whoever came with too few files waited ten seconds for a host that was well, and was told that it does not answer.
+#[test]
+fn too_few_files_are_not_told_as_a_host_that_does_not_answer() {
+    let kit = Kit::new("pipeline: p\nsolids:\n  a: {command: 'read x < PIPE; echo 1', stdout: result}\n");
+    let mut command = kit.folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let mut child =
+        command.arg("run").stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    // It opens once the step reads.
+    let mut pipe = std::fs::OpenOptions::new().write(true).open(kit.folder.path("pipe")).expect("a pipe");
+    let mut refused = 0;
+    for files in 4..=12 {
+        let mut shell = kit.folder.command("/bin/sh".as_ref());
+        let line = format!("ulimit -n {files}; exec \"$0\" ls");
+        let listed = shell.args(["-c", &line, env!("CARGO_BIN_EXE_cas")]).output().expect("it starts");
+        let told = String::from_utf8_lossy(&listed.stderr);
+        assert!(!told.contains("does not answer"), "{files}: {told}");
+        if listed.status.code() == Some(3) {
+            assert!(
+                told.contains("hint: raise the limit of open files: `ulimit -n 1024`"),
+                "{files}: {told}"
+            );
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+    std::io::Write::write_all(&mut pipe, b"go on\n").expect("it is read");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn what_somebody_put_in_the_place_of_a_file_of_the_store_says_what_to_do() {
+    let folder = Folder::with(&[("pipeline.yaml", "solids:\n  a: {command: echo 1, stdout: result}\n")]);
+    let _ = folder.cas("run").ok();
+    folder.write(".cas/config.toml", b"# one\n# \xff\xfe\n");
+    let wrong = folder.cas("ls").code(3);
+    for part in ["config.toml", "line 2", "no UTF-8 text", "hint: correct that line"] {
+        assert!(wrong.stderr.contains(part), "{part}: {}", wrong.stderr);
+    }
+    std::fs::remove_file(folder.path(".cas/config.toml")).expect("it is there");
+    std::fs::remove_file(folder.path(".cas/lock")).expect("it is there");
+    std::fs::create_dir(folder.path(".cas/lock")).expect("it is gone");
+    let wrong = folder.cas("ls").code(3);
+    assert!(wrong.stderr.contains("hint: a folder stands where cas keeps a file"), "{}", wrong.stderr);
 }
 
 /// What was made meanwhile was stored as if the file had been there, or as if it had not.

@@ -382,13 +382,31 @@ pub(crate) fn make_private(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// Something cannot be removed.
 pub(crate) fn remove(folder: &Path, outputs: &[String]) -> io::Result<()> {
-    if remove_named(folder, outputs).is_ok() {
-        return Ok(());
+    match remove_named(folder, outputs) {
+        Ok(()) => return Ok(()),
+        // One that nothing was laid out in yet, for the same reason.
+        Err(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) if remove_empty(folder).is_ok() => {
+            return Ok(());
+        }
+        Err(_) => {}
     }
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Removes the folders that an attempt begins with, where no descriptor is left to go down by, if all are empty.
+fn remove_empty(folder: &Path) -> io::Result<()> {
+    let step = folder.join("step");
+    // Not through a link: nothing but an empty folder of that name could be lost by it, and that is not cas's either.
+    if fs::symlink_metadata(&step).is_ok_and(|stat| stat.is_dir()) {
+        let _ = fs::remove_dir(step.join("outputs"));
+    }
+    for inside in ["step", "home", "tmp"] {
+        let _ = fs::remove_dir(folder.join(inside));
+    }
+    fs::remove_dir(folder)
 }
 
 /// Goes down by descriptors, never through a link: a command may have put one in the place of each folder.

@@ -3,21 +3,18 @@
 //!
 //! The folders that were listed are remembered with their stats. While these say that nothing was added, removed or
 //! renamed, nothing is listed again; else the declaration is resolved anew and compared by names, and no content is read.
-//! Invariant: a stat says so only if it is older than the listing, because what happens within one tick of the clock leaves
-//! the same time.
+//! Invariant: a stat says so only if it is older than the listing by what the cache of digests asks for too, because what
+//! happens within the grain of a file system's clock leaves the same time.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::hash::stat_of;
 use super::ignored::Leave;
 use super::search::Search;
+use super::stat_cache::{file_clock_ns, lies_on_trusted, settled};
 use super::walk::Found;
 use super::{FileChange, Stat};
-
-/// A file system's clock may stand still for so long: what changes in that time may leave the time as it was.
-const TICK_NS: i128 = 50_000_000;
 
 /// A folder as it was when it was listed.
 #[derive(Debug, Clone)]
@@ -30,9 +27,8 @@ pub(super) struct Folder {
 impl Folder {
     /// Looks at a folder that is about to be listed.
     pub(super) fn at(path: &Path) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        let now = i128::try_from(now).unwrap_or(0);
-        let older = |stat: &Stat| stat.mtime_ns.max(stat.ctime_ns) + TICK_NS < now;
+        let now = file_clock_ns();
+        let older = |stat: &Stat| settled(stat, now) && lies_on_trusted(path);
         let stat = path.metadata().ok().map(|metadata| stat_of(&metadata)).filter(older);
         Self { path: path.to_owned(), stat }
     }

@@ -89,9 +89,7 @@ impl StatCache {
 
     /// Whether stats on this device tell files and their changes apart.
     pub(super) fn trusts(&mut self, device: u64, file: &Path) -> bool {
-        *self.trusted.entry(device).or_insert_with(|| {
-            rustix::fs::statfs(file).is_ok_and(|about| is_trusted(i128::from(about.f_type)))
-        })
+        *self.trusted.entry(device).or_insert_with(|| lies_on_trusted(file))
     }
 
     /// Lets a test say whether a device is trusted.
@@ -134,10 +132,15 @@ pub(super) fn file_clock_ns() -> i128 {
     i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
 }
 
-/// Whether a file had been left alone long enough when it was hashed.
-fn settled(stat: &Stat, hashed_ns: i128) -> bool {
+/// Whether a file or folder had been left alone long enough when it was read.
+pub(super) fn settled(stat: &Stat, hashed_ns: i128) -> bool {
     let settled = i128::try_from(SETTLED.as_nanos()).unwrap_or(i128::MAX);
     hashed_ns - stat.mtime_ns.max(stat.ctime_ns) >= settled
+}
+
+/// Whether a file or folder lies on a file system whose stats tell changes apart.
+pub(super) fn lies_on_trusted(file: &Path) -> bool {
+    rustix::fs::statfs(file).is_ok_and(|about| is_trusted(i128::from(about.f_type)))
 }
 
 /// Whether a file system, by its magic number, keeps its inode numbers and takes its times from this kernel.

@@ -122,7 +122,7 @@ impl Config {
 
     /// The line of a setting; 1 where it cannot be told.
     pub(crate) fn line_of(path: &Path, key: &str) -> usize {
-        let text = text(path).unwrap_or_default();
+        let text = text(path).ok().and_then(Result::ok).unwrap_or_default();
         let item = Document::parse(text.as_str())
             .ok()
             .and_then(|document| document.get(key).map(|item| line_of(&text, item)));

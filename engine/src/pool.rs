@@ -1,7 +1,7 @@
 //! What the runs of one sweep share: they are one piece of work over one pool of workers.
 //!
 //! Each of them is a run like any other, with a coordinator and workers of its own. But an attempt of theirs executes
-//! only while it has a [`Slot`]: of all that wait for one, the run that stands first in the sweep goes first, so that
+//! only while it has a `Slot`: of all that wait for one, the run that stands first in the sweep goes first, so that
 //! what was begun ends before more is begun. What one of them made or failed in is not done again by the next.
 //!
 //! Invariants: what has a slot waits for nothing that another run of the sweep makes, and a slot is asked for under the

@@ -440,7 +440,7 @@ fn a_process_that_is_back_in_one_place_keeps_what_its_other_place_holds() {
     check(|| {
         let kit = Kit::after_a_host(|layout| vec![process(layout, 0), process(layout, 1)]);
         // Noted after the new host has looked.
-        kit.processes[0].as_ref().expect("it lives").claim(&TRACE, 3);
+        kit.processes[0].as_ref().expect("it lives").claim(&[(TRACE, 3)]);
         let at_work = Arc::new(AtomicU32::new(1));
         let (core, busy) = (Arc::clone(&kit.core), Arc::clone(&at_work));
         let holds = thread::spawn(move || {
@@ -468,7 +468,7 @@ fn whoever_does_not_come_back_is_given_up() {
     check(|| {
         let mut kit = Kit::after_a_host(|layout| {
             let gone = process(layout, 0);
-            gone.claim(&TRACE, 3);
+            gone.claim(&[(TRACE, 3)]);
             vec![gone, process(layout, 1)]
         });
         let gone = kit.processes[0].take();

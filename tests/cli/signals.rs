@@ -50,6 +50,48 @@ solids:
     command: 'echo {{ config.n }} > PLACE/ready; cat PLACE/go > {{ outputs.result }}'
 ";
 
+/// A gate that was started by `nohup` failed three stories that end `cas` by Ctrl-C: it had inherited that this is ignored.
+/// This test starts itself once more so, and looks at what it starts then.
+#[test]
+fn what_a_test_starts_hears_signals_however_the_test_was_started() {
+    const BEGAN_DEAF: &str = "CAS_TEST_BEGAN_DEAF";
+    const DEAF: &str = "\
+import os, signal, sys
+told = [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP, signal.SIGPIPE]
+for one in told:
+    signal.signal(one, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, told)
+os.execv(sys.argv[1], sys.argv[1:])
+";
+    /// HUP, INT, QUIT, PIPE, TERM and TSTP, as the kernel writes sets of signals.
+    const TOLD: u64 = 0x8_5007;
+    // Those that have a name; others are the libraries' own.
+    let deaf_to = |status: &str| {
+        let masks =
+            status.lines().filter_map(|line| line.strip_prefix("SigBlk:").or(line.strip_prefix("SigIgn:")));
+        masks.map(|mask| u64::from_str_radix(mask.trim(), 16).expect("hex") & 0x7fff_ffff).collect::<Vec<_>>()
+    };
+    let folder = Folder::new();
+    if std::env::var_os(BEGAN_DEAF).is_some() {
+        let own = std::fs::read_to_string("/proc/thread-self/status").expect("the kernel tells");
+        assert!(deaf_to(&own).iter().all(|mask| mask & TOLD == TOLD), "it began deaf:\n{own}");
+        let mut look = folder.command("cat".as_ref());
+        let output = look.arg("/proc/self/status").output().expect("it can be started");
+        let found = folder.ran("cat /proc/self/status".to_owned(), &output).ok();
+        assert_eq!(deaf_to(&found.stdout), [0, 0], "{}", found.transcript());
+        return;
+    }
+    let own = std::env::current_exe().expect("this program");
+    let mut again = folder.command("python3".as_ref());
+    again
+        .args(["-c", DEAF])
+        .arg(own)
+        .args(["--exact", "signals::what_a_test_starts_hears_signals_however_the_test_was_started"]);
+    let output = again.env(BEGAN_DEAF, "1").output().expect("python3 can be started");
+    let ran = folder.ran("the same test".to_owned(), &output).ok();
+    assert!(ran.stdout.contains("1 passed"), "{}", ran.transcript());
+}
+
 /// `nohup cas run` was ended by the hang-up all the same, and a job that a script had put in the background by the
 /// Ctrl-C that was meant for another one: signals that were ignored were listened for.
 #[test]

@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "each test crate that uses the kit uses another part of it")]
 #![allow(clippy::allow_attributes, reason = "an `expect` would fail in the crate that uses all of it")]
 
+mod dispositions;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -116,7 +118,8 @@ impl Folder {
         self.ran(format!("cas {line}"), &command.output().expect("cas can be started"))
     }
 
-    /// A program to run in the project, with the folder's environment and nothing else of this process's.
+    /// A program to run in the project, with the folder's environment and nothing else of this process's; the signals that
+    /// this one ignores or blocks are none of it either.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
@@ -129,6 +132,7 @@ impl Folder {
             .env("TZ", "UTC")
             .envs(&self.variables)
             .stdin(Stdio::null());
+        dispositions::reset(&mut command);
         command
     }
 

@@ -31,6 +31,7 @@ use cas_store::{Digest, Entry, Node, Trace, Tree};
 pub use asked::path_before;
 use asked::{Asked, Questions};
 pub use hash::Counters;
+pub(crate) use ignored::is_no_code_by_name;
 pub use looked::Looked;
 
 use crate::error::{Diagnostic, EngineError, Place};
@@ -40,6 +41,7 @@ use crate::graph::{Graph, StepId, StepInput};
 use crate::memo::{Answer, Memo};
 use crate::solid::{Body, EnvVar, Sandbox};
 use hash::Hashed;
+pub(crate) use search::as_code;
 use search::{Listed, ListedPath, ListedWhat, Search, Shape, at, refuse_in_scratch, refuse_reserved};
 use stat_cache::StatCache;
 use walk::Unfound;

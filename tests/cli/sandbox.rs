@@ -299,6 +299,105 @@ solids:
     assert_eq!(folder.names("../out"), ["new"]);
 }
 
+/// It was refused without a name, and not told of where nothing is refused.
+#[test]
+fn a_socket_that_is_made_elsewhere_is_told_of_as_a_file_is() {
+    let folder = Folder::with(&[("../out/old", "")]);
+    let out = folder.path("../out").display().to_string();
+    let bind = r"socket(S, AF_UNIX, SOCK_STREAM, 0) && bind(S, sockaddr_un($ARGV[0] =~ s/@/\0/r)) or die $!";
+    let text = format!(
+        "\
+sandbox: warn
+solids:
+  elsewhere: {{command: [perl, -MSocket, -e, {bind:?}, {out}/sock], outputs: []}}
+  own: {{command: [perl, -MSocket, -e, {bind:?}, ./sock], outputs: []}}
+  no_file: {{command: [perl, -MSocket, -e, {bind:?}, '@of this test'], outputs: []}}
+"
+    );
+    folder.write("pipeline.yaml", &text);
+    let ran = folder.cas("run -j 1 --format json").ok();
+    assert_eq!(outcomes(&ran), ["elsewhere ran", "own ran", "no_file ran"]);
+    let told = undeclared(&ran);
+    let used = ["wrote ROOT/out/sock (what it writes belongs into its outputs or TMPDIR)"];
+    assert_eq!(told.len(), 1, "{}", ran.stdout);
+    assert_eq!(
+        (told[0]["step"].as_str(), texts(&folder, &told[0]["used"])),
+        (Some("elsewhere"), used.map(str::to_owned).to_vec())
+    );
+    std::fs::remove_file(folder.path("../out/sock")).expect("it was made");
+    let ran = folder.cas("run -k -j 1 --sandbox deny").code(1);
+    assert_eq!(ran.steps(), ["own", "no_file"]);
+    assert!(
+        plain(&folder, &ran.stderr).contains("not allowed to write to `ROOT/out/sock`"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(folder.names("../out"), ["old"]);
+}
+
+/// A step could list a declared folder of code where it lies, and saw what `.gitignore` leaves out of it: that was in no
+/// version, and when it was gone the result was stale.
+#[test]
+fn names_that_an_ignore_file_leaves_out_are_seen_by_nobody_who_does_not_declare_them() {
+    let folder = Folder::with(&[
+        (".gitignore", "*.log\n"),
+        ("src/a.sh", "echo a\n"),
+        ("src/.hidden", ""),
+        ("src/sub/b.sh", "echo b\n"),
+        ("src/own.log", "1\n"),
+    ]);
+    let src = folder.path("src").display().to_string();
+    let text = |what: &str, more: &str| {
+        format!("solids:\n  a: {{code: [src], command: ls {src}{what}, stdout: result{more}}}\n")
+    };
+    folder.write("pipeline.yaml", text("", ""));
+    let told = undeclared(&folder.cas("run --sandbox warn --format json").ok());
+    assert_eq!(texts(&folder, &told[0]["used"]), ["listed src"]);
+    let lines = ["solids:", "  a:", "    inputs:", "      src: {path: src}"];
+    assert_eq!(texts(&folder, &told[0]["lines"]), lines);
+    let ran = folder.cas("run --sandbox deny").code(1);
+    assert!(ran.stderr.contains("it was not allowed to list `src` (sandbox: deny)"), "{}", ran.stderr);
+    // What is said to be added: its names are in the version then.
+    folder.write("pipeline.yaml", text("", ", inputs: {src: {path: src}}"));
+    assert_eq!(folder.cas("run --sandbox deny").ok().steps(), ["a"]);
+    assert_eq!(folder.cas("cat a --sandbox deny").ok().stdout, "a.sh\nown.log\nsub\n");
+    folder.write("src/other.log", "");
+    assert_eq!(folder.cas("run --sandbox deny").ok().steps(), ["a"]);
+    // A part of which all is declared may be listed, and so may the whole when what was left out is gone.
+    folder.write("pipeline.yaml", text("/sub", ""));
+    assert_eq!(folder.cas("run --sandbox deny").ok().steps(), ["a"]);
+    for log in ["src/own.log", "src/other.log"] {
+        std::fs::remove_file(folder.path(log)).expect("it is there");
+    }
+    folder.write("pipeline.yaml", text("", ""));
+    assert_eq!(folder.cas("run --sandbox deny").ok().steps(), ["a"]);
+    assert_eq!(folder.cas("cat a --sandbox deny").ok().stdout, "a.sh\nsub\n");
+}
+
+/// A step that had declared some of the code of a folder, and listed it, was told to take the folder as an input; one that
+/// had declared nothing, to take it as code.
+#[test]
+fn a_folder_of_which_only_code_is_known_is_declared_as_code() {
+    let folder = Folder::with(&[("src/a.sh", "echo a\n"), ("src/b.sh", "echo b\n")]);
+    let src = folder.path("src").display().to_string();
+    let told = |code: &str, expected: &[&str]| {
+        let text = format!(
+            "sandbox: warn\nsolids:\n  a: {{{code}command: 'ls {src}; cat {src}/a.sh', stdout: result}}\n"
+        );
+        folder.write("pipeline.yaml", text);
+        let told = undeclared(&folder.cas("run --force --format json").ok());
+        assert_eq!(texts(&folder, &told[0]["lines"]), expected, "{code}");
+    };
+    let with_input = ["solids:", "  a:", "    inputs:", "      src: {path: src}"];
+    told("code: ['src/*.sh'], ", &["solids:", "  a:", "    code: [\"src/*.sh\", src]"]);
+    told("", &["solids:", "  a:", "    code: [src]"]);
+    // It may have been read as data.
+    told("inputs: {a: {path: src/a.sh}}, ", &with_input);
+    // As code it would not be what is listed.
+    folder.write(".casignore", "b.sh\n");
+    told("code: [src/a.sh], ", &with_input);
+}
+
 /// As an input it was another one after each run: the interpreter leaves files in it.
 #[test]
 fn a_folder_of_modules_is_declared_as_code_and_what_python_keeps_there_is_nobodys_input() {

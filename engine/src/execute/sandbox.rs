@@ -3,7 +3,7 @@
 //! Both are laid over a thread that does nothing else than to start the step's process: that inherits them, with all
 //! that it starts, and nobody else is concerned. So nothing runs between fork and exec, and a process is started by
 //! `posix_spawn` here too. `rules.rs` says what may be used, `listen.rs` hears what is opened, `watch.rs` holds one
-//! against the other, `advice.rs` puts it into words and lines for the pipeline file.
+//! against the other, `listing.rs` says which folders of code may be listed, `advice.rs` puts it into words and lines for the pipeline file.
 //!
 //! Where the kernel has no Landlock, nothing is refused, and the versions of the steps say so (`source.rs` asks
 //! [`confines`] before they are made). Where nothing can be heard, `deny` refuses without a path, and `warn` tells
@@ -11,6 +11,7 @@
 
 pub(crate) mod advice;
 mod listen;
+mod listing;
 pub(crate) mod rules;
 mod watch;
 

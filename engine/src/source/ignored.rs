@@ -106,6 +106,11 @@ fn read(folder: &Path, name: &str) -> Option<Gitignore> {
     builder.build().ok().filter(|rules| !rules.is_empty())
 }
 
+/// Whether a name says by itself that it is left out of folders of code.
+pub(crate) fn is_no_code_by_name(name: &str) -> bool {
+    name.starts_with('.') || is_clutter(name)
+}
+
 /// Whether nobody would call a name code: what interpreters and editors leave beside it.
 pub(super) fn is_clutter(name: &str) -> bool {
     name == "__pycache__"

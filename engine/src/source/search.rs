@@ -1,7 +1,7 @@
 //! Resolves declarations to files: a pattern to what it names now, a list of them to one sorted list, and all of
 //! them to the files that have to be hashed, each once. What is wrong with a declaration is told with its place.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Component as PathComponent, Path, PathBuf};
 use std::sync::Arc;
@@ -314,6 +314,14 @@ impl<'a> Search<'a> {
         self.index.insert(path.to_owned(), index);
         index
     }
+}
+
+/// What a folder of the project gives as code: the paths in it of files, links and empty folders. Nothing where it cannot
+/// be declared.
+pub(crate) fn as_code(project: &Path, store: Option<&Path>, folder: &Path) -> Option<BTreeSet<PathBuf>> {
+    let base = Base { folder, shown: "", leave: Leave::Clutter };
+    let found = Walker::new(project, store).folder(&base).ok()?;
+    Some(found.into_iter().map(|found| PathBuf::from(found.path)).collect())
 }
 
 /// Where a pattern begins.

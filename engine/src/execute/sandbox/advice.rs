@@ -1,14 +1,16 @@
 //! What a step used beyond what it was given, in words, and the lines that declare it in the pipeline file.
 //!
-//! Pure but for the questions whether something is a folder, and what belongs to a program.
+//! Pure but for the questions whether something is a folder, what belongs to a program, and what a folder gives as code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::super::{Attempt, Undeclared};
+use super::super::{Attempt, Content, Undeclared};
+use super::listing::Declared;
 use super::rules::{belonging, beside, holds_programs};
 use super::{Confinement, Seen, Use};
 use crate::file::is_name;
+use crate::source;
 
 /// Files of the project that end so are code; others are data.
 const CODE: &[&str] = &[
@@ -69,8 +71,38 @@ pub(crate) fn advice(
     let programs: Vec<&Path> = programs.into_iter().map(|(program, _)| program).collect();
     let changed: Vec<&Path> =
         seen.paths.iter().filter(|(_, how)| **how >= Use::Removed).map(|(path, _)| path.as_path()).collect();
-    let lines = lines(left, &changed, &programs, attempt, &project, &shown);
+    // As code it lacks what ignore files leave out; a step that lists it sees that, too.
+    let listed_as_code = |folder: &Path| {
+        let names = source::as_code(&project, store.as_deref(), folder);
+        names.is_some_and(|names| Declared { names, store: store.as_deref() }.parts(folder) == [folder])
+    };
+    // As what is used is told: without links on the way to the project.
+    let inside = |from: &Path| from.strip_prefix(confinement.project).ok().map(|path| project.join(path));
+    let given = Given {
+        code: attempt.files.iter().filter_map(|file| inside(&file.from)).collect(),
+        data: data(attempt).filter_map(inside).collect(),
+        listed_as_code: &listed_as_code,
+    };
+    let lines = lines(left, &changed, &programs, attempt, &project, &given, &shown);
     Some(Undeclared { refused: confinement.refuses, used, lines })
+}
+
+/// What a step was given of the project, as far as it matters to how a folder is declared.
+struct Given<'a> {
+    /// The files of its code and its resources.
+    code: BTreeSet<PathBuf>,
+    /// Those of its inputs.
+    data: BTreeSet<PathBuf>,
+    /// Whether a folder that is declared as code may be listed.
+    listed_as_code: &'a dyn Fn(&Path) -> bool,
+}
+
+fn data<'a>(attempt: &'a Attempt<'_>) -> impl Iterator<Item = &'a Path> {
+    let measured = attempt.inputs.iter().filter_map(|given| match &given.content {
+        Content::Project { measured, .. } => Some(measured),
+        _ => None,
+    });
+    measured.flat_map(|measured| &measured.files.files).map(|file| file.from.as_path())
 }
 
 /// The programs that a resource would have to name, each with how much of what was used belongs to it; that is taken
@@ -107,6 +139,7 @@ fn lines(
     programs: &[&Path],
     attempt: &Attempt<'_>,
     project: &Path,
+    given: &Given<'_>,
     shown: &dyn Fn(&Path) -> String,
 ) -> Vec<String> {
     let mut names: BTreeSet<String> = attempt.inputs.iter().map(|given| given.name.clone()).collect();
@@ -124,18 +157,24 @@ fn lines(
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         path.starts_with(project) && how != Use::Listed && (how == Use::Ran || CODE.contains(&extension))
     };
-    // One of which only code was read is code: as that, it is without what interpreters leave in it.
+    // One of which only code was read is code: as that, it is without what interpreters leave in it. What it was given was
+    // not told of, and may have been read.
+    let any_in = |files: &BTreeSet<PathBuf>, folder: &Path| {
+        files.range(folder.to_owned()..).next().is_some_and(|file| file.starts_with(folder))
+    };
     let of_code: BTreeSet<&Path> = folders
         .iter()
         .copied()
         .filter(|folder| {
             let mut inside =
                 left.iter().filter(|(path, how)| **how != Use::Listed && path.starts_with(folder));
-            let mut any = false;
-            inside.all(|(path, how)| {
+            let mut any = any_in(&given.code, folder);
+            let only_code = inside.all(|(path, how)| {
                 any = true;
                 is_code_file(path, *how)
-            }) && any
+            });
+            let is_code = only_code && any && folder.starts_with(project) && !any_in(&given.data, folder);
+            is_code && (given.listed_as_code)(folder)
         })
         .collect();
     let inside_one = |path: &Path| folders.iter().any(|folder| path != *folder && path.starts_with(folder));

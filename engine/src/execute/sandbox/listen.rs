@@ -1,7 +1,7 @@
 //! Hearing of each file that a process asks the kernel to open: the only unsafe code of the engine.
 //!
 //! A filter of system calls (seccomp) is laid over the calling thread, and over all that it starts from then on: it
-//! lets everything through, but has the calls that open, make, remove or rename a file or execute a program wait until
+//! lets everything through, but has the calls that open, make, remove or rename a file, give one to a socket or execute a program wait until
 //! this process has heard of them and said "go on". It can neither allow nor refuse anything: what was read out of the memory of the
 //! caller may have changed by the time that the kernel reads it. It is for telling; Landlock is for refusing.
 //!
@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// The calls that are heard of, by their number on this machine.
 #[cfg(target_arch = "x86_64")]
 const CALLS: &[libc::c_long] = &[
+    libc::SYS_bind,
     libc::SYS_open,
     libc::SYS_creat,
     libc::SYS_openat,
@@ -40,6 +41,7 @@ const CALLS: &[libc::c_long] = &[
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const CALLS: &[libc::c_long] = &[
+    libc::SYS_bind,
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_execve,

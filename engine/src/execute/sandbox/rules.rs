@@ -13,8 +13,9 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, path_beneath_rules,
 };
 
-use super::super::{Attempt, Content, GivenWhat, folder, process};
+use super::super::{Attempt, Content, GivenFile, GivenWhat, folder, process};
 use super::Confinement;
+use super::listing::Declared;
 use crate::source::{MeasuredPath, MeasuredWhat, PathKind};
 
 /// The system's own folders, which every step may read: programs, libraries, settings, and what the kernel says.
@@ -108,10 +109,9 @@ impl Rules {
             let files = attempt.files.iter().filter(|file| matches!(file.what, GivenWhat::File { .. }));
             files.for_each(|file| rules.file(&file.from));
             // A folder of code may be listed as one that is an input may.
-            let code = attempt.solid.code.iter().map(|pattern| project.join(&pattern.text));
-            rules
-                .names
-                .extend(code.filter(|path| path.is_dir()).filter_map(|path| fs::canonicalize(path).ok()));
+            for pattern in &attempt.solid.code {
+                rules.code(&project.join(&pattern.text), attempt.files, confinement.store);
+            }
             inputs.for_each(|measured| rules.measured(measured));
         }
         rules
@@ -158,6 +158,14 @@ impl Rules {
 
     fn file(&mut self, path: &Path) {
         self.files.extend(fs::canonicalize(path));
+    }
+
+    /// A declared folder of code where it lies in the project: what of it may be listed.
+    fn code(&mut self, folder: &Path, files: &[GivenFile], store: Option<&Path>) {
+        let Some(whole) = fs::canonicalize(folder).ok().filter(|whole| whole.is_dir()) else { return };
+        let names = files.iter().filter_map(|file| Some(file.from.strip_prefix(folder).ok()?.to_owned()));
+        let store = store.and_then(|store| fs::canonicalize(store).ok());
+        self.names.extend(Declared { names: names.collect(), store: store.as_deref() }.parts(&whole));
     }
 
     /// A `path:` input where it lies in the project, or anywhere.

@@ -267,6 +267,9 @@ fn asked(call: Call) -> [Option<Asked>; 2] {
         libc::SYS_unlink | libc::SYS_rmdir => [here(first, Wish::Remove), None],
         libc::SYS_unlinkat => [at(first, second, Wish::Remove), None],
         libc::SYS_truncate => [here(first, write), None],
+        libc::SYS_bind => {
+            [socket_file(call.thread, second, third).map(|path| Asked { path, to: make }), None]
+        }
         _ => [opened(call, fifth), None],
     }
 }
@@ -327,6 +330,20 @@ fn text(thread: u32, at: u64) -> Option<PathBuf> {
         text.extend_from_slice(&bytes[..read]);
     }
     None
+}
+
+/// The file that a socket is to be found by; nothing where it is found otherwise: by an address of the network, or by a
+/// name that is no file's.
+fn socket_file(thread: u32, at: u64, length: u64) -> Option<PathBuf> {
+    let mut address = vec![0; usize::try_from(length).ok()?.min(size_of::<libc::sockaddr_un>())];
+    memory(thread)?.read_exact_at(&mut address, at).ok()?;
+    let (family, path) = address.split_first_chunk()?;
+    if u16::from_ne_bytes(*family) != libc::AF_UNIX as libc::sa_family_t {
+        return None;
+    }
+    // It ends with its zero byte, or with the address. The name of one that is no file begins with such a byte.
+    let path = path.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())?;
+    absolute(thread, libc::AT_FDCWD, PathBuf::from(OsString::from_vec(path.to_vec())))
 }
 
 /// The path as it is from our side: from the thread's folder, or from the folder that it holds open.

@@ -7,6 +7,9 @@
 //! Invariants: what has a slot waits for nothing that another run of the sweep makes, and a slot is asked for under the
 //! step's claim; so nobody waits in a circle. Whoever waits for more than is free keeps what is free of it from those
 //! behind, so that it is not passed for ever.
+//!
+//! Whoever waits is woken when it has what it waits for, and by nobody else: of thousands that wait, what begins or ends
+//! concerns a few. Handing out looks at no more of them than there are cores, since each of them wants one at least.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -27,7 +30,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Pool {
     capacity: Capacity,
     state: Mutex<State>,
-    changed: Condvar,
+    /// A run has begun, ended, or begun or ended to wait for somebody.
+    moved: Condvar,
     /// Held while something is put into the project: the last run that did so, those that were done before all others.
     published: Mutex<Option<(bool, usize)>>,
 }
@@ -35,8 +39,8 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct State {
     used: Need,
-    /// Who waits for a slot, the first of them first, and how much of what there is each wants.
-    waiting: BTreeMap<(usize, u64), Need>,
+    /// Who waits for a slot, the first of them first. Who is not here any more has what it waited for.
+    waiting: BTreeMap<Key, Waiter>,
     tickets: u64,
     /// The runs that have begun and not ended, by their place.
     runs: BTreeMap<usize, AtWork>,
@@ -44,6 +48,17 @@ struct State {
     /// What was made by force, and what failed, each in its store: those of a sweep may have one each.
     made: HashSet<(Arc<Path>, Trace)>,
     failed: HashMap<(Arc<Path>, Trace), Failure>,
+}
+
+/// The place of a run, and which of its waiters it is.
+type Key = (usize, u64);
+
+/// Somebody who waits for a slot.
+#[derive(Debug)]
+struct Waiter {
+    /// How much of what there is it wants.
+    need: Need,
+    woken: Arc<Condvar>,
 }
 
 /// How many steps the workers of a run have.
@@ -85,7 +100,7 @@ impl Pool {
     /// A pool of which so much can be used at once.
     pub fn new(capacity: Capacity) -> Arc<Self> {
         let (state, published) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { capacity, state, changed: Condvar::new(), published })
+        Arc::new(Self { capacity, state, moved: Condvar::new(), published })
     }
 
     /// Begins a run on the store in this folder; the lower its place, the sooner it gets what it waits for.
@@ -96,8 +111,9 @@ impl Pool {
 
     /// Starts nothing more: what runs goes on to its end.
     pub fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_all();
+        let mut state = self.lock();
+        state.closed = true;
+        state.waiting.values().for_each(|waiter| waiter.woken.notify_one());
     }
 
     /// Waits until one more run finds something to do: fewer than `moving` have, and there are fewer than `all`. False
@@ -108,7 +124,7 @@ impl Pool {
             busy >= moving || state.runs.len() >= all
         };
         let (mut state, _) =
-            self.changed.wait_timeout_while(self.lock(), LOOK, full).unwrap_or_else(PoisonError::into_inner);
+            self.moved.wait_timeout_while(self.lock(), LOOK, full).unwrap_or_else(PoisonError::into_inner);
         !full(&mut state)
     }
 
@@ -132,25 +148,34 @@ impl Pool {
 }
 
 impl State {
-    /// Whether whoever waits under this key can go now: it fits beside what is used and what those before it want.
-    fn can_go(&self, key: (usize, u64), capacity: &Capacity) -> bool {
-        let Some(need) = self.waiting.get(&key) else { return false };
-        let before = || std::iter::once(&self.used).chain(self.waiting.range(..key).map(|(_, need)| need));
-        let sum = |of: &dyn Fn(&Need) -> u64| before().map(of).fold(of(need), u64::saturating_add);
-        let limit = |name: &str, need: &Need| u64::from(need.limits.get(name).copied().unwrap_or(0));
-        sum(&|need| u64::from(need.cpus)) <= u64::from(capacity.cpus.max(1))
-            && capacity.memory.is_none_or(|there_is| sum(&|need| need.memory) <= there_is)
-            && need.limits.keys().all(|name| {
-                let there_is = capacity.limits.get(name).copied().unwrap_or(1);
-                sum(&|need| limit(name, need)) <= u64::from(there_is)
-            })
+    /// Who of those that wait can go now: what they want fits beside what is used and what those before them want.
+    fn can_go(&self, capacity: &Capacity) -> Vec<Key> {
+        let mut wanted = self.used.clone();
+        let mut go = Vec::new();
+        for (key, waiter) in &self.waiting {
+            if wanted.cpus >= capacity.cpus.max(1) {
+                break;
+            }
+            let need = &waiter.need;
+            add(&mut wanted, need);
+            let fits = wanted.cpus <= capacity.cpus.max(1)
+                && capacity.memory.is_none_or(|there_is| wanted.memory <= there_is)
+                && need
+                    .limits
+                    .keys()
+                    .all(|name| wanted.limits.get(name) <= Some(capacity.limits.get(name).unwrap_or(&1)));
+            go.extend(fits.then_some(*key));
+        }
+        go
     }
 
-    fn take(&mut self, need: &Need) {
-        self.used.cpus += need.cpus;
-        self.used.memory += need.memory;
-        for (name, amount) in &need.limits {
-            *self.used.limits.entry(name.clone()).or_default() += amount;
+    /// Gives whoever can go what it waits for.
+    fn hand_out(&mut self, capacity: &Capacity) {
+        for key in self.can_go(capacity) {
+            if let Some(Waiter { need, woken }) = self.waiting.remove(&key) {
+                add(&mut self.used, &need);
+                woken.notify_one();
+            }
         }
     }
 
@@ -165,6 +190,15 @@ impl State {
     }
 }
 
+fn add(sum: &mut Need, need: &Need) {
+    sum.cpus = sum.cpus.saturating_add(need.cpus);
+    sum.memory = sum.memory.saturating_add(need.memory);
+    for (name, amount) in &need.limits {
+        let sum = sum.limits.entry(name.clone()).or_default();
+        *sum = sum.saturating_add(*amount);
+    }
+}
+
 impl Turn {
     /// Whether nothing more is to be started.
     pub(crate) fn is_over(&self) -> bool {
@@ -175,25 +209,29 @@ impl Turn {
     pub(crate) fn slot(&self, need: &Need, cancel: &Cancel) -> Option<Slot<'_>> {
         let pool = &*self.pool;
         let need = pool.of(need);
+        let woken = Arc::new(Condvar::new());
         let mut state = pool.lock();
         state.tickets += 1;
         let key = (self.place, state.tickets);
-        state.waiting.insert(key, need.clone());
+        state.waiting.insert(key, Waiter { need: need.clone(), woken: Arc::clone(&woken) });
+        state.hand_out(&pool.capacity);
         loop {
-            let stopped = state.closed || cancel.now() > Stop::No;
-            let goes = !stopped && state.can_go(key, &pool.capacity);
-            if stopped || goes {
-                state.waiting.remove(&key);
+            let goes = !state.waiting.contains_key(&key);
+            if state.closed || cancel.now() > Stop::No {
                 if goes {
-                    state.take(&need);
+                    state.give(&need);
+                } else {
+                    state.waiting.remove(&key);
                 }
-                drop(state);
-                // Those behind may fit now, or not have to wait for it any longer.
-                pool.changed.notify_all();
-                // Not made where it does not go: dropped, it would give back what nobody took.
-                return if goes { Some(Slot { pool, need }) } else { None };
+                // Those behind do not have to wait for it any longer.
+                state.hand_out(&pool.capacity);
+                return None;
             }
-            (state, _) = pool.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
+            if goes {
+                drop(state);
+                return Some(Slot { pool, need });
+            }
+            (state, _) = woken.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -211,7 +249,7 @@ impl Turn {
         if let Some(run) = self.pool.lock().runs.get_mut(&self.place) {
             *count(run) += 1;
         }
-        self.pool.changed.notify_all();
+        self.pool.moved.notify_all();
         Counted { turn: self, count }
     }
 
@@ -263,14 +301,15 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.pool.lock().runs.remove(&self.place);
-        self.pool.changed.notify_all();
+        self.pool.moved.notify_all();
     }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.pool.lock().give(&self.need);
-        self.pool.changed.notify_all();
+        let mut state = self.pool.lock();
+        state.give(&self.need);
+        state.hand_out(&self.pool.capacity);
     }
 }
 
@@ -279,12 +318,14 @@ impl Drop for Counted<'_> {
         if let Some(run) = self.turn.pool.lock().runs.get_mut(&self.turn.place) {
             *(self.count)(run) -= 1;
         }
-        self.turn.pool.changed.notify_all();
+        self.turn.pool.moved.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn turn(pool: &Arc<Pool>, place: usize) -> Turn {
@@ -296,19 +337,19 @@ mod tests {
         Need { cpus, memory: 0, limits }
     }
 
-    /// Of those that wait, as `place: need`, the places of those that can go at once.
-    fn check(capacity: &Capacity, used: &Need, waiting: &[(usize, Need)], expected: &[usize]) {
+    fn state(used: &Need, waiting: &[(usize, Need)]) -> State {
         let mut state = State { used: used.clone(), ..State::default() };
         for (ticket, (place, need)) in waiting.iter().enumerate() {
-            state.waiting.insert((*place, ticket as u64), need.clone());
+            let waiter = Waiter { need: need.clone(), woken: Arc::default() };
+            state.waiting.insert((*place, ticket as u64), waiter);
         }
-        let can_go: Vec<usize> = state
-            .waiting
-            .keys()
-            .filter(|key| state.can_go(**key, capacity))
-            .map(|(place, _)| *place)
-            .collect();
-        assert_eq!(can_go, expected);
+        state
+    }
+
+    /// Of those that wait, as `place: need`, the places of those that can go at once.
+    fn check(capacity: &Capacity, used: &Need, waiting: &[(usize, Need)], expected: &[usize]) {
+        let can_go = state(used, waiting).can_go(capacity);
+        assert_eq!(can_go.into_iter().map(|(place, _)| place).collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -326,6 +367,68 @@ mod tests {
         check(&two, &gpu, &[(1, gpu.clone()), (2, one.clone())], &[]);
         let three = Capacity { cpus: 3, ..two };
         check(&three, &gpu, &[(1, gpu.clone()), (2, one)], &[2]);
+    }
+
+    proptest! {
+        /// The rule as it is said: who fits beside what is used and all that those before it want.
+        #[test]
+        fn who_goes_is_who_fits_beside_all_before_it(
+            waiting in prop::collection::vec((0..4_usize, 1..4_u32, 0..3_u64, 0..3_u32), 0..12),
+            (cores, memory, gpus) in (1..6_u32, prop::option::of(1..6_u64), 0..4_u32),
+            (used, used_gpus) in (0..3_u32, 0..2_u32),
+        ) {
+            let needs = |cpus, memory, gpu| {
+                let limits = if gpu == 0 { BTreeMap::new() } else { BTreeMap::from([("gpu".to_owned(), gpu)]) };
+                Need { cpus, memory, limits }
+            };
+            let waiting: Vec<_> =
+                waiting.into_iter().map(|(place, cpus, memory, gpu)| (place, needs(cpus, memory, gpu))).collect();
+            let capacity = Capacity { cpus: cores, memory, limits: BTreeMap::from([("gpu".to_owned(), gpus)]) };
+            let used = needs(used, 0, used_gpus);
+            let mut state = state(&used, &waiting);
+            let fits = |(key, own): (&Key, &Waiter)| {
+                let sum = |of: &dyn Fn(&Need) -> u64| {
+                    let before = state.waiting.range(..*key).map(|(_, waiter)| of(&waiter.need)).sum::<u64>();
+                    of(&used) + before + of(&own.need)
+                };
+                let gpu = |need: &Need| u64::from(need.limits.get("gpu").copied().unwrap_or(0));
+                sum(&|need| u64::from(need.cpus)) <= u64::from(cores)
+                    && memory.is_none_or(|memory| sum(&|need| need.memory) <= memory)
+                    && (gpu(&own.need) == 0 || sum(&gpu) <= u64::from(gpus))
+            };
+            let expected: Vec<Key> = state.waiting.iter().filter(|one| fits(*one)).map(|(key, _)| *key).collect();
+            prop_assert_eq!(state.can_go(&capacity), expected.clone());
+            // They have it then, and nobody else can go.
+            let count = state.waiting.len();
+            state.hand_out(&capacity);
+            prop_assert_eq!(state.waiting.len(), count - expected.len());
+            prop_assert_eq!(state.can_go(&capacity), vec![]);
+        }
+    }
+
+    /// With a large `-j` each step that began or ended woke thousands, and each of those looked at all before it.
+    #[test]
+    fn who_waits_is_woken_when_it_has_its_slot() {
+        const WAITERS: usize = 200;
+        let pool = Pool::new(Capacity { cpus: 2, memory: None, limits: BTreeMap::new() });
+        let (first, cancel, need) = (turn(&pool, 0), Cancel::default(), need(1, &[]));
+        let held = [(); 2].map(|()| first.slot(&need, &cancel).expect("it is free"));
+        let had = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..WAITERS {
+                scope.spawn(|| {
+                    let _slot = first.slot(&need, &cancel).expect("nobody stops it");
+                    had.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                });
+            }
+            while pool.lock().waiting.len() < WAITERS {
+                std::thread::yield_now();
+            }
+            drop(held);
+        });
+        assert_eq!(had.into_inner(), WAITERS);
+        let state = pool.lock();
+        assert_eq!((state.used.cpus, state.waiting.len()), (0, 0));
     }
 
     #[test]

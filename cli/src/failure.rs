@@ -136,8 +136,8 @@ impl Failure {
         Self { code: Code::Done, problems: Vec::new() }
     }
 
-    /// Writes it for a program: one document, `{"cas":1,"errors":[…]}`.
-    pub(crate) fn write_json(&self, to: &mut dyn Write) -> io::Result<()> {
+    /// Writes it for a program: one document, `{"cas":1,"errors":[…]}`; of a sweep, with the combination that it concerns.
+    pub(crate) fn write_json(&self, to: &mut dyn Write, combination: Option<&str>) -> io::Result<()> {
         let rows = self.problems.iter().map(|problem| Row {
             code: self.code.number(),
             message: &problem.message,
@@ -147,7 +147,8 @@ impl Failure {
             causes: &problem.causes,
             hint: problem.hint.as_deref(),
         });
-        json::document(to, "errors", rows)
+        let more = combination.map(|combination| ("combination", combination.into()));
+        json::document_with(to, "errors", rows, more.as_slice())
     }
 
     /// Writes it for a person.

@@ -111,7 +111,7 @@ fn command(compiled: Option<Definition>, words: Vec<OsString>) -> Code {
                 let hint = Some(hint.trim().to_owned()).filter(|hint| !hint.is_empty());
                 let mut failure = Failure::usage(message);
                 failure.problems[0].hint = hint;
-                let _ = failure.write_json(&mut std::io::stdout().lock());
+                let _ = failure.write_json(&mut std::io::stdout().lock(), None);
             }
             return Code::Usage;
         }
@@ -134,7 +134,7 @@ fn command(compiled: Option<Definition>, words: Vec<OsString>) -> Code {
         Err(failure) => {
             let _ = failure.write(&mut anstream::stderr().lock());
             if json && !failure.problems.is_empty() {
-                let _ = failure.write_json(&mut std::io::stdout().lock());
+                let _ = failure.write_json(&mut std::io::stdout().lock(), None);
             }
             failure.code
         }

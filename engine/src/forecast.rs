@@ -4,8 +4,9 @@
 //! which it ran, else from the other elements of its step; of the rest it is not known, and the middle of what is known is
 //! put in its place. The same durations put the longest path first in a real run.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+mod laid_out;
+
+use std::collections::HashMap;
 
 use crate::graph::StepId;
 use crate::limits;
@@ -13,6 +14,8 @@ use crate::past::Past;
 use crate::plan::Plan;
 use crate::resolve::StepState;
 use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
+pub use laid_out::ToRun;
+use laid_out::Took;
 
 /// How well it is known how long a step will take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,9 +107,9 @@ fn middle(mut numbers: Vec<u64>) -> Option<u64> {
 /// How long a run will take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forecast {
-    /// How many steps are to run.
+    /// How many steps are to run; of those that are one and the same, one.
     pub steps: usize,
-    /// How many cores it has.
+    /// How many cores there are for them.
     pub jobs: u32,
     /// From beginning to end; `None` where nothing is known of any of them.
     pub elapsed_ms: Option<u64>,
@@ -124,51 +127,29 @@ pub struct Forecast {
     pub may_be_unchanged: usize,
 }
 
-/// Foresees a run of what is to run. Steps that are mapped over a list that is not known count as one.
-pub fn forecast(plan: &Plan, states: &[StepState], past: &Past, capacity: &Capacity) -> Forecast {
-    let durations = Durations::of(plan, states, past);
-    let to_run = || plan.steps.iter().copied().filter(|step| states[step.0 as usize].to_run);
-    let count = |wanted: &[Option<Known>]| {
-        to_run().filter(|step| wanted.contains(&durations.get(*step).map(|(_, known)| known))).count()
-    };
-    let all = durations.all_ms();
-    let mut least = all.clone();
-    for step in to_run().filter(|step| states[step.0 as usize].may_be_unchanged) {
-        least[step.0 as usize] = 0;
-    }
-    let is_known = durations.typical_ms.is_some();
-    let simulated = |took: &[u64]| {
-        let schedule = || schedule(plan, phases(plan, states), &durations.weights(), capacity);
-        is_known.then(|| simulate(schedule(), states, took))
-    };
-    Forecast {
-        steps: to_run().count(),
-        jobs: capacity.cpus,
-        elapsed_ms: simulated(&all),
-        at_least_ms: simulated(&least),
-        work_ms: is_known.then(|| to_run().map(|step| all[step.0 as usize]).fold(0, u64::saturating_add)),
-        known: count(&[Some(Known::Same), Some(Known::Before)]),
-        alike: count(&[Some(Known::Alike)]),
-        unknown: count(&[None]),
-        may_be_unchanged: to_run().filter(|step| states[step.0 as usize].may_be_unchanged).count(),
-    }
-}
-
-/// When the last step ends, if each takes so long.
-fn simulate(mut schedule: Schedule, states: &[StepState], took_ms: &[u64]) -> u64 {
-    let mut running: BinaryHeap<Reverse<(u64, u32)>> = BinaryHeap::new();
-    let mut now = 0_u64;
-    loop {
-        while let Some(step) = schedule.opened() {
-            if states[step as usize].to_run { schedule.want(step) } else { schedule.settle(step) }
+impl Forecast {
+    /// Foresees the runs of what is to run of these plans, which go on over one pool with this `-j`. What they share is
+    /// made once; steps that are mapped over a list that is not known count as one.
+    pub fn of(plans: &[ToRun], capacity: &Capacity, jobs: usize) -> Self {
+        let steps = laid_out::distinct(plans);
+        let count = |wanted: &[Option<Known>]| {
+            steps.iter().filter(|step| wanted.contains(&step.took.map(|(_, known)| known))).count()
+        };
+        let typical = middle(steps.iter().filter_map(|step| Some(step.took?.0)).collect());
+        let took = |unchanged: bool| Some(Took { typical_ms: typical?, unchanged });
+        let elapsed = |took: Took| laid_out::elapsed_ms(plans, capacity, jobs, took);
+        let work = |took: Took| steps.iter().map(|step| took.ms(step)).fold(0, u64::saturating_add);
+        Self {
+            steps: steps.len(),
+            jobs: capacity.cpus,
+            elapsed_ms: took(false).map(elapsed),
+            at_least_ms: took(true).map(elapsed),
+            work_ms: took(false).map(work),
+            known: count(&[Some(Known::Same), Some(Known::Before)]),
+            alike: count(&[Some(Known::Alike)]),
+            unknown: count(&[None]),
+            may_be_unchanged: steps.iter().filter(|step| step.may_be_unchanged).count(),
         }
-        while let Some(step) = schedule.start() {
-            // How long it took may come from an archive, which may say anything.
-            running.push(Reverse((now.saturating_add(took_ms[step as usize]), step)));
-        }
-        let Some(Reverse((end, step))) = running.pop() else { return now };
-        now = end;
-        schedule.settle(step);
     }
 }
 

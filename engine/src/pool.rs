@@ -5,11 +5,10 @@
 //! what was begun ends before more is begun. What one of them made or failed in is not done again by the next.
 //!
 //! Invariants: what has a slot waits for nothing that another run of the sweep makes, and a slot is asked for under the
-//! step's claim; so nobody waits in a circle. Whoever waits for more than is free keeps what is free of it from those
-//! behind, so that it is not passed for ever.
-//!
-//! Whoever waits is woken when it has what it waits for, and by nobody else: of thousands that wait, what begins or ends
-//! concerns a few. Handing out looks at no more of them than there are cores, since each of them wants one at least.
+//! step's claim; so nobody waits in a circle. Whoever waits is woken when it has what it waits for, and by nobody else: of
+//! thousands that wait, what begins or ends concerns a few.
+
+pub(crate) mod slots;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -21,6 +20,10 @@ use cas_store::Trace;
 use crate::error::EngineError;
 use crate::execute::{Cancel, Failure, Stop};
 use crate::schedule::{Capacity, Need};
+use slots::Slots;
+
+/// So many runs that wait for others are begun beside those that can go on.
+pub(crate) const HELD_UP: usize = 16;
 
 /// How often whoever waits looks whether the run was stopped.
 const LOOK: Duration = Duration::from_millis(100);
@@ -38,27 +41,13 @@ pub struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    used: Need,
-    /// Who waits for a slot, the first of them first. Who is not here any more has what it waited for.
-    waiting: BTreeMap<Key, Waiter>,
-    tickets: u64,
+    slots: Slots<Arc<Condvar>>,
     /// The runs that have begun and not ended, by their place.
     runs: BTreeMap<usize, AtWork>,
     closed: bool,
     /// What was made by force, and what failed, each in its store: those of a sweep may have one each.
     made: HashSet<(Arc<Path>, Trace)>,
     failed: HashMap<(Arc<Path>, Trace), Failure>,
-}
-
-/// The place of a run, and which of its waiters it is.
-type Key = (usize, u64);
-
-/// Somebody who waits for a slot.
-#[derive(Debug)]
-struct Waiter {
-    /// How much of what there is it wants.
-    need: Need,
-    woken: Arc<Condvar>,
 }
 
 /// How many steps the workers of a run have.
@@ -113,15 +102,15 @@ impl Pool {
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.waiting.values().for_each(|waiter| waiter.woken.notify_one());
+        state.slots.waiting().for_each(|woken| woken.notify_one());
     }
 
-    /// Waits until one more run finds something to do: fewer than `moving` have, and there are fewer than `all`. False
-    /// if that is not so after a while.
-    pub fn has_room(&self, moving: usize, all: usize) -> bool {
+    /// Waits until one more run finds something to do: fewer than `jobs` have, and not too many are held up. False if
+    /// that is not so after a while.
+    pub fn has_room(&self, jobs: usize) -> bool {
         let full = |state: &mut State| {
-            let busy = state.runs.values().filter(|run| run.moves()).count();
-            busy >= moving || state.runs.len() >= all
+            let moving = state.runs.values().filter(|run| run.moves()).count();
+            !has_room(jobs, moving, state.runs.len())
         };
         let (mut state, _) =
             self.moved.wait_timeout_while(self.lock(), LOOK, full).unwrap_or_else(PoisonError::into_inner);
@@ -131,71 +120,19 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// What a step gets that needs this: never more than there is.
-    fn of(&self, need: &Need) -> Need {
-        let most = |name: &str| self.capacity.limits.get(name).copied().unwrap_or(1);
-        Need {
-            cpus: need.cpus.clamp(1, self.capacity.cpus.max(1)),
-            memory: self.capacity.memory.map_or(0, |there_is| need.memory.min(there_is)),
-            limits: need
-                .limits
-                .iter()
-                .map(|(name, amount)| (name.clone(), (*amount).min(most(name))))
-                .collect(),
-        }
-    }
+/// Whether one more run finds something to do beside so many that can go on, of so many that there are.
+pub(crate) fn has_room(jobs: usize, moving: usize, all: usize) -> bool {
+    moving < jobs && all < jobs.saturating_add(HELD_UP)
 }
 
 impl State {
-    /// Who of those that wait can go now: what they want fits beside what is used and what those before them want.
-    fn can_go(&self, capacity: &Capacity) -> Vec<Key> {
-        let mut wanted = self.used.clone();
-        let mut go = Vec::new();
-        for (key, waiter) in &self.waiting {
-            if wanted.cpus >= capacity.cpus.max(1) {
-                break;
-            }
-            let need = &waiter.need;
-            add(&mut wanted, need);
-            let fits = wanted.cpus <= capacity.cpus.max(1)
-                && capacity.memory.is_none_or(|there_is| wanted.memory <= there_is)
-                && need
-                    .limits
-                    .keys()
-                    .all(|name| wanted.limits.get(name) <= Some(capacity.limits.get(name).unwrap_or(&1)));
-            go.extend(fits.then_some(*key));
-        }
-        go
-    }
-
     /// Gives whoever can go what it waits for.
     fn hand_out(&mut self, capacity: &Capacity) {
-        for key in self.can_go(capacity) {
-            if let Some(Waiter { need, woken }) = self.waiting.remove(&key) {
-                add(&mut self.used, &need);
-                woken.notify_one();
-            }
+        for (_, woken) in self.slots.hand_out(capacity) {
+            woken.notify_one();
         }
-    }
-
-    fn give(&mut self, need: &Need) {
-        self.used.cpus -= need.cpus;
-        self.used.memory -= need.memory;
-        for (name, amount) in &need.limits {
-            if let Some(used) = self.used.limits.get_mut(name) {
-                *used -= amount;
-            }
-        }
-    }
-}
-
-fn add(sum: &mut Need, need: &Need) {
-    sum.cpus = sum.cpus.saturating_add(need.cpus);
-    sum.memory = sum.memory.saturating_add(need.memory);
-    for (name, amount) in &need.limits {
-        let sum = sum.limits.entry(name.clone()).or_default();
-        *sum = sum.saturating_add(*amount);
     }
 }
 
@@ -208,20 +145,18 @@ impl Turn {
     /// Waits for a slot; `None` if the run was stopped meanwhile.
     pub(crate) fn slot(&self, need: &Need, cancel: &Cancel) -> Option<Slot<'_>> {
         let pool = &*self.pool;
-        let need = pool.of(need);
+        let need = slots::part(&pool.capacity, need);
         let woken = Arc::new(Condvar::new());
         let mut state = pool.lock();
-        state.tickets += 1;
-        let key = (self.place, state.tickets);
-        state.waiting.insert(key, Waiter { need: need.clone(), woken: Arc::clone(&woken) });
+        let key = state.slots.ask(self.place, need.clone(), Arc::clone(&woken));
         state.hand_out(&pool.capacity);
         loop {
-            let goes = !state.waiting.contains_key(&key);
+            let goes = !state.slots.waits(key);
             if state.closed || cancel.now() > Stop::No {
                 if goes {
-                    state.give(&need);
+                    state.slots.give_back(&need);
                 } else {
-                    state.waiting.remove(&key);
+                    state.slots.leave(key);
                 }
                 // Those behind do not have to wait for it any longer.
                 state.hand_out(&pool.capacity);
@@ -308,7 +243,7 @@ impl Drop for Turn {
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
-        state.give(&self.need);
+        state.slots.give_back(&self.need);
         state.hand_out(&self.pool.capacity);
     }
 }
@@ -324,86 +259,14 @@ impl Drop for Counted<'_> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn turn(pool: &Arc<Pool>, place: usize) -> Turn {
         pool.turn(place, PathBuf::from("store"))
     }
 
-    fn need(cpus: u32, limits: &[(&str, u32)]) -> Need {
-        let limits = limits.iter().map(|(name, amount)| ((*name).to_owned(), *amount)).collect();
-        Need { cpus, memory: 0, limits }
-    }
-
-    fn state(used: &Need, waiting: &[(usize, Need)]) -> State {
-        let mut state = State { used: used.clone(), ..State::default() };
-        for (ticket, (place, need)) in waiting.iter().enumerate() {
-            let waiter = Waiter { need: need.clone(), woken: Arc::default() };
-            state.waiting.insert((*place, ticket as u64), waiter);
-        }
-        state
-    }
-
-    /// Of those that wait, as `place: need`, the places of those that can go at once.
-    fn check(capacity: &Capacity, used: &Need, waiting: &[(usize, Need)], expected: &[usize]) {
-        let can_go = state(used, waiting).can_go(capacity);
-        assert_eq!(can_go.into_iter().map(|(place, _)| place).collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn the_first_run_goes_first_and_nobody_passes_whom_they_would_keep_waiting() {
-        let gpus = BTreeMap::from([("gpu".to_owned(), 1)]);
-        let two = Capacity { cpus: 2, memory: None, limits: gpus };
-        let (none, one) = (need(0, &[]), need(1, &[]));
-        let gpu = need(1, &[("gpu", 1)]);
-        check(&two, &none, &[(7, one.clone()), (3, one.clone()), (5, one.clone())], &[3, 5]);
-        check(&two, &one, &[(7, one.clone()), (3, one.clone())], &[3]);
-        // What wants all waits for it, and those behind wait for that.
-        check(&two, &one, &[(1, need(2, &[])), (2, one.clone())], &[]);
-        check(&two, &none, &[(1, need(2, &[])), (2, one.clone())], &[1]);
-        // A limit that is used up is nothing to those that do not need it, but the cores are there for both.
-        check(&two, &gpu, &[(1, gpu.clone()), (2, one.clone())], &[]);
-        let three = Capacity { cpus: 3, ..two };
-        check(&three, &gpu, &[(1, gpu.clone()), (2, one)], &[2]);
-    }
-
-    proptest! {
-        /// The rule as it is said: who fits beside what is used and all that those before it want.
-        #[test]
-        fn who_goes_is_who_fits_beside_all_before_it(
-            waiting in prop::collection::vec((0..4_usize, 1..4_u32, 0..3_u64, 0..3_u32), 0..12),
-            (cores, memory, gpus) in (1..6_u32, prop::option::of(1..6_u64), 0..4_u32),
-            (used, used_gpus) in (0..3_u32, 0..2_u32),
-        ) {
-            let needs = |cpus, memory, gpu| {
-                let limits = if gpu == 0 { BTreeMap::new() } else { BTreeMap::from([("gpu".to_owned(), gpu)]) };
-                Need { cpus, memory, limits }
-            };
-            let waiting: Vec<_> =
-                waiting.into_iter().map(|(place, cpus, memory, gpu)| (place, needs(cpus, memory, gpu))).collect();
-            let capacity = Capacity { cpus: cores, memory, limits: BTreeMap::from([("gpu".to_owned(), gpus)]) };
-            let used = needs(used, 0, used_gpus);
-            let mut state = state(&used, &waiting);
-            let fits = |(key, own): (&Key, &Waiter)| {
-                let sum = |of: &dyn Fn(&Need) -> u64| {
-                    let before = state.waiting.range(..*key).map(|(_, waiter)| of(&waiter.need)).sum::<u64>();
-                    of(&used) + before + of(&own.need)
-                };
-                let gpu = |need: &Need| u64::from(need.limits.get("gpu").copied().unwrap_or(0));
-                sum(&|need| u64::from(need.cpus)) <= u64::from(cores)
-                    && memory.is_none_or(|memory| sum(&|need| need.memory) <= memory)
-                    && (gpu(&own.need) == 0 || sum(&gpu) <= u64::from(gpus))
-            };
-            let expected: Vec<Key> = state.waiting.iter().filter(|one| fits(*one)).map(|(key, _)| *key).collect();
-            prop_assert_eq!(state.can_go(&capacity), expected.clone());
-            // They have it then, and nobody else can go.
-            let count = state.waiting.len();
-            state.hand_out(&capacity);
-            prop_assert_eq!(state.waiting.len(), count - expected.len());
-            prop_assert_eq!(state.can_go(&capacity), vec![]);
-        }
+    fn one_core() -> Need {
+        Need { cpus: 1, ..Need::default() }
     }
 
     /// With a large `-j` each step that began or ended woke thousands, and each of those looked at all before it.
@@ -411,7 +274,7 @@ mod tests {
     fn who_waits_is_woken_when_it_has_its_slot() {
         const WAITERS: usize = 200;
         let pool = Pool::new(Capacity { cpus: 2, memory: None, limits: BTreeMap::new() });
-        let (first, cancel, need) = (turn(&pool, 0), Cancel::default(), need(1, &[]));
+        let (first, cancel, need) = (turn(&pool, 0), Cancel::default(), one_core());
         let held = [(); 2].map(|()| first.slot(&need, &cancel).expect("it is free"));
         let had = std::sync::atomic::AtomicUsize::new(0);
         std::thread::scope(|scope| {
@@ -421,43 +284,40 @@ mod tests {
                     had.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 });
             }
-            while pool.lock().waiting.len() < WAITERS {
+            while pool.lock().slots.waiting().count() < WAITERS {
                 std::thread::yield_now();
             }
             drop(held);
         });
         assert_eq!(had.into_inner(), WAITERS);
         let state = pool.lock();
-        assert_eq!((state.used.cpus, state.waiting.len()), (0, 0));
-    }
-
-    #[test]
-    fn no_step_gets_more_than_there_is() {
-        let pool = Pool::new(Capacity { cpus: 2, memory: Some(10), limits: BTreeMap::new() });
-        let wanted = Need { cpus: 8, memory: 99, limits: BTreeMap::from([("gpu".to_owned(), 3)]) };
-        let given = Need { cpus: 2, memory: 10, limits: BTreeMap::from([("gpu".to_owned(), 1)]) };
-        assert_eq!(pool.of(&wanted), given);
-        assert_eq!(pool.of(&Need::default()).cpus, 1);
+        assert_eq!((state.slots.used().cpus, state.slots.waiting().count()), (0, 0));
     }
 
     #[test]
     fn there_is_room_for_another_run_where_one_is_held_up() {
         let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
-        assert!(pool.has_room(1, 2));
+        assert!(pool.has_room(1));
         let first = turn(&pool, 0);
-        assert!(!pool.has_room(1, 2));
+        assert!(!pool.has_room(1));
         let at_work = first.at_work();
-        assert!(!pool.has_room(1, 2));
+        assert!(!pool.has_room(1));
         let held_up = first.held_up();
-        assert!(pool.has_room(1, 2));
+        assert!(pool.has_room(1));
         let second = turn(&pool, 1);
-        assert!(!pool.has_room(9, 2));
         drop(held_up);
         drop(at_work);
         drop(first);
-        assert!(!pool.has_room(1, 2));
+        assert!(!pool.has_room(1));
         drop(second);
-        assert!(pool.has_room(1, 2));
+        assert!(pool.has_room(1));
+    }
+
+    #[test]
+    fn so_many_are_begun_as_can_go_on_and_a_few_that_wait() {
+        let check = |moving: usize, all: usize| has_room(2, moving, all);
+        assert_eq!([check(0, 0), check(1, 1), check(2, 2)], [true, true, false]);
+        assert_eq!([check(1, 2 + HELD_UP - 1), check(1, 2 + HELD_UP)], [true, false]);
     }
 
     #[test]
@@ -502,7 +362,7 @@ mod tests {
         let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
         let (first, second) = (turn(&pool, 0), turn(&pool, 1));
         let cancel = Cancel::default();
-        let need = need(1, &[]);
+        let need = one_core();
         let slot = first.slot(&need, &cancel).expect("it is free");
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| second.slot(&need, &cancel).is_some());
@@ -513,10 +373,10 @@ mod tests {
         // Nobody who was not let go gives back what others use.
         cancel.request(Stop::Gently);
         assert!(second.slot(&need, &cancel).is_none());
-        assert_eq!(pool.lock().used.cpus, 1);
+        assert_eq!(pool.lock().slots.used().cpus, 1);
         pool.close();
         assert!(second.slot(&need, &Cancel::default()).is_none());
         assert!(second.is_over());
-        assert_eq!(pool.lock().used.cpus, 1);
+        assert_eq!(pool.lock().slots.used().cpus, 1);
     }
 }

@@ -14,7 +14,7 @@ use cas_engine::config::RunConfig;
 use cas_engine::event::Outcome;
 use cas_engine::execute::{Attempt, Attempted, Cancel, Cause, Execute, Failure, Produced};
 use cas_engine::file;
-use cas_engine::forecast::{Durations, Forecast, forecast};
+use cas_engine::forecast::{Durations, Forecast, ToRun};
 use cas_engine::graph::Graph;
 use cas_engine::limits::Own;
 use cas_engine::memo::{Memo, Wanted};
@@ -88,11 +88,18 @@ impl Kit {
     }
 
     fn forecast(&self, jobs: usize) -> Forecast {
+        self.forecast_of(&[self.to_run("store")], jobs)
+    }
+
+    fn forecast_of(&self, plans: &[ToRun], jobs: usize) -> Forecast {
+        let limits = self.plan().1.limits(Own { jobs, cores: jobs, ..Own::default() });
+        Forecast::of(plans, &limits.capacity, jobs)
+    }
+
+    fn to_run(&self, store: &str) -> ToRun {
         let (plan, memo, wanted) = self.plan();
         let resolved = memo.resolve(&plan, &wanted).unwrap();
-        let past = memo.past("p").unwrap();
-        let limits = memo.limits(Own { jobs, cores: jobs, ..Own::default() });
-        forecast(&plan, &resolved.states, &past, &limits.capacity)
+        ToRun::of(Path::new(store), &plan, &resolved.states, &memo.past("p").unwrap())
     }
 
     /// From what it is known how long each step will take.
@@ -194,6 +201,64 @@ fn a_forecast_lays_out_what_is_known_of_the_last_runs_as_a_run_would() {
     assert_eq!((counts, two.work_ms), ((4, 2, 4, 0, 0, 1), Some(116_000)));
     // `d` may turn out unchanged.
     assert_eq!(two.at_least_ms, Some(10_000));
+}
+
+/// What two combinations share was nowhere foreseen once.
+#[test]
+fn a_sweep_is_foreseen_over_one_pool_and_what_is_shared_once() {
+    let yaml = r#"
+pipeline: p
+solids:
+  data: {version: "1", command: "true"}
+  train: {version: "1", command: "true", inputs: {d: data}, config: {n: {type: int, default: 0}}}
+"#;
+    let mut kit = Kit::new(yaml, &[("data", 10), ("train", 100)]);
+    kit.run();
+    kit.replace("data: {version: \"1\"", "data: {version: \"2\"");
+    let combinations = |kit: &mut Kit, stores: [&str; 4]| -> Vec<ToRun> {
+        let mut plans = Vec::new();
+        for (n, store) in stores.into_iter().enumerate() {
+            kit.replace(&format!("default: {n}"), &format!("default: {}", n + 1));
+            plans.push(kit.to_run(store));
+        }
+        kit.replace("default: 4", "default: 0");
+        plans
+    };
+    let plans = combinations(&mut kit, ["store"; 4]);
+    assert_eq!(plans.iter().map(ToRun::steps).collect::<Vec<_>>(), [2, 2, 2, 2]);
+    let all = kit.forecast_of(&plans, 2);
+    assert_eq!((all.steps, all.known, all.unknown, all.may_be_unchanged), (5, 5, 0, 4));
+    // All wait for `data`, which the first one makes; then two at a time.
+    let elapsed = |jobs| kit.forecast_of(&plans, jobs).elapsed_ms;
+    assert_eq!([elapsed(1), elapsed(2), elapsed(8)], [410_000, 210_000, 110_000].map(Some));
+    assert_eq!((all.at_least_ms, all.work_ms), (Some(10_000), Some(410_000)));
+    let none = kit.forecast_of(&[], 2);
+    assert_eq!((none.steps, none.elapsed_ms), (0, None));
+    // Each store has to have its own.
+    let plans = combinations(&mut kit, ["one", "two", "two", "one"]);
+    let all = kit.forecast_of(&plans, 1);
+    assert_eq!((all.steps, all.elapsed_ms), (6, Some(420_000)));
+    // So has each combination what changes with time, and what is made of it.
+    kit.replace("data: {version: \"2\"", "data: {version: volatile");
+    let plans = combinations(&mut kit, ["store"; 4]);
+    let all = kit.forecast_of(&plans, 1);
+    assert_eq!((all.steps, all.elapsed_ms), (8, Some(440_000)));
+}
+
+#[test]
+fn steps_that_are_one_and_the_same_are_foreseen_once() {
+    let yaml = r#"
+pipeline: p
+solids:
+  a: {version: "1", command: "true"}
+  b: {solid: a}
+  c: {version: "1", command: "true", inputs: {parts: [a, b]}}
+"#;
+    let mut kit = Kit::new(yaml, &[("a", 10), ("b", 10), ("c", 1)]);
+    kit.run();
+    kit.replace("version: \"1\"", "version: \"2\"");
+    let forecast = kit.forecast(2);
+    assert_eq!((forecast.steps, forecast.elapsed_ms, forecast.work_ms), (2, Some(11_000), Some(11_000)));
 }
 
 #[test]

@@ -143,6 +143,7 @@ solids:
     tour.runs(
         "cas table train --columns config.lr,config.depth,metrics.auc,duration --sort -metrics.auc --limit 3",
     );
+    tour.runs("cas run train -n -j 2 --sweep train.depth=9..12");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `run --sweep` and `table`.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use crate::kit::{Folder, Ran};
 
@@ -445,18 +446,25 @@ solids:
       test {{ config.n }} = 1 && { read x < PLACE/begun; exit 1; }
       echo {{ config.n }} > {{ outputs.result }}
       echo go > PLACE/begun
-      until grep -q 'a.n=1: ' PLACE/told; do sleep 0.01; done; sleep 0.2
+      read x < PLACE/closed
   b: {inputs: {a: a}, command: 'cat {{ inputs.a }}', stdout: result}
 publish: {out.txt: END}
 ";
     for (end, counted) in [("b", "0 done, 1 failed, 2 not done, "), ("a", "1 done, 1 failed, 1 not done, ")] {
-        let folder = project(&yaml.replace("END", end), &["begun"]);
-        let told = std::fs::File::create(folder.path("told")).expect("it can be made");
+        let folder = project(&yaml.replace("END", end), &["begun", "closed"]);
         let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
         command.args(["run", end, "-j", "2", "--fail-fast", "--sweep", "a.n=1..3"]);
-        command.stdout(told.try_clone().expect("it can be")).stderr(told);
-        let status = command.status().expect("cas can be started");
-        let told = folder.read("told");
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("cas can be started");
+        let mut told = String::new();
+        for line in BufReader::new(child.stderr.take().expect("a pipe")).lines() {
+            let line = line.expect("it is text");
+            if line == "a.n=1 failed: nothing more is started" {
+                std::fs::write(folder.path("closed"), "go on\n").expect("the other combination reads it");
+            }
+            told += &(line + "\n");
+        }
+        let status = child.wait().expect("it ends");
         assert_eq!(status.code(), Some(1), "{told}");
         assert!(told.contains(&format!("\n3 combinations: {counted}")), "{told}");
         assert_eq!(folder.has("out.txt"), end == "a", "{told}");
@@ -501,16 +509,101 @@ fn the_version_in_a_table_is_known_to_other_commands() {
 /// It went on to the last of all combinations for nobody.
 #[test]
 fn a_preview_of_a_sweep_ends_with_its_reader() {
-    let folder = Folder::with(&[("pipeline.yaml", TRAIN)]);
+    let yaml = "\
+pipeline: p
+solids:
+  a: {config: {n: int}, inputs: {now: {probe: 'echo {{ config.n }} | tee -a PLACE/log'}}, command: 'true', outputs: []}
+";
+    let folder = project(yaml, &[]);
     let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
-    command.args(["run", "-n", "--sweep", "train.depth=1..9"]);
+    command.args(["run", "-n", "--sweep", "a.n=1..9"]);
     let (reader, writer) = std::io::pipe().expect("there is room for one");
     drop(reader);
-    let output = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn();
+    let output = command.stdout(writer).stderr(Stdio::piped()).spawn();
     let output = output.and_then(std::process::Child::wait_with_output).expect("cas can be started");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(told.matches("sweep ").count(), 1, "{told}");
-    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!(folder.read("log"), "1\n");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Which combination an answer was of stood on stderr, and nowhere in JSON; and nothing was said of all of them.
+#[test]
+fn a_preview_of_a_sweep_says_whose_each_answer_is_and_foresees_all_together() {
+    let folder = Folder::with(&[("pipeline.yaml", TRAIN)]);
+    let line = "run train -n -j 2 --sweep train.depth=4,5";
+    folder.cas(line).ok().shows(
+        "
+$ cas run train -n -j 2 --sweep train.depth=4,5
+sweep 1 of 2: train.depth=4
+2 steps: 2 to-be-recomputed
+data   it has not run yet
+train  `data`: it has not run yet
+how long it takes is not known: nothing of it ran before
+sweep 2 of 2: train.depth=5
+2 steps: 2 to-be-recomputed
+data   it has not run yet
+train  `data`: it has not run yet
+how long it takes is not known: nothing of it ran before
+2 combinations: 3 steps to run, what they share once; how long it takes is not known: nothing of it ran before
+! there is no store at `.cas` yet (chosen by the default, beside the pipeline): nothing is stored
+",
+    );
+    let _ = folder.cas("run data").ok();
+    folder.write("pipeline.yaml", TRAIN.replace("echo 10", "echo 11"));
+    let json = folder.cas(&format!("{line} --format json")).ok().stdout;
+    let documents: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).expect("it is a document")).collect();
+    assert_eq!(documents.len(), 3, "{json}");
+    for (document, name) in documents.iter().zip(["train.depth=4", "train.depth=5"]) {
+        assert_eq!((&document["combination"], &document["forecast"]["steps"]), (&name.into(), &2.into()));
+        let steps: Vec<_> =
+            document["run"].as_array().expect("a list").iter().map(|row| &row["step"]).collect();
+        assert_eq!(steps, ["data", "train"]);
+    }
+    assert_eq!(
+        documents[2]["sweep"],
+        serde_json::json!([
+            {"combination": "train.depth=4", "steps": 2},
+            {"combination": "train.depth=5", "steps": 2}
+        ])
+    );
+    let forecast = &documents[2]["forecast"];
+    let of = |member: &str| forecast[member].as_u64();
+    assert_eq!([of("steps"), of("jobs"), of("known"), of("unknown")], [3, 2, 1, 2].map(Some));
+    // What is foreseen is what then runs.
+    let ran = folder.cas("run train -j 2 --sweep train.depth=4,5").ok();
+    let mut steps = ran.steps();
+    steps.sort_unstable();
+    assert_eq!(steps, ["data", "train", "train"]);
+    let nothing = folder.cas(line).ok().stdout;
+    assert_eq!(nothing.lines().last(), Some("2 combinations: nothing to run"), "{nothing}");
+}
+
+/// The first one that could not be planned ended a preview; and what was wrong in a run was a line in JSON that did not say
+/// with what, and of one combination only.
+#[test]
+fn what_is_wrong_with_a_combination_is_told_with_its_name_and_keeps_no_other_from_it() {
+    let yaml = "{pipeline: p, solids: {a: {config: {n: int}, inputs: {f: {path: '{{ config.n }}.txt'}}, command: 'cat {{ inputs.f }}', stdout: result}}}";
+    let folder = project(yaml, &[]);
+    folder.write("1.txt", "1");
+    let dry = folder.cas("run -n -j 1 --sweep a.n=0,1").code(2);
+    assert_eq!(
+        dry.stdout,
+        "sweep 2 of 2: a.n=1\n1 step: 1 to-be-recomputed\na  it has not run yet\nhow long it takes is not known: nothing of \
+         it ran before\n2 combinations (1 cannot be run): 1 step to run; how long it takes is not known: nothing of it ran \
+         before\n"
+    );
+    assert!(dry.stderr.contains("\na.n=0:\nerror: "), "{}", dry.stderr);
+    let errors = |line: &str| -> Vec<String> {
+        let json = folder.cas(line).code(2).stdout;
+        let documents = json.lines().map(|line| serde_json::from_str(line).expect("it is a document"));
+        documents
+            .filter(|document: &serde_json::Value| document["errors"].is_array())
+            .map(|document| document["combination"].to_string())
+            .collect()
+    };
+    assert_eq!(errors("run -n -j 1 --sweep a.n=0,1 --format json"), ["\"a.n=0\""]);
+    assert_eq!(errors("run -j 1 --sweep a.n=0,1 --format json"), ["\"a.n=0\""]);
+    assert_eq!(errors("run nope -j 1 --sweep a.n=0,1 --format json"), ["\"a.n=0\"", "\"a.n=1\""]);
 }
 
 /// `table 'grid[lr=0.1]'` listed all elements; `--limit 0` said that nothing is stored; an output that is no JSON was called a

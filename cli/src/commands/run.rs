@@ -1,12 +1,12 @@
 //! `cas run`: executes what is not stored.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use cas_engine::error::EngineError;
 use cas_engine::execute::{Cancel, orphans};
-use cas_engine::forecast::forecast;
+use cas_engine::forecast::{Forecast, ToRun};
 use cas_engine::frozen::Frozen;
 use cas_engine::graph::StepId;
 use cas_engine::limits::Own;
@@ -229,17 +229,7 @@ pub(super) fn run_planned(
     let plan = &planned.plan;
     let wanted = wanted(world, args, session, planned)?;
     if args.dry_run {
-        let resolved = session.memo.resolve(plan, &wanted)?;
-        can_run(plan, &resolved, &wanted)?;
-        status::warn_of_secrets(world, plan, &resolved);
-        let mut out = out();
-        let past = session.memo.past(&plan.graph.pipeline.name)?;
-        let rows = status::to_run(&session.memo, plan, &resolved, &past)?;
-        let limits = session.memo.limits(own(args));
-        let forecast = forecast(plan, &resolved.states, &past, &limits.capacity);
-        let counts = status::counts(plan, &resolved);
-        status::write(world, &mut out, "run", &counts, &rows, Some(&forecast))?;
-        return done(out);
+        return dry(world, args, session, plan, &wanted)?.write(world, None);
     }
     ready(world, args, session, plan, &wanted)?;
     let collector = collector(world, args)?;
@@ -264,6 +254,55 @@ pub(super) fn run_planned(
         Err(error) => failed(error, stopped)?,
     };
     answered(code, told)
+}
+
+/// What would run of a plan.
+pub(super) struct Dry {
+    counts: status::Counts,
+    rows: Vec<status::ToRun>,
+    forecast: Forecast,
+    pub(super) to_run: ToRun,
+}
+
+/// Which combination of a sweep.
+pub(super) struct Nth<'a> {
+    pub(super) number: usize,
+    pub(super) of: usize,
+    pub(super) name: &'a str,
+}
+
+/// Finds out what would run of a plan.
+pub(super) fn dry(
+    world: &World,
+    args: &RunArgs,
+    session: &Session,
+    plan: &Plan,
+    wanted: &Wanted,
+) -> Result<Dry, Failure> {
+    let resolved = session.memo.resolve(plan, wanted)?;
+    can_run(plan, &resolved, wanted)?;
+    status::warn_of_secrets(world, plan, &resolved);
+    let past = session.memo.past(&plan.graph.pipeline.name)?;
+    let rows = status::to_run(&session.memo, plan, &resolved, &past)?;
+    let to_run = ToRun::of(&session.choice.dir, plan, &resolved.states, &past);
+    let limits = session.memo.limits(own(args));
+    let forecast = Forecast::of(std::slice::from_ref(&to_run), &limits.capacity, jobs(args));
+    Ok(Dry { counts: status::counts(plan, &resolved), rows, forecast, to_run })
+}
+
+impl Dry {
+    /// Says so; of a sweep, for which combination.
+    pub(super) fn write(&self, world: &World, of: Option<&Nth<'_>>) -> Result<Code, Failure> {
+        let mut out = out();
+        if let Some(Nth { number, of, name }) = of.filter(|_| !world.json()) {
+            // Where the answer goes: in a file, too, one sees what is whose.
+            writeln!(out, "sweep {number} of {of}: {}", words::on_a_line(name))?;
+        }
+        let combination = of.map(|nth| nth.name);
+        let Self { counts, rows, forecast, .. } = self;
+        status::write(world, &mut out, "run", counts, rows, Some(forecast), combination)?;
+        done(out)
+    }
 }
 
 /// What comes of a run whose report was told to its end, or not.

@@ -58,7 +58,7 @@ pub(crate) fn status(world: &mut World, args: &StatusArgs) -> Result<Code, Failu
     let mut out = out();
     let counts = counts(&plan, &resolved);
     let past = session.memo.past(&plan.graph.pipeline.name)?;
-    write(world, &mut out, "status", &counts, &to_run(&session.memo, &plan, &resolved, &past)?, None)?;
+    write(world, &mut out, "status", &counts, &to_run(&session.memo, &plan, &resolved, &past)?, None, None)?;
     done(out)?;
     for note in judgement::notes(&session.memo, &plan, &resolved)? {
         world.tell(note);
@@ -139,7 +139,7 @@ pub(crate) fn counts(plan: &Plan, resolved: &Resolved) -> Counts {
     counts
 }
 
-/// Writes counts and steps, as text or as the document of `command`.
+/// Writes counts and steps, as text or as the document of `command`; of a sweep, those of this combination.
 pub(crate) fn write(
     world: &World,
     out: &mut dyn Write,
@@ -147,12 +147,14 @@ pub(crate) fn write(
     counts: &Counts,
     steps: &[ToRun],
     forecast: Option<&Forecast>,
+    combination: Option<&str>,
 ) -> Result<(), Failure> {
     if world.json() {
         let by_word: serde_json::Map<String, serde_json::Value> =
             counts.iter().map(|(status, count)| (status.word().to_owned(), (*count).into())).collect();
         let mut more = vec![("counts", by_word.into())];
         more.extend(forecast.map(|forecast| ("forecast", forecast_json(forecast))));
+        more.extend(combination.map(|combination| ("combination", combination.into())));
         json::document_with(out, command, steps, &more)?;
         return Ok(());
     }
@@ -182,7 +184,7 @@ pub(crate) fn write(
 }
 
 /// How long it will take, and how sure that is: `about 2 min with -j 4; of 1 of 3 it is not known`.
-fn forecast_line(forecast: &Forecast) -> String {
+pub(super) fn forecast_line(forecast: &Forecast) -> String {
     let Forecast { steps, jobs, alike, unknown, may_be_unchanged, .. } = forecast;
     let (Some(elapsed), Some(least)) = (forecast.elapsed_ms, forecast.at_least_ms) else {
         return "how long it takes is not known: nothing of it ran before".to_owned();
@@ -209,7 +211,7 @@ fn forecast_line(forecast: &Forecast) -> String {
     line
 }
 
-fn forecast_json(forecast: &Forecast) -> serde_json::Value {
+pub(super) fn forecast_json(forecast: &Forecast) -> serde_json::Value {
     serde_json::json!({
         "steps": forecast.steps, "jobs": forecast.jobs, "elapsed_ms": forecast.elapsed_ms,
         "at_least_ms": forecast.at_least_ms, "work_ms": forecast.work_ms, "known": forecast.known,

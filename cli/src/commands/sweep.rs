@@ -4,6 +4,9 @@
 //! its own, with the engine's [`Pool`] between them. Invariants: combinations begin in order; with `-j 1` one ends before
 //! the next begins, unless it waits for another process; a signal is heard of once, for all.
 
+mod dry;
+mod wrong;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use cas_engine::pool::Pool;
 use cas_engine::run::{RunOptions, RunReport};
 use cas_store::Create;
 
+use self::wrong::Wrong;
 use super::run::{self, Planned, RunArgs};
 use crate::failure::{Code, Failure};
 use crate::otel::Collector;
@@ -29,9 +33,6 @@ use crate::report::lines::Detail;
 use crate::report::{Report, words};
 use crate::session::{Definition, Session, World};
 use crate::signals::Watch;
-
-/// So many combinations that wait for others are begun beside those that can go on.
-const HELD_UP: usize = 16;
 
 /// More combinations than this are a mistake in the command line.
 const COMBINATIONS: usize = 10_000;
@@ -153,7 +154,7 @@ pub(crate) fn sweep(world: &mut World, args: &RunArgs, create: Create) -> Result
         .map(|settings| combination(&definition, args, settings))
         .collect::<Result<Vec<_>, _>>()?;
     if args.dry_run {
-        return each_dry(world, args, &definition, combinations, create);
+        return dry::each(world, args, &definition, &combinations, create);
     }
     let began = Instant::now();
     let names: Vec<String> = combinations.iter().map(|combination| combination.name.clone()).collect();
@@ -175,12 +176,14 @@ pub(crate) fn sweep(world: &mut World, args: &RunArgs, create: Create) -> Result
         worst: Code::Done,
         done: 0,
         failed: 0,
-        wrong: BTreeMap::new(),
+        first_failed: None,
+        wrong: Wrong::default(),
         broken: None,
     };
     sweep.all();
     orphans::end_all();
-    let (code, broken, same, told) = (sweep.worst, sweep.broken.take(), sweep.told_same(), sweep.told(began));
+    let (code, broken, same, told) =
+        (sweep.worst, sweep.broken.take(), sweep.wrong.same(&combinations), sweep.told(began));
     drop(sweep);
     for line in same.into_iter().chain(told.filter(|_| world.detail() > Detail::Quiet)) {
         report.notes().say(line);
@@ -215,31 +218,6 @@ fn combination(
     Ok(Combination { name, config })
 }
 
-/// Says of each combination what would run.
-fn each_dry(
-    world: &World,
-    args: &RunArgs,
-    definition: &Definition,
-    combinations: Vec<Combination>,
-    create: Create,
-) -> Result<Code, Failure> {
-    let count = combinations.len();
-    // The store stays open from one to the next.
-    let mut open = None;
-    for (index, Combination { name, config }) in combinations.into_iter().enumerate() {
-        world.tell(format_args!("sweep {} of {count}: {name}", index + 1));
-        let mut session = world.session_of(definition.with(config), &args.which, create)?;
-        let planned = run::planned(world, args, &session)?;
-        run::run_planned(world, args, &mut session, &planned, &mut None, &mut || Ok(None))?;
-        open = Some(session);
-        if super::is_unread() {
-            break;
-        }
-    }
-    drop(open);
-    Ok(Code::Done)
-}
-
 /// A sweep that goes on.
 struct Sweeping<'a> {
     world: &'a World,
@@ -256,8 +234,9 @@ struct Sweeping<'a> {
     worst: Code,
     done: usize,
     failed: usize,
-    /// What was wrong with those that could not be run, and with which of them.
-    wrong: BTreeMap<String, Vec<usize>>,
+    /// The first of them, until it is told that it ends the others.
+    first_failed: Option<usize>,
+    wrong: Wrong,
     /// What ends all of them.
     broken: Option<Failure>,
 }
@@ -309,7 +288,7 @@ impl Sweeping<'_> {
                 if let Some(pool) = &pool {
                     while !self.is_over() {
                         // Where one ended, so that there is room, it has said what came of it.
-                        let has_room = pool.has_room(jobs, jobs.saturating_add(HELD_UP));
+                        let has_room = pool.has_room(jobs);
                         while let Ok(end) = ends.try_recv() {
                             running -= 1;
                             self.ended(end, pool);
@@ -349,7 +328,7 @@ impl Sweeping<'_> {
             }
             if let Some(pool) = pool.filter(|_| running > 0) {
                 if self.is_over() {
-                    pool.close();
+                    self.close(&pool);
                 }
                 drop(say);
                 while let Ok(end) = ends.recv() {
@@ -400,13 +379,25 @@ impl Sweeping<'_> {
             Ok(Code::Done) => self.done += 1,
             Ok(code) => {
                 self.worst = self.worst.max(code);
-                self.failed += usize::from(code == Code::Failed && !was_stopped);
+                let failed = code == Code::Failed && !was_stopped;
+                self.failed += usize::from(failed);
+                self.first_failed = self.first_failed.or(failed.then_some(place));
             }
             Err(failure) => self.fail(place, failure),
         }
         if self.is_over() {
-            pool.close();
+            self.close(pool);
         }
+    }
+
+    /// Nothing more is started, of any. Where a failure is the reason, that is told once it is so.
+    fn close(&mut self, pool: &Pool) {
+        pool.close();
+        let goes_on = self.done + self.failed < self.combinations.len();
+        let failed = self.first_failed.take().filter(|_| self.args.fail_fast && goes_on);
+        let Some(place) = failed.filter(|_| self.world.detail() > Detail::Quiet) else { return };
+        let name = words::on_a_line(&self.combinations[place].name);
+        self.report.notes().say(format!("{name} failed: nothing more is started"));
     }
 
     /// One could not be run. Where the reason concerns all, all are ended.
@@ -422,24 +413,13 @@ impl Sweeping<'_> {
             return;
         }
         self.failed += 1;
+        self.first_failed.get_or_insert(place);
         self.worst = self.worst.max(failure.code);
-        let mut text = Vec::new();
-        // Memory takes it.
-        let _ = failure.write(&mut text);
-        let text = String::from_utf8_lossy(&text).trim_end().to_owned();
-        let name = words::on_a_line(&self.combinations[place].name);
-        let told = format!("{name}:\n{text}");
-        // What is the same for many is told of the first, and of the others in the end.
-        let same = self.wrong.entry(text).or_default();
-        same.push(place);
-        if same.len() > 1 {
-            return;
+        if let Some(told) = self.wrong.note(self.combinations, place, &failure) {
+            self.report.notes().say(told);
         }
-        self.report.notes().say(told);
         if self.world.json() && !failure.problems.is_empty() {
-            let mut document = Vec::new();
-            let _ = failure.write_json(&mut document);
-            self.report.document(String::from_utf8_lossy(&document).trim_end().to_owned());
+            self.report.document(wrong::json(self.combinations, place, &failure));
         }
     }
 
@@ -455,17 +435,6 @@ impl Sweeping<'_> {
         self.broken.is_some()
             || self.cancel.now() > Stop::No
             || (self.args.fail_fast && self.worst > Code::Done)
-    }
-
-    /// What is wrong with several of them in the same way.
-    fn told_same(&self) -> Vec<String> {
-        let same = self.wrong.values().filter(|places| places.len() > 1);
-        same.map(|places| {
-            let name = |place: &usize| words::on_a_line(&self.combinations[*place].name).into_owned();
-            let others: Vec<String> = places[1..].iter().map(name).collect();
-            format!("{}: the same as {}", words::several(&others), name(&places[0]))
-        })
-        .collect()
     }
 
     /// What is said of all of them in the end.

@@ -66,7 +66,7 @@ pub(super) fn watch(world: &mut World, args: &RunArgs) -> Result<Code, Failure> 
                 // Nobody is left to tell if this cannot be written.
                 let _ = failure.write(&mut anstream::stderr().lock());
                 if world.json() && !failure.problems.is_empty() {
-                    let _ = failure.write_json(&mut io::stdout().lock());
+                    let _ = failure.write_json(&mut io::stdout().lock(), None);
                 }
                 // What was right before is run when it is right again, changed or not.
                 last = None;

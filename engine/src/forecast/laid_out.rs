@@ -1,0 +1,277 @@
+//! Runs laid out in thought: what is to run of each plan, handed out by its schedule, and over all of them by the rules of
+//! the pool that the runs of a sweep share. Pure.
+//!
+//! Invariants: what several would make of equal versions in one store is made once, and the others wait for it, as in a
+//! real sweep; runs begin in order, when there is room.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use cas_store::Version;
+
+use super::{Durations, Known, phases};
+use crate::limits;
+use crate::past::Past;
+use crate::plan::Plan;
+use crate::pool;
+use crate::pool::slots::{self, Slots};
+use crate::resolve::StepState;
+use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
+use crate::solid::Declared;
+
+/// What is to run of a plan, without the plan: many are kept while all of them are foreseen.
+#[derive(Debug, Clone)]
+pub struct ToRun {
+    store: PathBuf,
+    /// Between those steps only.
+    edges: Edges,
+    nodes: Vec<Node>,
+    /// What a step of each invocation uses.
+    classes: Vec<Need>,
+}
+
+/// A step that is to run, or is held up by one that is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Node {
+    class: u32,
+    runs: bool,
+    pub(super) may_be_unchanged: bool,
+    /// How long it takes, as far as that is known.
+    pub(super) took: Option<(u64, Known)>,
+    /// Whoever has one of this version takes it for this one; `None` for what each makes for itself, or of which it is not
+    /// known yet what it will be.
+    version: Option<Version>,
+}
+
+impl ToRun {
+    /// What is to run of a plan that was held against the store in this folder.
+    pub fn of(store: &Path, plan: &Plan, states: &[StepState], past: &Past) -> Self {
+        let graph = &plan.graph;
+        let durations = Durations::of(plan, states, past);
+        let phases = phases(plan, states);
+        let mut places = vec![None; phases.len()];
+        let mut nodes = Vec::new();
+        let mut steps = Vec::new();
+        for step in graph.ids().filter(|step| phases[step.0 as usize] == Phase::Waiting) {
+            let index = step.0 as usize;
+            places[index] = u32::try_from(nodes.len()).ok();
+            steps.push(step);
+            let is_volatile = matches!(graph.solid(step).version, Some(Declared::Volatile));
+            nodes.push(Node {
+                class: graph.steps[index].invocation,
+                runs: states[index].to_run,
+                may_be_unchanged: states[index].may_be_unchanged,
+                took: durations.get(step),
+                version: plan.versions[index].filter(|_| !is_volatile),
+            });
+        }
+        let edges = Edges::new(nodes.len(), &mut |place, above| {
+            graph.each_input(steps[place as usize], &mut |output| {
+                above.extend(places[output.step.0 as usize]);
+            });
+        });
+        let invocations = &graph.pipeline.invocations;
+        let classes = match nodes.is_empty() {
+            true => Vec::new(),
+            false => invocations.iter().map(|invocation| limits::need(&invocation.solid.policy)).collect(),
+        };
+        Self { store: store.to_owned(), edges, nodes, classes }
+    }
+
+    /// How many steps are to run.
+    pub fn steps(&self) -> usize {
+        self.nodes.iter().filter(|node| node.runs).count()
+    }
+}
+
+/// What is to run of all of them, each once.
+pub(super) fn distinct(plans: &[ToRun]) -> Vec<&Node> {
+    let mut seen = HashSet::new();
+    let mut distinct = Vec::new();
+    for plan in plans {
+        for node in plan.nodes.iter().filter(|node| node.runs) {
+            if node.version.is_none_or(|version| seen.insert((plan.store.as_path(), version))) {
+                distinct.push(node);
+            }
+        }
+    }
+    distinct
+}
+
+/// How long steps are taken to take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Took {
+    /// Those of which it is not known.
+    pub(super) typical_ms: u64,
+    /// Whether those that may turn out unchanged do, and take no time.
+    pub(super) unchanged: bool,
+}
+
+impl Took {
+    pub(super) fn ms(self, node: &Node) -> u64 {
+        match node.took {
+            _ if self.unchanged && node.may_be_unchanged => 0,
+            Some((took, _)) => took,
+            None => self.typical_ms,
+        }
+    }
+}
+
+/// When the last step of all these ends, if each takes so long.
+pub(super) fn elapsed_ms(plans: &[ToRun], capacity: &Capacity, jobs: usize, took: Took) -> u64 {
+    let mut floor = Floor {
+        plans,
+        capacity,
+        jobs: jobs.max(1),
+        took,
+        now: 0,
+        runs: BTreeMap::new(),
+        slots: Slots::default(),
+        made: HashMap::new(),
+        running: BinaryHeap::new(),
+    };
+    let mut begun = 0;
+    loop {
+        while begun < plans.len() && floor.has_room() {
+            floor.begin(begun);
+            begun += 1;
+        }
+        floor.give_slots();
+        let Some(Reverse((end, place, step))) = floor.running.pop() else { return floor.now };
+        floor.now = end;
+        floor.ended(place, step);
+    }
+}
+
+/// How far one version is.
+enum Making {
+    /// These wait for it.
+    Goes(Vec<(usize, u32)>),
+    Made,
+}
+
+/// A run that has begun and not ended.
+struct AtWork {
+    schedule: Schedule,
+    /// How many of its steps wait for others that make the same.
+    held_up: usize,
+}
+
+/// All runs at one moment.
+struct Floor<'a> {
+    plans: &'a [ToRun],
+    capacity: &'a Capacity,
+    jobs: usize,
+    took: Took,
+    now: u64,
+    /// By their places in the sweep.
+    runs: BTreeMap<usize, AtWork>,
+    /// Which steps wait for one, and what those have that run.
+    slots: Slots<u32>,
+    made: HashMap<(&'a Path, Version), Making>,
+    /// Those that have one, the first to end first.
+    running: BinaryHeap<Reverse<(u64, usize, u32)>>,
+}
+
+impl<'a> Floor<'a> {
+    fn has_room(&self) -> bool {
+        let moving = self.runs.values().filter(|run| run.schedule.running() > run.held_up).count();
+        pool::has_room(self.jobs, moving, self.runs.len())
+    }
+
+    fn begin(&mut self, place: usize) {
+        let plan = &self.plans[place];
+        // What the schedule of a run is told: whole seconds, and nothing of what may turn out.
+        let told = Took { unchanged: false, ..self.took };
+        let weights: Vec<u64> = plan.nodes.iter().map(|node| told.ms(node) / 1000).collect();
+        let needs = plan.nodes.iter().map(|node| node.class).collect();
+        let phases = vec![Phase::Waiting; plan.nodes.len()];
+        let edges = plan.edges.clone();
+        let schedule = Schedule::new(edges, phases, &weights, needs, &plan.classes, self.capacity);
+        self.runs.insert(place, AtWork { schedule, held_up: 0 });
+        self.go_on(place);
+    }
+
+    /// Hands out what is next in a run; it has ended when nothing of it runs.
+    fn go_on(&mut self, place: usize) {
+        let Some(mut run) = self.runs.remove(&place) else { return };
+        loop {
+            while let Some(step) = run.schedule.opened() {
+                let is_made = self
+                    .key(place, step)
+                    .is_some_and(|key| matches!(self.made.get(&key), Some(Making::Made)));
+                if self.node(place, step).runs && !is_made {
+                    run.schedule.want(step);
+                } else {
+                    run.schedule.settle(step);
+                }
+            }
+            let Some(step) = run.schedule.start() else { break };
+            self.start(place, step, &mut run);
+        }
+        if run.schedule.running() > 0 {
+            self.runs.insert(place, run);
+        }
+    }
+
+    /// A worker has this step: somebody has made it, somebody makes it, or it waits for its slot.
+    fn start(&mut self, place: usize, step: u32, run: &mut AtWork) {
+        if let Some(key) = self.key(place, step) {
+            match self.made.get_mut(&key) {
+                Some(Making::Made) => return run.schedule.settle(step),
+                Some(Making::Goes(waiting)) => {
+                    waiting.push((place, step));
+                    run.held_up += 1;
+                    return;
+                }
+                None => self.made.insert(key, Making::Goes(Vec::new())),
+            };
+        }
+        self.slots.ask(place, self.need(place, step), step);
+    }
+
+    fn give_slots(&mut self) {
+        for ((place, _), step) in self.slots.hand_out(self.capacity) {
+            // How long it took may come from an archive, which may say anything.
+            let end = self.now.saturating_add(self.took.ms(self.node(place, step)));
+            self.running.push(Reverse((end, place, step)));
+        }
+    }
+
+    fn ended(&mut self, place: usize, step: u32) {
+        self.slots.give_back(&self.need(place, step));
+        let made = self.key(place, step).and_then(|key| self.made.insert(key, Making::Made));
+        let waiting = match made {
+            Some(Making::Goes(waiting)) => waiting,
+            Some(Making::Made) | None => Vec::new(),
+        };
+        if let Some(run) = self.runs.get_mut(&place) {
+            run.schedule.settle(step);
+        }
+        for (place, step) in &waiting {
+            if let Some(run) = self.runs.get_mut(place) {
+                run.held_up -= 1;
+                run.schedule.settle(*step);
+            }
+        }
+        self.go_on(place);
+        for (place, _) in waiting {
+            self.go_on(place);
+        }
+    }
+
+    fn node(&self, place: usize, step: u32) -> &'a Node {
+        &self.plans[place].nodes[step as usize]
+    }
+
+    fn key(&self, place: usize, step: u32) -> Option<(&'a Path, Version)> {
+        let plan = &self.plans[place];
+        Some((plan.store.as_path(), plan.nodes[step as usize].version?))
+    }
+
+    fn need(&self, place: usize, step: u32) -> Need {
+        let class = self.node(place, step).class as usize;
+        slots::part(self.capacity, &self.plans[place].classes[class])
+    }
+}

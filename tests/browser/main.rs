@@ -131,6 +131,33 @@ fn the_page_shows_statuses_causes_failures_and_changes_and_asks_for_nothing() {
 }
 
 #[test]
+fn a_run_of_a_sweep_says_in_its_head_which_combination_it_was() {
+    let folder = Folder::with(&[("pipeline.yaml", PIPELINE)]);
+    let _ = folder.cas("run seed -j 1 --sweep seed.kind=rose,<b>tulip</b>").ok();
+    let _ = folder.cas("report -o page.html").ok();
+    let mut browser = Chromium::start();
+    browser.look(1280, 900, "light");
+    browser.open(&folder.path("page.html"));
+    assert_eq!(browser.text("document.title"), "flowers · run 2 · seed.kind=<b>tulip</b>");
+    let head = "document.getElementById('pipeline')";
+    assert_eq!(browser.text(&format!("{head}.textContent")), "flowersrun 2seed.kind=<b>tulip</b>");
+    assert_eq!(
+        browser.text(&format!("{head}.querySelector('.combination').textContent")),
+        "seed.kind=<b>tulip</b>"
+    );
+    let causes = browser
+        .text("[...document.querySelectorAll('.change .what')].map(what => what.textContent).join('\\n')");
+    assert!(causes.starts_with("combination: seed.kind=rose → seed.kind=<b>tulip</b>\n"), "{causes}");
+    // It breaks where the screen is narrow, and nothing of it is markup.
+    browser.look(360, 800, "light");
+    assert_eq!(
+        browser.value("document.documentElement.scrollWidth - document.documentElement.clientWidth"),
+        0
+    );
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
 fn elements_unfold_and_fold_and_what_is_searched_stands_out() {
     let (_folder, page) = flowers();
     let mut browser = Chromium::start();

@@ -276,3 +276,25 @@ fn without_a_run_it_is_the_last_one_of_the_pipeline_at_hand() {
     // One that has not run has none of its own.
     assert!(told("three", "report -o r.html").starts_with("r.html: run 3 of two, "));
 }
+
+/// All runs of a sweep have the same command line, and their pages were told apart by the number only.
+#[test]
+fn the_page_of_a_run_of_a_sweep_says_which_combination_it_was() {
+    let folder = dogs();
+    let _ = folder.cas("run -j 1 --sweep emit_dog.dog_breed=pug,<b>collie</b>").ok();
+    assert_eq!(Report::of(&folder, "1").0["combination"], "emit_dog.dog_breed=pug");
+    let second = Report::of(&folder, "2").0;
+    assert_eq!(second["combination"], "emit_dog.dog_breed=<b>collie</b>");
+    let how =
+        serde_json::json!([["combination", "emit_dog.dog_breed=pug", "emit_dog.dog_breed=<b>collie</b>"]]);
+    assert_eq!(second["previous"]["how"], how);
+    let page = folder.cas("report 2").ok().stdout;
+    let title = "<title>dogs · run 2 · emit_dog.dog_breed=&lt;b&gt;collie&lt;/b&gt;</title>";
+    assert!(page.contains(title), "{}", &page[..1000]);
+    assert!(!page.contains("<b>collie"));
+    let diff = folder.cas("diff 1 2").code(1).stdout;
+    let combination = "  combination: emit_dog.dog_breed=pug → emit_dog.dog_breed=<b>collie</b>";
+    assert_eq!(diff.lines().nth(1), Some(combination), "{diff}");
+    let _ = folder.cas("run -j 1").ok();
+    assert_eq!(Report::of(&folder, "3").0["combination"], serde_json::Value::Null);
+}

@@ -295,6 +295,7 @@ fn started(was: &RunRecord, is: &RunRecord) -> Vec<(&'static str, String, String
         [
             ("pipeline", run.pipeline.clone()),
             ("command", words),
+            ("combination", run.combination.clone().unwrap_or_else(|| "-".to_owned())),
             ("mode", mode),
             ("machine", run.host.clone()),
             ("program", run.program.clone()),

@@ -65,6 +65,7 @@ pub(super) fn document(memo: &Memo, chronicle: &Chronicle, made_ms: u64) -> Valu
         "file": record.file,
         "mode": record.mode,
         "command": command(record),
+        "combination": record.combination,
         "host": record.host,
         "program": record.program,
         "jobs": record.jobs,
@@ -225,6 +226,7 @@ fn how(before: &RunRecord, after: &RunRecord) -> Vec<[String; 3]> {
     let of = |run: &RunRecord| {
         [
             ("command", command(run)),
+            ("combination", run.combination.clone().unwrap_or_else(|| "-".to_owned())),
             ("mode", run.mode.clone().unwrap_or_else(|| "-".to_owned())),
             ("machine", run.host.clone()),
             ("program", run.program.clone()),

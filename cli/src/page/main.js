@@ -14,8 +14,10 @@ function sentence() {
 }
 
 function startHead() {
-  document.title = `${oneLine(data.pipeline)} · run ${data.run}`;
+  document.title = `${oneLine(data.pipeline)} · run ${data.run}` + (data.combination ? ` · ${oneLine(data.combination)}` : "");
   at("pipeline").append(oneLine(data.pipeline) || "pipeline", html("small", { text: `run ${data.run}` }));
+  // Of a sweep, which combination it was for: all of its runs have the same command line.
+  if (data.combination) at("pipeline").append(html("small", { class: "combination", text: oneLine(data.combination) }));
   sentence();
   const counts = counted(steps);
   at("shares").setAttribute("aria-label", counts.map(([outcome, count]) => `${count} ${outcome}`).join(", "));

@@ -36,7 +36,8 @@ pub(crate) fn page(memo: &Memo, chronicle: &Chronicle, made_ms: u64) -> String {
     let data = in_script(&data::document(memo, chronicle, made_ms).to_string());
     // Whoever chose a name or printed a log cannot know what it is: it is made of all of them.
     let nonce = Digest::of(data.as_bytes()).to_string();
-    let title = format!("{} · run {}", chronicle.record.pipeline, chronicle.run);
+    let of = chronicle.record.combination.as_ref().map(|name| format!(" · {name}")).unwrap_or_default();
+    let title = format!("{} · run {}{of}", chronicle.record.pipeline, chronicle.run);
     filled(&[
         ("nonce", &nonce),
         ("title", &in_markup(&title)),

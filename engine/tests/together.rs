@@ -10,7 +10,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use cas_engine::event::{Event, Outcome, Summary};
+use cas_engine::memo::Memo;
 use cas_engine::typed::{Axis, Builder, Options, run};
+use cas_store::{Create, Hosting, Open, Store};
 
 /// So many steps that they are handed out together long before the end.
 const STEPS: u64 = 300;
@@ -197,4 +199,43 @@ fn what_a_long_one_holds_up_is_left_to_other_runs() {
     });
     assert_eq!((LONG.now(), OTHERS.now()), (1, STEPS - 1));
     assert_eq!(summaries.map(|summary| summary.failed), [0, 0]);
+}
+
+/// What was taken back from a worker took the step that it was at off the account of the run.
+#[test]
+fn the_account_names_the_long_one_while_what_it_held_up_is_taken_back() {
+    static LONG: Count = Count::new();
+    static NOTED: Count = Count::new();
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let body = steps!(|n: u64| {
+        if n == ODD {
+            LONG.add();
+            return NOTED.wait(1);
+        }
+        Ok(n)
+    });
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| run_all(&store, 1, body, |_| {}));
+        LONG.wait(1).unwrap();
+        let open = Open {
+            create: Create::Never,
+            hosting: Hosting::default(),
+            wait: Duration::from_secs(60),
+            owner: "a test".to_owned(),
+            on_wait: &mut |_| {},
+        };
+        let memo = Memo::new(Store::open(&store, open).unwrap());
+        let at_work = loop {
+            let (_, record) = memo.runs(None, 1).unwrap().remove(0);
+            if record.steps.len() as u64 >= ODD {
+                break record.running;
+            }
+            std::thread::yield_now();
+        };
+        NOTED.add();
+        let at_work: Vec<String> = at_work.into_iter().map(|running| running.step).collect();
+        assert_eq!(at_work, ["next[n=150]"]);
+        assert_eq!(run.join().unwrap().ran as u64, STEPS);
+    });
 }

@@ -43,8 +43,9 @@ struct State {
     said: Vec<Said>,
     /// When the oldest of what was said was said.
     said_since: Instant,
-    /// When the step was begun that is at work.
-    at_work_since: Instant,
+    /// When the step was begun that is at work, and before the first one when they were claimed; `None` until then: what
+    /// takes its time there is no step, and whoever got what is left would find it claimed.
+    at_work_since: Option<Instant>,
 }
 
 /// A step that was not begun.
@@ -73,7 +74,7 @@ impl Several {
     pub(crate) fn new(worker: usize, tasks: Vec<Task>) -> Self {
         let left = tasks.into_iter().enumerate().map(|(place, task)| Left { place, task, claim: None });
         let now = Instant::now();
-        let state = State { left: left.collect(), said: Vec::new(), said_since: now, at_work_since: now };
+        let state = State { left: left.collect(), said: Vec::new(), said_since: now, at_work_since: None };
         Self { worker, telling: Mutex::default(), state: Mutex::new(state) }
     }
 
@@ -82,7 +83,7 @@ impl Several {
         Seen {
             left: !state.left.is_empty(),
             said: (!state.said.is_empty()).then(|| state.said_since.elapsed()),
-            at_work: state.at_work_since.elapsed(),
+            at_work: state.at_work_since.map(|since| since.elapsed()).unwrap_or_default(),
         }
     }
 
@@ -102,7 +103,7 @@ impl Several {
 
     fn next(&self) -> Option<Left> {
         let mut state = self.state();
-        state.at_work_since = Instant::now();
+        state.at_work_since = Some(Instant::now());
         state.left.pop_front()
     }
 
@@ -250,6 +251,7 @@ impl Bench<'_> {
             let at = places.iter().position(|(place, _)| *place == left.place);
             left.claim = at.and_then(|at| claims[at].take());
         }
+        state.at_work_since = Some(Instant::now());
         drop(state);
         // Of what was taken back meanwhile.
         self.memo.release(claims.into_iter().flatten().collect());

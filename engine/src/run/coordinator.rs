@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
+use std::time::Instant;
 
 use cas_store::{Staged, Trace, Version};
 
@@ -320,6 +321,7 @@ impl<'a> Coordinator<'a> {
             }
         }
         self.forbidden(floor);
+        let mut looked = Instant::now();
         loop {
             self.advance(floor);
             self.dispatch(floor);
@@ -332,27 +334,28 @@ impl<'a> Coordinator<'a> {
             if floor.schedule.running() == 0 && floor.at_work.iter().all(Vec::is_empty) {
                 return;
             }
-            let until = self.log.until_due().into_iter().chain(until_look(floor)).min();
+            let look = until_look(floor).map(|time| time.saturating_sub(looked.elapsed()));
+            let until = self.log.until_due().into_iter().chain(look).min();
             let told = match until {
-                None => hear.recv().ok(),
-                Some(time) => match hear.recv_timeout(time) {
-                    Ok(told) => Some(told),
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.look_after(floor, teller);
-                        self.note_if_due();
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Disconnected) => None,
-                },
+                None => hear.recv().map_err(RecvTimeoutError::from),
+                Some(time) => hear.recv_timeout(time),
             };
-            let Some(told) = told else { return };
-            self.hear(floor, told);
+            match told {
+                Ok(told) => self.hear(floor, told),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
             // What came together is decided together: one lookup for many.
             while let Ok(told) = hear.try_recv() {
                 self.hear(floor, told);
             }
             if self.stopping() {
                 self.withdraw_all(floor);
+            }
+            // However much there is to hear: what one worker is held up with is not the others' to wait for.
+            if until_look(floor).is_some_and(|time| looked.elapsed() >= time) {
+                self.look_after(floor, teller);
+                looked = Instant::now();
             }
             self.note_if_due();
         }

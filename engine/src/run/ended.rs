@@ -60,7 +60,10 @@ impl<'a> Coordinator<'a> {
 
     pub(super) fn done(&mut self, floor: &mut Floor<'a>, done: Done) {
         let Done { worker, place, took, end, why, started_ms, attempts, logs } = done;
-        self.log.stopped(worker);
+        // Whoever gives back what it did not begin may be at work on what it did.
+        if !matches!(end, End::GivenBack { .. }) {
+            self.log.stopped(worker);
+        }
         self.logs.extend(logs);
         let Some(at_work) = floor.at_work[worker].get_mut(place) else { return };
         let (plan, trace) = (at_work.plan, at_work.trace);

@@ -6,6 +6,9 @@
 //! When the line ends, the host is gone: the processes that it served race for the lock, one of them
 //! becomes the host, all others go to that one, each with the claims that it has. What was asked and not
 //! answered is asked again.
+//!
+//! A host that is there and says nothing is waited for once, from the first question that it does not answer (`silence.rs`);
+//! whether it is stopped, or busy with that question, is seen by greeting it anew.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
@@ -13,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::digest::Trace;
 use crate::error::StoreError;
@@ -22,10 +25,11 @@ use crate::guests::Newcomer;
 use crate::hosts::{self, Hosted, Member, Reached, Wanted};
 use crate::remote::{Lost, Remote};
 use crate::shares::Portion;
+use crate::silence::Silence;
 use crate::store::Hosting;
 use crate::sys::Kept;
 use crate::tickets::Tickets;
-use crate::times::{LETTING_GO, RENEW, SILENT};
+use crate::times::{LETTING_GO, MOMENT, RENEW, SILENT};
 use crate::wire::{Notice, PROTOCOL, Request, Response, frame};
 
 /// A request whose answer is lost so often, for longer than a host takes to let go, is one that hosts cannot answer.
@@ -36,6 +40,13 @@ const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long descriptors of this process are waited for, that another of its threads may let go of.
 const FULL_HERE: Duration = Duration::from_secs(2);
+
+/// A host that was given up is asked whether it is there again in so many parts of the time that it had before: what
+/// many ask for one after the other is refused soon.
+const PROBES: u32 = 20;
+
+/// Whoever listens looks no sooner again.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Told who is waited for.
 pub(crate) type Teller = Arc<dyn Fn(&str) + Send + Sync>;
@@ -50,6 +61,7 @@ pub(crate) struct Client {
     teller: Mutex<Option<Teller>>,
     tickets: Tickets,
     state: Mutex<State>,
+    silence: Arc<Mutex<Silence>>,
     /// Held by whoever looks for a host.
     search: Mutex<()>,
     /// Itself, for the threads that listen.
@@ -92,6 +104,7 @@ impl Client {
             teller: Mutex::new(None),
             tickets: Tickets::new(),
             state: Mutex::new(State::default()),
+            silence: Arc::default(),
             search: Mutex::new(()),
             this: Weak::clone(this),
         });
@@ -139,6 +152,7 @@ impl Client {
             return Err(self.failed(what));
         }
         let (mut tries, begin) = (0, Instant::now());
+        let _asked = Asked::at(&self.silence, begin);
         let mut is_last = || {
             tries += 1;
             tries >= TRIES && begin.elapsed() >= LETTING_GO.get()
@@ -151,7 +165,10 @@ impl Client {
                     return Ok(Answer { response, link: number });
                 }
                 Link::Other(remote) => match remote.call(&self.member, &request) {
-                    Ok(response) => return Ok(Answer { response, link: number }),
+                    Ok(response) => {
+                        self.silence().ended(Instant::now());
+                        return Ok(Answer { response, link: number });
+                    }
                     Err(Lost::Unsendable(what)) => return Err(self.failed(what)),
                     Err(Lost::Unanswered) => {
                         if is_last() {
@@ -192,7 +209,7 @@ impl Client {
                     return Ok((link.clone(), state.links));
                 }
             }
-            self.find_host_again(self.wait.max(LETTING_GO.get()))?;
+            self.find_host_again()?;
         }
     }
 
@@ -207,26 +224,36 @@ impl Client {
             }
         }
         remote.hang_up();
-        let given_up = remote.given_up.load(Ordering::SeqCst);
-        self.find_host_again(if given_up { Duration::ZERO } else { self.wait.max(LETTING_GO.get()) })
+        if remote.given_up.load(Ordering::SeqCst) {
+            self.silence().give_up();
+        }
+        self.find_host_again()
     }
 
-    fn find_host_again(&self, wait: Duration) -> Result<(), StoreError> {
+    fn find_host_again(&self) -> Result<(), StoreError> {
         let teller = self.teller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let given_up = self.silence().is_given_up();
         let mut on_wait = |who: &str| {
-            if let Some(tell) = &teller {
+            if let Some(tell) = teller.as_ref().filter(|_| !given_up) {
                 tell(who);
             }
         };
+        // A new host may take a while to come, also where nobody is to be waited for.
+        let wait = if given_up { Duration::ZERO } else { self.wait.max(LETTING_GO.get()) };
         let owner = self.owner.clone();
-        self.find_host(&mut Wanted {
+        let found = self.find_host(&mut Wanted {
             wait,
+            moment: if given_up { MOMENT.get() / PROBES } else { MOMENT.get() },
             owner: &owner,
             hosting: self.hosting,
             on_wait: &mut on_wait,
             to_read: self.to_read,
             go_on: &|| !self.state().closed,
-        })
+        });
+        if let Err(StoreError::InUse { .. }) = found {
+            self.silence().give_up();
+        }
+        found
     }
 
     /// Finds the host that there is now without being asked anything: what this user claims is known there then, and
@@ -333,8 +360,8 @@ impl Client {
         let Ok(Response::Number(number)) = number else { return false };
         let remote = Arc::new(Remote::new(number, owner, line));
         let (listening, this) = (Arc::clone(&remote), Weak::clone(&self.this));
-        let wait = self.wait;
-        let listen = move || listen(&listening, &this, wait);
+        let (silence, wait) = (Arc::clone(&self.silence), self.wait);
+        let listen = move || listen(&listening, &this, &silence, wait);
         // Without the thread nobody would notice that the host is gone; better not to be here at all.
         if std::thread::Builder::new().name("cas-store-line".to_owned()).spawn(listen).is_err() {
             remote.hang_up();
@@ -345,6 +372,7 @@ impl Client {
     }
 
     fn linked(&self, state: &mut State, link: Link) {
+        self.silence().ended(Instant::now());
         state.link = Some(link);
         state.links += 1;
         // What was to be told was to be told by a host that is gone: whoever waits asks again.
@@ -445,8 +473,32 @@ impl Client {
         self.state().shares.remove(&ticket);
     }
 
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        locked(&self.silence)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn locked(silence: &Mutex<Silence>) -> MutexGuard<'_, Silence> {
+    silence.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request that is not over yet.
+struct Asked<'a>(&'a Mutex<Silence>);
+
+impl<'a> Asked<'a> {
+    fn at(silence: &'a Mutex<Silence>, now: Instant) -> Self {
+        locked(silence).asked(now);
+        Self(silence)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        locked(self.0).over();
     }
 }
 
@@ -458,25 +510,31 @@ impl State {
 
 /// Listens to what the host says unasked, tells it that this process lives, and goes to the next one when
 /// it is gone.
-fn listen(remote: &Arc<Remote>, this: &Weak<Client>, wait: Duration) {
+fn listen(remote: &Arc<Remote>, this: &Weak<Client>, silence: &Mutex<Silence>, wait: Duration) {
     let mut said = Instant::now();
-    let mut heard = said;
+    let (mut heard, mut looked) = (said, said);
     let mut told = false;
-    let slice = i64::try_from((RENEW.get() / 5).as_nanos()).unwrap_or(1_000_000_000);
-    let slice = rustix::event::Timespec { tv_sec: slice / 1_000_000_000, tv_nsec: slice % 1_000_000_000 };
+    let slice = RENEW.get() / 5;
+    // The last moment of the time that a silent host has is for greeting it.
+    let until_last = wait.saturating_sub(MOMENT.get());
     loop {
         let mut wanted = [PollFd::new(&*remote.line, PollFlags::IN)];
-        match poll(&mut wanted, Some(&slice)) {
+        // Not a slice later than the last moment begins.
+        let left = locked(silence).lasts(Instant::now()).map(|lasts| until_last.saturating_sub(lasts));
+        let pause = left.map_or(slice, |left| left.clamp(LEAST_PAUSE, slice));
+        match poll(&mut wanted, Timespec::try_from(pause).ok().as_ref()) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
             Ok(_) => match frames::receive(&*remote.line, frame::NOTICE, PROTOCOL) {
-                Ok(Notice::Alive) => {
+                Ok(notice) => {
                     heard = Instant::now();
-                    told = false;
-                }
-                Ok(Notice::Ended { ticket, failure }) => {
-                    heard = Instant::now();
-                    let Some(client) = this.upgrade() else { return };
-                    client.tickets.deliver(ticket, failure.map(|failure| failure.0));
+                    locked(silence).ended(heard);
+                    match notice {
+                        Notice::Alive => told = false,
+                        Notice::Ended { ticket, failure } => {
+                            let Some(client) = this.upgrade() else { return };
+                            client.tickets.deliver(ticket, failure.map(|failure| failure.0));
+                        }
+                    }
                 }
                 Err(_) => break,
             },
@@ -486,11 +544,24 @@ fn listen(remote: &Arc<Remote>, this: &Weak<Client>, wait: Duration) {
             // This process was stopped: what the host said meanwhile is still to be read.
             heard = Instant::now();
         }
+        if looked.elapsed() > SILENT.get() {
+            locked(silence).ended(Instant::now());
+        }
+        looked = Instant::now();
         if said.elapsed() >= RENEW.get() {
             said = Instant::now();
             if frames::send(&*remote.line, frame::REQUEST, PROTOCOL, &Request::Renew).is_err() {
                 break;
             }
+        }
+        if locked(silence).lasts(looked).is_some_and(|lasts| lasts >= until_last) {
+            let Some(member) = this.upgrade().map(|client| Arc::clone(&client.member)) else { return };
+            if hosts::is_silent(&member) {
+                remote.given_up.store(true, Ordering::SeqCst);
+                break;
+            }
+            // It is busy with what it was asked.
+            locked(silence).ended(Instant::now());
         }
         if heard.elapsed() < RENEW.get() + SILENT.get() {
             continue;

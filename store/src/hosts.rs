@@ -101,6 +101,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// How to get at a host.
 pub(crate) struct Wanted<'a> {
     pub(crate) wait: Duration,
+    /// A host that lives says something within it, also where nobody is to be waited for.
+    pub(crate) moment: Duration,
     pub(crate) owner: &'a str,
     pub(crate) hosting: Hosting,
     pub(crate) on_wait: &'a mut dyn FnMut(&str),
@@ -206,6 +208,19 @@ pub(crate) fn dial(member: &Member) -> io::Result<Kept<UnixStream>> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(line)
+}
+
+/// Whether the host lets whoever greets it wait for a moment: one that is stopped does, one that is busy does not.
+pub(crate) fn is_silent(member: &Member) -> bool {
+    let greeted = dial(member).and_then(|line| {
+        frames::send(&*line, frame::GREETING, GREETING_VERSION, &hello(member))?;
+        Ok(line)
+    });
+    // If nobody is there it ends, and that is noticed elsewhere.
+    let Ok(line) = greeted else { return false };
+    let moment = rustix::event::Timespec::try_from(MOMENT.get()).ok();
+    let mut wanted = [PollFd::new(&*line, PollFlags::IN)];
+    matches!(poll(&mut wanted, moment.as_ref()), Ok(0))
 }
 
 /// Exchanges greetings on another connection with the host that is known already.
@@ -408,10 +423,10 @@ fn greet(
     }
     // A host that is stopped lets connect whoever wants to, and says nothing.
     patience.connected = Some(Instant::now());
-    let slice = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    let slice = rustix::event::Timespec::try_from(wanted.moment.min(LONGEST_PAUSE)).ok();
     loop {
         let mut wanted_of_it = [PollFd::new(line, PollFlags::IN)];
-        match poll(&mut wanted_of_it, Some(&slice)) {
+        match poll(&mut wanted_of_it, slice.as_ref()) {
             Ok(0) if !(wanted.go_on)() => return Ok(None),
             Ok(0) => patience.check(", which does not answer (was it stopped?)", wanted)?,
             Ok(_) => break,
@@ -488,7 +503,7 @@ impl<'a> Patience<'a> {
         // A host that lives says something at once; one that is busy starting may take a moment, also where nobody is to
         // be waited for.
         let too_long = match self.connected {
-            Some(since) => waited >= self.wait && since.elapsed() >= MOMENT.get(),
+            Some(since) => waited >= self.wait && since.elapsed() >= wanted.moment,
             None => waited >= self.wait,
         };
         if !too_long && (self.told || waited < SILENT.get().min(self.wait / 2)) {
@@ -635,7 +650,18 @@ mod tests {
     fn look(member: &Member, go_on: &dyn Fn() -> bool) -> String {
         let (wait, hosting) = (Duration::from_secs(60), Hosting::Willing);
         let on_wait = &mut |_: &str| {};
-        match reach(member, &mut Wanted { wait, owner: "a test", hosting, on_wait, to_read: false, go_on }) {
+        match reach(
+            member,
+            &mut Wanted {
+                wait,
+                moment: MOMENT.get(),
+                owner: "a test",
+                hosting,
+                on_wait,
+                to_read: false,
+                go_on,
+            },
+        ) {
             Ok(_) => "it is there".to_owned(),
             Err(error) => error.to_string(),
         }
@@ -673,7 +699,8 @@ mod tests {
         let (wait, hosting) = (Duration::from_secs(60), Hosting::Willing);
         let on_wait = &mut |_: &str| {};
         let go_on = &|| true;
-        let mut wanted = Wanted { wait, owner: "a test", hosting, on_wait, to_read: false, go_on };
+        let mut wanted =
+            Wanted { wait, moment: MOMENT.get(), owner: "a test", hosting, on_wait, to_read: false, go_on };
         let answering = reach(&member, &mut wanted).unwrap();
         std::thread::scope(|scope| {
             let handing = scope.spawn(|| hand_over(&member));
@@ -702,7 +729,15 @@ mod tests {
         let check = |wait_ms: u64, waited_ms: u64, connected_ms: u64, is_too_long: bool| {
             let on_wait = &mut |_: &str| {};
             let wait = Duration::from_millis(wait_ms);
-            let mut wanted = Wanted { wait, owner: "a test", hosting, on_wait, to_read: false, go_on };
+            let mut wanted = Wanted {
+                wait,
+                moment: MOMENT.get(),
+                owner: "a test",
+                hosting,
+                on_wait,
+                to_read: false,
+                go_on,
+            };
             let mut patience = Patience::new(&layout, wait);
             let before = |ms| patience.looked.checked_sub(Duration::from_millis(ms)).unwrap();
             (patience.begin, patience.connected) = (before(waited_ms), Some(before(connected_ms)));

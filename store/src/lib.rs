@@ -79,6 +79,7 @@ mod schedules;
 mod scratch;
 mod share;
 mod shares;
+mod silence;
 mod socket;
 mod stage;
 pub mod store;

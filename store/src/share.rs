@@ -25,6 +25,7 @@ use crate::hosts::{self, Wanted};
 use crate::layout::Layout;
 use crate::plain_file;
 use crate::store::{Open, Store};
+use crate::times::MOMENT;
 
 /// The mode of a private store's folder.
 pub(crate) const PRIVATE_MODE: u32 = 0o700;
@@ -46,7 +47,15 @@ impl Store {
         let folder = Folder::open(dir, open.create)?;
         own_folder(&folder.layout)?;
         let Open { wait, hosting, owner, on_wait, .. } = open;
-        let mut wanted = Wanted { wait, owner: &owner, hosting, on_wait, to_read: false, go_on: &|| true };
+        let mut wanted = Wanted {
+            wait,
+            moment: MOMENT.get(),
+            owner: &owner,
+            hosting,
+            on_wait,
+            to_read: false,
+            go_on: &|| true,
+        };
         hosts::alone(&folder, &mut wanted, &|layout, _lock| share(layout))
     }
 }

@@ -25,6 +25,7 @@ use crate::rebuild::RebuildReport;
 use crate::record::{Artifact, BlobRecord, Found, Moment, Pin, Replacement};
 use crate::scratch::{self, Scratch};
 use crate::stage::{Staged, StagedBlob};
+use crate::times::MOMENT;
 use crate::tree::Tree;
 use crate::wire::{Opaque, Request, Response};
 use crate::work::{self, WorkFolder};
@@ -172,7 +173,15 @@ impl Store {
         let to_read = create == Create::Never;
         let client = Client::open(
             member,
-            &mut Wanted { wait, owner: &owner, hosting, on_wait, to_read, go_on: &|| true },
+            &mut Wanted {
+                wait,
+                moment: MOMENT.get(),
+                owner: &owner,
+                hosting,
+                on_wait,
+                to_read,
+                go_on: &|| true,
+            },
         )?;
         let warnings = client.warnings();
         let first = blake3::hash(crate::blob::token().as_bytes());
@@ -190,7 +199,15 @@ impl Store {
         network::check(dir)?;
         let folder = Folder::mend(dir)?;
         let Open { wait, hosting, owner, on_wait, .. } = open;
-        let mut wanted = Wanted { wait, owner: &owner, hosting, on_wait, to_read: false, go_on: &|| true };
+        let mut wanted = Wanted {
+            wait,
+            moment: MOMENT.get(),
+            owner: &owner,
+            hosting,
+            on_wait,
+            to_read: false,
+            go_on: &|| true,
+        };
         hosts::rebuild(&folder, &mut wanted)
     }
 
@@ -209,7 +226,15 @@ impl Store {
         let Open { wait, hosting, owner, on_wait, .. } = open;
         hosts::clean(
             &folder,
-            &Wanted { wait, owner: &owner, hosting, on_wait, to_read: false, go_on: &|| true },
+            &Wanted {
+                wait,
+                moment: MOMENT.get(),
+                owner: &owner,
+                hosting,
+                on_wait,
+                to_read: false,
+                go_on: &|| true,
+            },
             each,
         )
     }

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cas_store::{
@@ -144,6 +146,7 @@ pub(crate) fn main() {
     let mut share: Option<Share> = None;
     let mut handed_over: Option<HandedOver> = None;
     let mut held: Vec<std::fs::File> = Vec::new();
+    let told = Arc::new(AtomicUsize::new(0));
     for line in std::io::stdin().lines() {
         let line = line.expect("text");
         let words: Vec<&str> = line.split(' ').collect();
@@ -165,11 +168,20 @@ pub(crate) fn main() {
                 };
                 match open(wait, hosting) {
                     Ok(opened) => {
+                        let count = Arc::clone(&told);
+                        opened.on_wait(move |_| {
+                            count.fetch_add(1, Ordering::SeqCst);
+                        });
                         store = Some(opened);
                         say("opened");
                     }
                     Err(error) => say(&format!("error: {}", chain(&error))),
                 }
+                continue;
+            }
+            // How often it was told that somebody is waited for.
+            "told" => {
+                say(&told.load(Ordering::SeqCst).to_string());
                 continue;
             }
             "share" | "rebuild" => {

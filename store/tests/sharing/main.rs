@@ -319,7 +319,35 @@ fn whoever_is_opening_a_connection_to_a_stopped_host_waits_no_longer_than_asked_
     let error = other.ask("put 1");
     host.signal(Signal::CONT);
     assert!(error.contains("is in use by process ") && error.contains("does not answer"), "{error}");
+    // One that was given up is asked again, but not waited for.
+    while other.ask("put 1") != "new" {}
+}
+
+/// Each thing that was asked waited anew, and said so: what had a few more things to ask than one went on for minutes.
+#[cfg(feature = "crash-points")]
+#[test]
+fn a_stopped_host_is_waited_for_once_whatever_is_asked() {
+    let kit = Kit::new();
+    let host = Child::opened(&kit.dir());
+    let mut other = Child::start_with(&kit.dir(), &[("CAS_HURRY", "20")]);
+    assert_eq!(other.ask("open-briefly"), "opened");
     assert_eq!(other.ask("put 1"), "new");
+    let mut told = 0;
+    for round in 0..2 {
+        host.signal(Signal::STOP);
+        for _ in 0..20 {
+            let error = other.ask("put 1");
+            assert!(error.contains("is in use by process ") && error.contains("does not answer"), "{error}");
+        }
+        // By whoever listens, where that noticed it before the first question had waited for long enough.
+        let after = other.ask("told").parse::<usize>().expect("a number");
+        assert!(after - told <= 1, "round {round}: told {} times", after - told);
+        told = after;
+        host.signal(Signal::CONT);
+        // Any answer ends it.
+        while other.ask("put 1").contains("is in use") {}
+        assert_eq!(other.ask("get 1"), "there");
+    }
 }
 
 #[cfg(feature = "crash-points")]

@@ -36,7 +36,11 @@ impl Machine {
         let folder = tempfile::tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("its mode");
         let program = folder.path().join("program");
-        fs::copy(std::env::current_exe().expect("its own path"), &program).expect("a copy");
+        // By a process of its own: a child that another test starts meanwhile would hold what is written open, and nobody
+        // can execute that.
+        let mut copy = std::process::Command::new("cp");
+        let copied = copy.arg(std::env::current_exe().expect("its own path")).arg(&program).status();
+        assert!(copied.expect("cp is there").success());
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
         let home = folder.path().join("home");
         fs::create_dir(&home).expect("make");

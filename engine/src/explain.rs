@@ -3,18 +3,21 @@
 //! Two trees are walked down side by side, only where they differ, so the work is that of what differs. A cause that
 //! is met on several ways (a hundred elements below one changed step) is told once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::ops::Range;
 
 use cas_store::Version;
 
+use crate::file;
 use crate::value::is_unprintable;
 use crate::version::{FactNode, FactValue};
 
 /// One difference between two versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The path of names down to it: `config.tree_species`, `resource python`, `input tree.txt: code tree.py`.
+    /// The path of names down to it: `config.tree_species`, `resource python`, `input tree: code tree.py`.
     pub label: String,
     /// What it was; `None` where there was none.
     pub before: Option<String>,
@@ -22,6 +25,36 @@ pub struct Difference {
     pub after: Option<String>,
     /// Whether the two texts say nothing to people (digests), so that only the change is told.
     pub opaque: bool,
+    /// Where in the label an element or part of an input is named: the `[0]` of `input all[0]: code tree.py`. Empty where
+    /// none is.
+    pub element: Range<usize>,
+}
+
+/// What is told of elements of one input in the same words, told once: `input all (150 elements) changed`.
+pub fn grouped(differences: &[Difference]) -> Vec<Difference> {
+    let mut groups: Vec<(usize, Difference)> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for difference in differences {
+        let mut whole = difference.clone();
+        whole.label.replace_range(difference.element.clone(), "");
+        match known.entry(whole.to_string()) {
+            _ if difference.element.is_empty() => groups.push((1, difference.clone())),
+            Entry::Occupied(of) => groups[*of.get()].0 += 1,
+            Entry::Vacant(none) => {
+                none.insert(groups.len());
+                groups.push((1, difference.clone()));
+            }
+        }
+    }
+    let told = |(count, mut difference): (usize, Difference)| {
+        if count > 1 {
+            let elements = format!(" ({count} elements)");
+            let range = difference.element.start..difference.element.start + elements.len();
+            difference.label.replace_range(std::mem::replace(&mut difference.element, range), &elements);
+        }
+        difference
+    };
+    groups.into_iter().map(told).collect()
 }
 
 /// Longer texts are not read in a line: that they changed is told.
@@ -102,6 +135,7 @@ pub fn differences(
                             before: Some(before.short()),
                             after: Some(after.short()),
                             opaque: true,
+                            element: at.element(),
                         }),
                     }
                 }
@@ -124,6 +158,8 @@ struct Pair {
 #[derive(Debug, Clone, Default)]
 struct At {
     first: String,
+    /// How much of the first is its name: what follows says which element of it.
+    named: usize,
     last: String,
     depth: usize,
     /// The solid of the step that is compared.
@@ -132,8 +168,14 @@ struct At {
 
 impl At {
     fn down(&self, name: &str) -> Self {
-        let first = if self.depth == 0 { name.to_owned() } else { self.first.clone() };
-        Self { first, last: name.to_owned(), depth: self.depth + 1, solid: self.solid.clone() }
+        let (first, named) =
+            if self.depth == 0 { (name.to_owned(), name.len()) } else { (self.first.clone(), self.named) };
+        Self { first, named, last: name.to_owned(), depth: self.depth + 1, solid: self.solid.clone() }
+    }
+
+    /// Where in all labels of this place an element is named.
+    fn element(&self) -> Range<usize> {
+        if self.depth == 0 { 0..0 } else { self.named..self.first.len() }
     }
 
     /// The same place, told more exactly: `input all` becomes `input all[0.1]`.
@@ -175,7 +217,7 @@ fn compare(pair: &Pair) -> Vec<Step> {
     }
     let mut steps = Vec::new();
     let told = |label: &str, before: Option<String>, after: Option<String>, opaque: bool| {
-        let difference = Difference { label: at.label(label), before, after, opaque };
+        let difference = Difference { label: at.label(label), before, after, opaque, element: at.element() };
         // A fact of a step or solid is the same cause wherever it is met; one of an input or resource has its name.
         let owner = if label.is_empty() { at.last.as_str() } else { "" };
         Step::Told(format!("{}\0{owner}\0{label}", at.solid), difference)
@@ -193,16 +235,24 @@ fn compare(pair: &Pair) -> Vec<Step> {
         let label = if after.kind == "step" { "solid" } else { "name" };
         steps.push(told(label, Some(before.name.clone()), Some(after.name.clone()), false));
     }
-    let old = before.facts.iter().map(|fact| (fact.label.as_str(), &fact.value)).collect::<BTreeMap<_, _>>();
-    let new = after.facts.iter().map(|fact| fact.label.as_str()).collect::<HashSet<_>>();
+    let old =
+        before.facts.iter().map(|fact| (named(&before.kind, &fact.label), fact)).collect::<BTreeMap<_, _>>();
+    let new = after.facts.iter().map(|fact| named(&after.kind, &fact.label)).collect::<HashSet<_>>();
     let count = steps.len();
     for fact in &after.facts {
-        let label = name_in(&after.kind, &fact.label);
-        match old.get(fact.label.as_str()) {
-            Some(value) if **value == fact.value => {}
-            Some(value) => match (*value, &fact.value) {
+        let name = named(&after.kind, &fact.label);
+        let label = name_in(&after.kind, name);
+        let was = old.get(name);
+        if let Some(was) = was.filter(|was| was.label != fact.label) {
+            // The same input in a file of another name: the extension belongs to the file.
+            let file = |label: &str| label.strip_prefix("input ").map(str::to_owned);
+            steps.push(told(name, file(&was.label), file(&fact.label), false));
+        }
+        match was.map(|was| &was.value) {
+            Some(value) if *value == fact.value => {}
+            Some(value) => match (value, &fact.value) {
                 (FactValue::Node(before), FactValue::Node(after)) => {
-                    steps.push(Step::Down(*before, *after, below(&at, &fact.label)));
+                    steps.push(Step::Down(*before, *after, below(&at, name)));
                 }
                 (
                     FactValue::Output { step: before, name: was },
@@ -212,7 +262,7 @@ fn compare(pair: &Pair) -> Vec<Step> {
                         steps.push(told(label, Some(was.clone()), Some(is.clone()), false));
                     }
                     if before != after {
-                        steps.push(Step::Down(*before, *after, below(&at, &fact.label)));
+                        steps.push(Step::Down(*before, *after, below(&at, name)));
                     }
                 }
                 (value, now) => {
@@ -227,15 +277,26 @@ fn compare(pair: &Pair) -> Vec<Step> {
             }
         }
     }
-    for fact in before.facts.iter().filter(|fact| !new.contains(fact.label.as_str())) {
-        let (was, hidden) = shown(&fact.value);
-        steps.push(told(name_in(&before.kind, &fact.label), Some(was), None, hidden));
+    for fact in &before.facts {
+        let name = named(&before.kind, &fact.label);
+        if !new.contains(name) {
+            let (was, hidden) = shown(&fact.value);
+            steps.push(told(name_in(&before.kind, name), Some(was), None, hidden));
+        }
     }
     let in_order = before.facts.iter().map(|fact| &fact.label).eq(after.facts.iter().map(|fact| &fact.label));
     if steps.len() == count && !in_order {
         steps.push(told("order", Some("before".to_owned()), Some("after".to_owned()), true));
     }
     steps
+}
+
+/// What a fact is called by whoever wrote the pipeline: `input tree` for the file `tree.txt`.
+fn named<'l>(kind: &str, label: &'l str) -> &'l str {
+    match kind {
+        "step" if label.starts_with("input ") => file::name_of(label),
+        _ => label,
+    }
 }
 
 /// How a fact is called below the name of its node: the one thing that an input or a tool is, not at all.

@@ -224,3 +224,68 @@ fn every_answer_is_one_document_that_names_its_command() {
         assert_eq!(document[command].as_array().map(Vec::len), Some(items), "{}", ran.stdout);
     }
 }
+
+/// An input in a file with an extension was `tree` in one answer and `tree.txt` in another; one whose extension alone was
+/// another one was called removed and added.
+#[test]
+fn an_input_has_one_name_whatever_its_file_is_called() {
+    let folder = dogs();
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("run --set emit_tree.tree_species=red_maple").ok();
+    let diff = folder.cas("diff 1 2").code(1).stdout;
+    let told = "\nemit_sentence: input tree: config.tree_species: douglas_fir → red_maple\n";
+    assert!(diff.contains(told), "{diff}");
+    let lineage = folder.cas("lineage --up emit_sentence").ok().stdout;
+    assert!(lineage.contains("\n  tree: dogs/emit_tree"), "{lineage}");
+    let yaml = folder.read("pipeline.yaml").replace("tree.txt: emit_tree", "tree.csv: emit_tree");
+    folder.write("pipeline.yaml", yaml.replace("default: douglas_fir", "default: oak"));
+    let why = folder.cas("explain emit_sentence").ok().stdout;
+    let told = "\n  input tree: tree.txt → tree.csv\n  input tree changed\n";
+    assert!(why.contains(told), "{why}");
+}
+
+/// A step that gathers 150 elements was explained in 150 lines of the same words.
+#[test]
+fn what_is_the_same_of_many_elements_is_told_once() {
+    let yaml = "\
+pipeline: lab
+solids:
+  m:
+    config: {k: {type: int, default: 0}}
+    matrix: {i: [1, 2, 3]}
+    inputs: {f: {path: 'data/{{ config.i }}.txt'}}
+    command: cat {{ inputs.f }}
+    stdout: result
+  g: {inputs: {h.txt: 'm[*]'}, command: cat inputs/h/*, stdout: result}
+";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let write =
+        |text: &str| (1..=3).for_each(|i| folder.write(&format!("data/{i}.txt"), format!("{text}{i}")));
+    write("old");
+    let _ = folder.cas("run -j 1").ok();
+    write("new");
+    folder.cas("explain g").shows(
+        "
+$ cas explain g
+g would run: `m[i=1]` runs before it
+  input h (3 elements) changed
+  compared with the version of [date]
+m[i=1] would run: input f changed
+  compared with the version of [date]
+it may turn out unchanged: what it consumes is made anew, and may come out the same
+",
+    );
+    // For programs each of them stands by itself.
+    let json = folder.cas("explain g --format json").ok().stdout;
+    let document: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
+    let labels: Vec<_> = document["explain"][0]["chain"][0]["differences"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| &one["label"])
+        .collect();
+    assert_eq!(labels, ["input h[1]", "input h[2]", "input h[3]"]);
+    let _ = folder.cas("run -j 1").ok();
+    let diff = folder.cas("diff 1 2").code(1).stdout;
+    assert!(diff.contains("\ng: input h (3 elements): input f changed\n"), "{diff}");
+}

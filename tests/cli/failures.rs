@@ -227,6 +227,12 @@ fn what_somebody_put_in_the_place_of_a_file_of_the_store_says_what_to_do() {
     for part in ["config.toml", "line 2", "no UTF-8 text", "hint: correct that line"] {
         assert!(wrong.stderr.contains(part), "{part}: {}", wrong.stderr);
     }
+    // Nothing is wrong with what was typed, or with the pipeline: it is the store that cannot be used.
+    folder.write(".cas/config.toml", "max_sise = '1G'\n");
+    for line in ["ls", "run", "status"] {
+        let wrong = folder.cas(line).code(3);
+        assert!(wrong.stderr.contains("config.toml`, line 1: "), "{}", wrong.stderr);
+    }
     std::fs::remove_file(folder.path(".cas/config.toml")).expect("it is there");
     std::fs::remove_file(folder.path(".cas/lock")).expect("it is there");
     std::fs::create_dir(folder.path(".cas/lock")).expect("it is gone");

@@ -83,7 +83,7 @@ fn one_element_is_named_in_every_command() {
     // What a step sees of an element is what differs when it changes.
     folder.write("book/three", "4444");
     let ran = folder.cas("run -j 1").ok();
-    assert!(ran.stderr.contains("input page.txt"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("  input page changed\n"), "{}", ran.stderr);
 }
 
 #[test]

@@ -116,7 +116,7 @@ $ cas diff 1 2
 run 1 → run 2
   command: run -j 1 → run -j 1 --set emit_tree.tree_species=red_maple
 emit_tree: config.tree_species: douglas_fir → red_maple
-emit_sentence: input tree.txt: config.tree_species: douglas_fir → red_maple
+emit_sentence: input tree: config.tree_species: douglas_fir → red_maple
 1 step with the same version in both
 [1]
 ",

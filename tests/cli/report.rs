@@ -77,7 +77,7 @@ fn a_report_tells_what_ran_why_and_what_is_other_than_before() {
         [
             "emit_dog reused",
             "emit_tree ran: config.tree_species: douglas_fir → red_maple",
-            "emit_sentence ran: input tree.txt: config.tree_species: douglas_fir → red_maple",
+            "emit_sentence ran: input tree: config.tree_species: douglas_fir → red_maple",
         ]
     );
     assert_eq!(
@@ -85,7 +85,7 @@ fn a_report_tells_what_ran_why_and_what_is_other_than_before() {
         [
             "same",
             "config.tree_species: douglas_fir → red_maple",
-            "input tree.txt: config.tree_species: douglas_fir → red_maple",
+            "input tree: config.tree_species: douglas_fir → red_maple",
         ]
     );
     // What each consumed, by index, and how large what it made is.

@@ -24,7 +24,7 @@ $ cas run --set emit_tree.tree_species=red_maple
 1 reused, 2 ran, [time]
 ! run 3 of dogs: 2 of 3 steps to run
 ! ran       emit_tree  [time]  config.tree_species: douglas_fir → red_maple
-! ran       emit_sentence  [time]  input tree.txt: config.tree_species: douglas_fir → red_maple
+! ran       emit_sentence  [time]  input tree: config.tree_species: douglas_fir → red_maple
 ",
     );
     assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 3 reused");

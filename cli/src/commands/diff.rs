@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use cas_engine::difference::{self, ContentDifference, EntryDifference, Known, ValueDifference};
-use cas_engine::explain::Difference;
+use cas_engine::explain::{Difference, grouped};
 use cas_engine::memo::{self, Memo};
 use cas_engine::record::RunRecord;
 use cas_store::Version;
@@ -143,7 +143,7 @@ pub(crate) fn diff(world: &mut World, args: &DiffArgs) -> Result<Code, Failure> 
             match facts {
                 None => writeln!(out, "  what one of them was made of is not on record")?,
                 Some(facts) if facts.is_empty() => writeln!(out, "  made of the same")?,
-                Some(facts) => facts.iter().try_for_each(|fact| writeln!(out, "  {fact}"))?,
+                Some(facts) => grouped(facts).iter().try_for_each(|fact| writeln!(out, "  {fact}"))?,
             }
             match content {
                 Ok(lines) if lines.len() == 1 => writeln!(out, "content: {}", lines[0])?,
@@ -246,7 +246,7 @@ fn of_runs(world: &mut World, args: &DiffArgs, before: u64, after: u64) -> Resul
             (_, None, _) => format!("not in run {before}"),
             (_, _, None) => format!("not in run {after}"),
             (Some(facts), ..) if !facts.is_empty() => {
-                facts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                grouped(facts).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             }
             _ => "what it was made of is not on record".to_owned(),
         };

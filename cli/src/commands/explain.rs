@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use cas_engine::cause::{Because, Explanation};
+use cas_engine::explain::grouped;
 use cas_engine::memo::Status;
 use cas_store::Create;
 use serde::Serialize;
@@ -150,7 +151,7 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
         let line = format!("{} would run: {}", link.step, link.words);
         writeln!(to, "{}", words::wrapped(&line, 2, words::columns()))?;
         if link.differences.len() > 1 {
-            for difference in &link.differences {
+            for difference in &grouped(&link.differences) {
                 writeln!(to, "{}", words::wrapped(&format!("  {difference}"), 4, words::columns()))?;
             }
         }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use cas_engine::chronicle::{Chronicle, ChronicleStep, Since};
 use cas_engine::event::Outcome;
+use cas_engine::explain::grouped;
 use cas_engine::memo::Memo;
 use cas_engine::record::{AttemptRecord, RunRecord};
 use serde_json::{Value, json};
@@ -128,7 +129,9 @@ fn row(
         Since::Same => json!(1),
         Since::New => json!(2),
         Since::Differs(None) => json!(3),
-        Since::Differs(Some(facts)) => facts.iter().map(|fact| texts.of(&fact.to_string())).collect(),
+        Since::Differs(Some(facts)) => {
+            grouped(facts).iter().map(|fact| texts.of(&fact.to_string())).collect()
+        }
     };
     let failed = step.outcome == Some(Outcome::Failed);
     let attempts: Value = match record {

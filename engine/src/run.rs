@@ -36,7 +36,7 @@ use crate::execute::command::CommandExecutor;
 use crate::execute::function::FunctionExecutor;
 use crate::execute::{Attempt, Attempted, Cancel, Execute, blot, sandbox};
 use crate::graph::{Graph, OutputId, StepId};
-use crate::limits::{Limits, Own};
+use crate::limits::{self, Limits, Own};
 use crate::memo::Memo;
 use crate::past::Past;
 use crate::plan::Plan;
@@ -183,6 +183,10 @@ pub fn run_with(
     let unset = secrets::unset(plan, &resolved, &options.environment);
     if !unset.is_empty() {
         return Err(EngineError::Definition(unset));
+    }
+    let lacking = limits::lacking(plan, &resolved, &options.limits);
+    if !lacking.is_empty() {
+        return Err(EngineError::Definition(lacking));
     }
     let host = host();
     let mut record = RunRecord {

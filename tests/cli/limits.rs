@@ -285,3 +285,35 @@ fn a_limit_that_no_solid_takes_from_is_named_with_those_there_are() {
     let ran = folder.cas("run --limit gpu=1").ok();
     assert!(ran.stderr.contains("no solid takes from `gpu`: none takes from any"), "{}", ran.stderr);
 }
+
+/// It was taken for one.
+#[test]
+fn a_step_that_uses_what_a_run_was_told_there_is_none_of_is_an_error_before_anything_runs() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "\
+pipeline: p
+solids:
+  prepare: {command: echo ready, stdout: result}
+  train:
+    limits: {gpu: 1}
+    config: {n: {type: int, default: 0}}
+    inputs: {prepare: prepare}
+    matrix: {seed: [1, 2]}
+    command: 'echo {{ config.n }}'
+    stdout: result
+",
+    )]);
+    for line in ["run --limit gpu=0", "run -n --limit gpu=0", "run --limit gpu=0 --sweep train.n=1,2"] {
+        let ran = folder.cas(line).code(2);
+        let message = "`train[seed=1]` uses 1 of `gpu`, and this run was told that there is none";
+        assert_eq!(ran.stderr.matches(message).count(), 1, "{line}: {}", ran.stderr);
+        assert_eq!(ran.stderr.matches("uses 1 of").count(), 1, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains("pipeline.yaml:4:"), "{line}: {}", ran.stderr);
+        assert_eq!(ran.steps(), Vec::<&str>::new(), "{line}");
+    }
+    // What does not use it, and what is stored, needs none.
+    assert_eq!(folder.cas("run prepare --limit gpu=0").ok().steps(), ["prepare"]);
+    assert_eq!(folder.cas("run -j 1 --limit gpu=1").ok().steps(), ["train[seed=1]", "train[seed=2]"]);
+    assert_eq!(folder.cas("run --limit gpu=0").ok().counts(), "nothing to run: 3 reused");
+}

@@ -281,6 +281,10 @@ pub(super) fn dry(
 ) -> Result<Dry, Failure> {
     let resolved = session.memo.resolve(plan, wanted)?;
     can_run(plan, &resolved, wanted)?;
+    let lacking = cas_engine::limits::lacking(plan, &resolved, &limits(args));
+    if !lacking.is_empty() {
+        return Err(EngineError::Definition(lacking).into());
+    }
     status::warn_of_secrets(world, plan, &resolved);
     let past = session.memo.past(&plan.graph.pipeline.name)?;
     let rows = status::to_run(&session.memo, plan, &resolved, &past)?;

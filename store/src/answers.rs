@@ -29,7 +29,7 @@ impl Core {
             Request::Lookup(versions) => Response::Found(self.lookup(connection, &versions)?),
             Request::Row(version) => Response::Row(self.row(connection, &version)?),
             Request::Results(traces) => Response::Found(self.find_leased(connection, &traces)?),
-            Request::Commit(message) => self.commit(connection, *message)?,
+            Request::Commit(message) => self.commit(connection, &message)?,
             Request::CommitAll(messages) => Response::All(self.commit_all(connection, &messages)?),
             Request::Relink(message) => Response::Flag(self.relink(connection, *message)?),
             Request::Touch { traces, at_ms } => self.touch(&traces, at_ms)?,

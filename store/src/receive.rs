@@ -43,7 +43,7 @@ struct Seen {
 const RUNS_BACK: usize = 256;
 
 impl Core {
-    pub(crate) fn commit(&self, connection: u64, message: CommitMessage) -> Result<Response, StoreError> {
+    pub(crate) fn commit(&self, connection: u64, message: &CommitMessage) -> Result<Response, StoreError> {
         self.durable.check(self.layout.root())?;
         let _shared = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         crash::point("commit.begin");
@@ -56,20 +56,7 @@ impl Core {
             // … and this one is only compared with it.
             Some(None) => put = Put::IfAbsent,
         }
-        let record = ResultRecord {
-            outputs: message.outputs,
-            log: message.log,
-            made_ms: message.made_ms,
-            cost_ms: message.cost_ms,
-            evicted: None,
-        };
-        let rows = NewRows {
-            trace,
-            at_ms: message.made_ms,
-            rows: message.rows,
-            facts: opaque(message.facts),
-            history: message.history,
-        };
+        let record = message.record();
         // Who wins may change until the writer is ours: then it is decided again.
         loop {
             let present = self.find(&[trace])?.pop().flatten();
@@ -77,7 +64,7 @@ impl Core {
             let judged = self.marks.judged(&trace);
             let wins = |found: &Found| put == Put::IfAbsent && found.whole() && !forgotten;
             if let Some(found) = present.clone().filter(wins) {
-                match self.adopt(connection, found, &record, &rows)? {
+                match self.adopt(connection, found, &record, message.new_rows())? {
                     Some(response) => return Ok(response),
                     None => continue,
                 }
@@ -89,16 +76,7 @@ impl Core {
             if self.index.result(&trace)? != present.as_ref().map(|found| found.record.clone()) {
                 continue;
             }
-            let new = NewResult {
-                trace,
-                record: record.clone(),
-                provenance: message.provenance.0.clone(),
-                parents: message.parents.clone(),
-                blobs,
-                rows: rows.rows.clone(),
-                facts: rows.facts.clone(),
-                history: rows.history.clone(),
-            };
+            let new = message.new_result(record.clone(), blobs);
             self.write(&mut journal, &Change::Result(Box::new(new)), names)?;
             let end = journal.end();
             drop(journal);
@@ -127,7 +105,7 @@ impl Core {
         connection: u64,
         found: Found,
         ours: &ResultRecord,
-        rows: &NewRows,
+        rows: NewRows,
     ) -> Result<Option<Response>, StoreError> {
         let trace = found.trace;
         // What was accepted was made by other code.
@@ -149,7 +127,7 @@ impl Core {
             };
             self.write(&mut journal, &Change::Noted { trace, replacement }, Vec::new())?;
         }
-        self.write(&mut journal, &Change::Relink(rows.clone()), Vec::new())?;
+        self.write(&mut journal, &Change::Relink(rows), Vec::new())?;
         let end = journal.end();
         drop(journal);
         self.lease_trace(connection, trace);
@@ -173,7 +151,7 @@ impl Core {
             trace,
             at_ms: message.at_ms,
             rows: message.rows,
-            facts: opaque(message.facts),
+            facts: plain(message.facts),
             history: message.history,
         };
         self.write(&mut journal, &Change::Relink(rows), Vec::new())?;
@@ -414,6 +392,37 @@ impl Core {
     }
 }
 
+impl CommitMessage {
+    /// What it puts on record.
+    pub(crate) fn record(&self) -> ResultRecord {
+        ResultRecord {
+            outputs: self.outputs.clone(),
+            log: self.log,
+            made_ms: self.made_ms,
+            cost_ms: self.cost_ms,
+            evicted: None,
+        }
+    }
+
+    /// What becomes of it where it becomes the present result of its trace.
+    pub(crate) fn new_result(&self, record: ResultRecord, blobs: NewBlobs) -> NewResult {
+        let NewRows { trace, at_ms: _, rows, facts, history } = self.new_rows();
+        let (provenance, parents) = (self.provenance.0.clone(), self.parents.clone());
+        NewResult { trace, record, provenance, parents, blobs, rows, facts, history }
+    }
+
+    /// What becomes of it where another result is there: its rows name that.
+    fn new_rows(&self) -> NewRows {
+        NewRows {
+            trace: self.trace,
+            at_ms: self.made_ms,
+            rows: self.rows.clone(),
+            facts: plain(self.facts.clone()),
+            history: self.history.clone(),
+        }
+    }
+}
+
 /// The digests whose presence is asked for before these blobs are taken in, in order.
 pub(crate) fn asked(staged: &[StagedBlob], named: &BTreeSet<Digest>) -> Vec<Digest> {
     let mut digests: Vec<Digest> =
@@ -423,7 +432,7 @@ pub(crate) fn asked(staged: &[StagedBlob], named: &BTreeSet<Digest>) -> Vec<Dige
     digests
 }
 
-pub(crate) fn opaque(facts: Vec<(Version, Opaque)>) -> Vec<(Version, Vec<u8>)> {
+fn plain(facts: Vec<(Version, Opaque)>) -> Vec<(Version, Vec<u8>)> {
     facts.into_iter().map(|(version, fact)| (version, fact.0)).collect()
 }
 

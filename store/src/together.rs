@@ -10,13 +10,13 @@ use std::sync::PoisonError;
 
 use crate::answers::distinct;
 use crate::apply;
-use crate::change::{Change, NewResult};
+use crate::change::Change;
 use crate::crash;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::host::Core;
 use crate::layout::BlobName;
-use crate::receive::{asked, opaque};
+use crate::receive::asked;
 use crate::record::{Found, ResultRecord};
 use crate::wire::{CommitMessage, Failure, Response};
 
@@ -42,12 +42,11 @@ impl Core {
         self.durable.check(self.layout.root())?;
         let written = self.commit_together(connection, messages)?;
         let mut written = written.into_iter().peekable();
-        let alone = |message: &CommitMessage| self.commit(connection, message.clone());
         let answers = messages.iter().enumerate().map(|(at, message)| {
             if written.next_if_eq(&at).is_some() {
                 return Response::New;
             }
-            alone(message).unwrap_or_else(|error| Response::Failed(Failure::of(&error)))
+            self.commit(connection, message).unwrap_or_else(|error| Response::Failed(Failure::of(&error)))
         });
         Ok(answers.collect())
     }
@@ -100,7 +99,7 @@ impl Core {
             .enumerate()
             .filter_map(|(at, (message, found))| is_apart(message, found).then_some(at))
             .collect();
-        let records: Vec<ResultRecord> = chosen.iter().map(|at| record(&messages[*at])).collect();
+        let records: Vec<ResultRecord> = chosen.iter().map(|at| messages[*at].record()).collect();
         let named: Vec<BTreeSet<Digest>> = records.iter().map(apply::named_by).collect();
         let wanted: Vec<Vec<Digest>> =
             chosen.iter().zip(&named).map(|(at, named)| asked(&messages[*at].staged, named)).collect();
@@ -117,28 +116,9 @@ impl Core {
                 continue;
             };
             let names = self.sync_large(&blobs)?;
-            let new = NewResult {
-                trace: message.trace,
-                record,
-                provenance: message.provenance.0.clone(),
-                parents: message.parents.clone(),
-                blobs,
-                rows: message.rows.clone(),
-                facts: opaque(message.facts.clone()),
-                history: message.history.clone(),
-            };
+            let new = message.new_result(record, blobs);
             ready.push(Ready { at, change: Change::Result(Box::new(new)), names });
         }
         Ok(ready)
-    }
-}
-
-fn record(message: &CommitMessage) -> ResultRecord {
-    ResultRecord {
-        outputs: message.outputs.clone(),
-        log: message.log,
-        made_ms: message.made_ms,
-        cost_ms: message.cost_ms,
-        evicted: None,
     }
 }

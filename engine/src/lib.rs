@@ -32,6 +32,7 @@ pub mod list;
 pub mod memo;
 mod past;
 pub use past::Past;
+pub mod pattern;
 pub mod pipeline;
 pub mod plan;
 pub mod pool;

@@ -14,7 +14,6 @@ mod asked;
 mod hash;
 mod ignored;
 mod looked;
-mod pattern;
 mod probe;
 mod reach;
 mod search;

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use cas_engine::graph::Graph;
 use cas_engine::memo::Memo;
+use cas_engine::pattern::Pattern;
 use cas_engine::plan::Plan;
 use cas_store::{Create, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -265,10 +266,11 @@ impl Eyes {
             .map(|text| (text, &CLUTTER[..]))
             .chain(paths.iter().map(|text| (text, &[".git"][..])));
         for (text, left_out) in declared {
-            let (fixed, depth) = fixed(text);
-            let path = project.join(fixed);
+            // One that is wrong finds nothing before the definition is another.
+            let Ok(pattern) = Pattern::parse(text) else { continue };
+            let path = pattern.base(project);
             if path.is_dir() {
-                self.below(&path, usize::MAX, depth, left_out)?;
+                self.below(&path, usize::MAX, pattern.depth().unwrap_or(usize::MAX), left_out)?;
             }
             if let Some(parent) = path.parent().filter(|parent| parent.is_dir()) {
                 self.add(parent)?;
@@ -456,19 +458,6 @@ impl Eyes {
         }
         self.known.retain(|path| !path.starts_with(folder));
     }
-}
-
-/// A pattern down to the folder above its first part that is one, and how deep below that it reaches.
-fn fixed(text: &str) -> (PathBuf, usize) {
-    let mut parts = Path::new(text).components().map(|part| part.as_os_str()).peekable();
-    let mut fixed = PathBuf::new();
-    while let Some(part) = parts.next_if(|part| !part.as_bytes().iter().any(|byte| b"*?[{".contains(byte))) {
-        fixed.push(part);
-    }
-    let rest: Vec<&OsStr> = parts.collect();
-    // A folder that is named outright is declared with all that is in it, and so is one that a pattern ends in.
-    let deep = rest.is_empty() || rest.iter().any(|part| part.as_bytes().windows(2).any(|two| two == b"**"));
-    (fixed, if deep { usize::MAX } else { rest.len() })
 }
 
 fn is_clutter(name: &OsStr) -> bool {

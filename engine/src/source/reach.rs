@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::Needed;
 use super::ignored::Leave;
-use super::pattern::{Component, Pattern};
 use super::walk::{Base, Walker};
 use crate::graph::Graph;
+use crate::pattern::{Component, Pattern};
 use crate::publish;
 
 /// A declaration that finds what lies below a folder.
@@ -32,18 +32,13 @@ pub(super) struct Reach {
 }
 
 /// Finds what would be found again, and what lies behind links.
-pub(super) fn reached(
-    graph: &Graph,
-    needed: &Needed,
-    walker: &mut Walker,
-    root: &dyn Fn(&Pattern) -> PathBuf,
-) -> Reach {
+pub(super) fn reached(graph: &Graph, needed: &Needed, walker: &mut Walker) -> Reach {
     let placed = publish::placed(graph);
     let mut reach = Reach::default();
     if placed.is_empty() {
         return reach;
     }
-    let mut declared = Declared::of(graph, needed, root);
+    let mut declared = Declared::of(graph, needed);
     for placed in placed {
         let output = &graph.solid(placed.output.step).outputs[usize::from(placed.output.output)];
         let is_folder = output.at.ends_with('/');
@@ -69,10 +64,9 @@ pub(super) fn found_again(
     graph: &Graph,
     needed: &Needed,
     walker: &mut Walker,
-    root: &dyn Fn(&Pattern) -> PathBuf,
     puts: &[(String, Option<Vec<String>>)],
 ) -> Vec<Option<(String, String)>> {
-    let mut declared = Declared::of(graph, needed, root);
+    let mut declared = Declared::of(graph, needed);
     let mut of = |(at, inside): &(String, Option<Vec<String>>)| {
         let whole = [at.clone()];
         let files = inside.iter().flatten().map(|path| format!("{at}/{path}"));
@@ -97,7 +91,7 @@ struct Declared {
 }
 
 impl Declared {
-    fn of(graph: &Graph, needed: &Needed, root: &dyn Fn(&Pattern) -> PathBuf) -> Self {
+    fn of(graph: &Graph, needed: &Needed) -> Self {
         let project = lexical(&graph.pipeline.folder);
         let mut links =
             Links { real: HashMap::new(), project: (project.clone(), project.canonicalize().ok()) };
@@ -106,7 +100,7 @@ impl Declared {
         let mut add = |text: &str, leave: Leave, what: String| {
             // What is wrong with a pattern was told when it was resolved.
             let Ok(pattern) = Pattern::parse(text) else { return };
-            let folder = root(&pattern).join(pattern.fixed_text());
+            let folder = pattern.base(&graph.pipeline.folder);
             // A file that is named outright is held against the place itself, where links lead to it; else it is found
             // as one of the declared files.
             let alternatives = if pattern.is_glob() {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::Needed;
 use super::ignored::Leave;
 use super::looked::{Folder, Looked};
-use super::pattern::Pattern;
 use super::reach::{self, Reach};
 use super::walk::{self, Base, Found, FoundWhat, Unfound, Walker};
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::graph::Graph;
+use crate::pattern::Pattern;
 use crate::pipeline::SCRATCH_HINT;
 use crate::solid::Solid;
 use crate::value::nearest;
@@ -133,8 +133,7 @@ impl<'a> Search<'a> {
     fn code_pattern(&mut self, text: &str, place: Option<&Place>) -> Result<Listed, Unfound> {
         let (pattern, shape, found) = self.find(text, Leave::Clutter, false)?;
         let looked = self.looked(text, Leave::Clutter, false, &pattern, shape, &found);
-        let base = pattern.fixed_text();
-        let from = self.project.join(&base);
+        let (base, from) = (pattern.fixed_text(), pattern.base(self.project));
         if shape == Shape::File {
             let what = ListedWhat::File(self.file(&from));
             let files = vec![ListedFile { path: base, from, what, place: place.cloned() }];
@@ -183,7 +182,7 @@ impl<'a> Search<'a> {
         let (pattern, shape, found) =
             self.find(text, Leave::Nothing, external).map_err(|wrong| at(wrong, place))?;
         let looked = self.looked(text, Leave::Nothing, external, &pattern, shape, &found);
-        let from = self.root(&pattern).join(pattern.fixed_text());
+        let from = pattern.base(self.project);
         let files = match shape {
             Shape::File => {
                 let what = ListedWhat::File(self.file(&from));
@@ -196,8 +195,7 @@ impl<'a> Search<'a> {
 
     /// Which places that are published to would be found by what is declared.
     pub(super) fn reached(&mut self, graph: &Graph, needed: &Needed) -> Reach {
-        let project = self.project;
-        reach::reached(graph, needed, &mut self.walker, &|pattern| root(project, pattern))
+        reach::reached(graph, needed, &mut self.walker)
     }
 
     /// What of that which is about to be put into the project would be found by what is declared.
@@ -207,12 +205,7 @@ impl<'a> Search<'a> {
         needed: &Needed,
         puts: &[(String, Option<Vec<String>>)],
     ) -> Vec<Option<(String, String)>> {
-        let project = self.project;
-        reach::found_again(graph, needed, &mut self.walker, &|pattern| root(project, pattern), puts)
-    }
-
-    fn root(&self, pattern: &Pattern) -> PathBuf {
-        root(self.project, pattern)
+        reach::found_again(graph, needed, &mut self.walker, puts)
     }
 
     /// Finds what a declared path means. Nothing is listed for a file: it is its fixed part. The definition was
@@ -231,12 +224,10 @@ impl<'a> Search<'a> {
                 Unfound::new(message).hint("what lies elsewhere is an input: {path: …, external: true}")
             );
         }
-        let root = self.root(&pattern);
-        let fixed = pattern.fixed_text();
-        let folder = root.join(&fixed);
+        let folder = pattern.base(self.project);
         let metadata = match folder.metadata() {
             Ok(metadata) => metadata,
-            Err(error) if is_missing(&error) => return Err(missing(&root, &pattern)),
+            Err(error) if is_missing(&error) => return Err(missing(self.project, &pattern)),
             Err(error) => {
                 let message = format!("cannot look at `{text}`");
                 return Err(Unfound { message, hint: None, source: Some(error) });
@@ -324,15 +315,6 @@ pub(crate) fn as_code(project: &Path, store: Option<&Path>, folder: &Path) -> Op
     Some(found.into_iter().map(|found| PathBuf::from(found.path)).collect())
 }
 
-/// Where a pattern begins.
-fn root(project: &Path, pattern: &Pattern) -> PathBuf {
-    if pattern.absolute {
-        return PathBuf::from("/");
-    }
-    let above = project.ancestors().nth(pattern.up);
-    above.map_or_else(|| PathBuf::from("/"), Path::to_owned)
-}
-
 /// The fixed part of a pattern as it is written.
 fn shown(pattern: &Pattern) -> String {
     let fixed = pattern.fixed_text();
@@ -351,8 +333,8 @@ pub(super) fn at(wrong: Unfound, place: Option<&Place>) -> EngineError {
 }
 
 /// Says what of a path is not there, and what it may have been meant to be.
-fn missing(root: &Path, pattern: &Pattern) -> Unfound {
-    let mut there = root.to_owned();
+fn missing(project: &Path, pattern: &Pattern) -> Unfound {
+    let mut there = pattern.root(project);
     let mut shown = if pattern.absolute { "/".to_owned() } else { "../".repeat(pattern.up) };
     for part in &pattern.fixed {
         let next = there.join(part);
@@ -378,7 +360,9 @@ fn missing(root: &Path, pattern: &Pattern) -> Unfound {
         return match nearest(part, names) {
             Some(near) => missing.hint(&format!("did you mean `{shown}{near}`?")),
             None if !pattern.is_inside() => missing,
-            None => missing.hint(&format!("paths are relative to the project folder, `{}`", root.display())),
+            None => {
+                missing.hint(&format!("paths are relative to the project folder, `{}`", project.display()))
+            }
         };
     }
     Unfound::new(format!("there is no `{shown}`"))

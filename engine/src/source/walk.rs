@@ -13,7 +13,7 @@ use cas_store::{Digest, Entry, Node, Tree, TreeError};
 
 use super::ignored::{Leave, Rules, RulesReader, is_clutter};
 use super::looked::Folder;
-use super::pattern::Component;
+use crate::pattern::Component;
 
 /// Something that was found, relative to where the search began.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Check, leaves, near};
 use crate::file::variable;
+use crate::pattern;
 use crate::solid::{Body, OutputDecl, Pattern, ScratchFolder, Solid};
 
 /// What a step is given, and where it puts what it makes.
@@ -84,14 +85,9 @@ impl Check<'_> {
             let own = parts(at);
             let overlaps = |other: &[&str]| other.starts_with(&own) || own.starts_with(other);
             let holds = |output: &&OutputDecl| own.starts_with(&parts(&output.at));
-            // What a pattern begins with, up to where it may match several things.
-            let in_it = |code: &&Pattern| {
-                let fixed: Vec<&str> = parts(&code.text)
-                    .into_iter()
-                    .take_while(|part| !part.contains(['*', '?', '[', '{']))
-                    .collect();
-                fixed.starts_with(&own)
-            };
+            // What is wrong with a pattern is told where it is resolved.
+            let in_it =
+                |code: &&Pattern| pattern::Pattern::parse(&code.text).is_ok_and(|code| code.lies_in(&own));
             if leaves(at).is_some() || own.is_empty() {
                 let hint = "a scratch folder is one of the step's folder: scratch: [target]";
                 self.say(place, format!("`{at}` is no folder in the step's folder"), hint);

@@ -4,27 +4,29 @@
 //! alternative of its braces the components that follow. One component is matched against one name, by
 //! characters, so `*` never crosses a `/`. A backslash takes the next character as it is.
 
+use std::path::{Path, PathBuf};
+
 /// The most alternatives that braces may give.
 const ALTERNATIVES: usize = 1024;
 
 /// A declared path, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub struct Pattern {
     /// Whether it begins at the root of the file system; else in the project folder.
-    pub(super) absolute: bool,
+    pub(crate) absolute: bool,
     /// How many folders above the project folder it begins.
-    pub(super) up: usize,
+    pub(crate) up: usize,
     /// The components before the first with a special character.
-    pub(super) fixed: Vec<String>,
+    pub(crate) fixed: Vec<String>,
     /// What may follow; nothing where the pattern is a plain path.
-    pub(super) alternatives: Vec<Vec<Component>>,
+    pub(crate) alternatives: Vec<Vec<Component>>,
     /// Whether it ends in `/`, and so must be a folder.
-    pub(super) folder: bool,
+    pub(crate) folder: bool,
 }
 
 /// One component of a glob.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Component {
+pub(crate) enum Component {
     /// This name.
     Literal(String),
     /// `**`: any folders, none too; at the end, everything below.
@@ -35,7 +37,7 @@ pub(super) enum Component {
 
 /// A component with special characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wild {
+pub(crate) struct Wild {
     tokens: Vec<Token>,
 }
 
@@ -58,7 +60,7 @@ impl Pattern {
     ///
     /// # Errors
     /// It is empty, or its brackets do not close: as a fragment that follows its name.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err("is empty".to_owned());
         }
@@ -94,18 +96,46 @@ impl Pattern {
     }
 
     /// Whether it is a glob, and no plain path.
-    pub(super) fn is_glob(&self) -> bool {
+    pub(crate) fn is_glob(&self) -> bool {
         !self.alternatives.is_empty()
     }
 
     /// Whether it is below the project folder.
-    pub(super) fn is_inside(&self) -> bool {
+    pub(crate) fn is_inside(&self) -> bool {
         !self.absolute && self.up == 0
     }
 
+    /// Whether all that it finds lies in this folder of the project, which is given by its parts.
+    pub(crate) fn lies_in(&self, folder: &[&str]) -> bool {
+        self.is_inside()
+            && self.fixed.iter().map(String::as_str).take(folder.len()).eq(folder.iter().copied())
+    }
+
     /// Its fixed part, relative to where it begins; empty for that itself.
-    pub(super) fn fixed_text(&self) -> String {
+    pub(crate) fn fixed_text(&self) -> String {
         self.fixed.join("/")
+    }
+
+    /// Where it begins, for a project.
+    pub(crate) fn root(&self, project: &Path) -> PathBuf {
+        if self.absolute {
+            return PathBuf::from("/");
+        }
+        let above = project.ancestors().nth(self.up);
+        above.map_or_else(|| PathBuf::from("/"), Path::to_owned)
+    }
+
+    /// Where its fixed part leads: what it names, or the folder below which alone it finds anything.
+    pub fn base(&self, project: &Path) -> PathBuf {
+        self.root(project).join(self.fixed_text())
+    }
+
+    /// How many parts below its base the last of what it finds lies; `None` where it is any number. So it is of a plain
+    /// path: a folder that is named outright is declared with all that is in it.
+    pub fn depth(&self) -> Option<usize> {
+        let is_bounded = |components: &Vec<Component>| !components.contains(&Component::AnyDepth);
+        let depth = self.alternatives.iter().map(Vec::len).max()?;
+        self.alternatives.iter().all(is_bounded).then_some(depth)
     }
 }
 
@@ -141,7 +171,7 @@ fn expanded(text: &str) -> Result<Vec<String>, String> {
     // The last is worked on next, so what is put there is put in reverse.
     let mut open = vec![text.to_owned()];
     while let Some(text) = open.pop() {
-        let Some((before, choices, after)) = first_braces(&text)? else {
+        let Some(Braces { before, choices, after }) = first_braces(&text)? else {
             done.push(text);
             continue;
         };
@@ -153,9 +183,15 @@ fn expanded(text: &str) -> Result<Vec<String>, String> {
     Ok(done)
 }
 
-/// The first braces of a text: what stands before them, their choices, and what stands after.
-#[expect(clippy::type_complexity, reason = "three parts of one text, used once")]
-fn first_braces(text: &str) -> Result<Option<(&str, Vec<&str>, &str)>, String> {
+/// Braces in a text.
+struct Braces<'a> {
+    before: &'a str,
+    choices: Vec<&'a str>,
+    after: &'a str,
+}
+
+/// The first braces of a text.
+fn first_braces(text: &str) -> Result<Option<Braces<'_>>, String> {
     let mut start = None;
     let mut depth = 0_usize;
     let mut commas = Vec::new();
@@ -179,7 +215,7 @@ fn first_braces(text: &str) -> Result<Option<(&str, Vec<&str>, &str)>, String> {
                     choices.push(&text[from..comma]);
                     from = comma + 1;
                 }
-                return Ok(Some((&text[..start], choices, &text[at + 1..])));
+                return Ok(Some(Braces { before: &text[..start], choices, after: &text[at + 1..] }));
             }
             _ => {}
         }
@@ -227,12 +263,12 @@ impl Wild {
     }
 
     /// Whether it names a dot at the beginning, and so means names that begin with one.
-    pub(super) fn names_a_dot(&self) -> bool {
+    pub(crate) fn names_a_dot(&self) -> bool {
         self.tokens.first() == Some(&Token::Char('.'))
     }
 
     /// Whether it matches a whole name.
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         let name: Vec<char> = name.chars().collect();
         let (mut token, mut at) = (0, 0);
         // Where to go on when what follows the last `*` does not match: the star takes one more.
@@ -356,6 +392,25 @@ mod tests {
         assert_eq!(Pattern::parse("a/../../../x/y").unwrap().up, 2);
         assert!(Pattern::parse("a/../x").unwrap().is_inside());
         assert!(!Pattern::parse("/../x").unwrap().is_inside());
+    }
+
+    #[test]
+    fn what_a_pattern_finds_lies_below_its_base() {
+        let check = |text: &str, base: &str, depth: Option<usize>| {
+            let pattern = Pattern::parse(text).unwrap();
+            assert_eq!(pattern.base(Path::new("/home/me/project")), Path::new(base), "{text}");
+            assert_eq!(pattern.depth(), depth, "{text}");
+        };
+        check("lib", "/home/me/project/lib", None);
+        check("./a/../lib/", "/home/me/project/lib", None);
+        check("*.py", "/home/me/project", Some(1));
+        check("data/{a,b/c}/*.csv", "/home/me/project/data", Some(3));
+        check("data/{a,**}/*.csv", "/home/me/project/data", None);
+        check("data/a**b", "/home/me/project/data", Some(1));
+        check(r"a\[1]/\*.csv", "/home/me/project/a[1]/*.csv", None);
+        check("../x/*", "/home/me/x", Some(1));
+        check("../../../../x", "/x", None);
+        check("/mnt/data/*", "/mnt/data", Some(1));
     }
 
     #[test]

@@ -50,5 +50,5 @@ pub(crate) fn open(
     }
     let journal = Journal::frozen(root, &dir, store_id, end, why)?;
     let durable = Durable::frozen(why);
-    Core::new(layout, files, index, config, store_id, journal, durable, warnings)
+    Core::new(files, index, config, store_id, journal, durable, warnings)
 }

@@ -169,7 +169,7 @@ impl Host {
             let root = layout.root().display();
             warnings.push(format!("the disk of `{root}` is full: `cas gc` or `cas clean` makes room"));
         }
-        let core = Core::new(layout, files, index, config, store_id, opened.journal, durable, warnings)?;
+        let core = Core::new(files, index, config, store_id, opened.journal, durable, warnings)?;
         core.expect_back(core.files.token())?;
         if opened.incomplete {
             core.snapshot()?;
@@ -270,9 +270,7 @@ pub(crate) fn check_store(index: &Index, store_id: &str) -> Result<(), StoreErro
 }
 
 impl Core {
-    #[expect(clippy::too_many_arguments, reason = "they are its parts, named at the two calls")]
     pub(crate) fn new(
-        layout: &Layout,
         files: Arc<Files>,
         index: Index,
         config: Config,
@@ -284,7 +282,7 @@ impl Core {
         let marks = Marks::load(&index)?;
         let shares = Shares::new(config.limits.clone());
         Ok(Self {
-            layout: layout.clone(),
+            layout: files.layout().clone(),
             files,
             index,
             config,

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::hash::stat_of;
-use super::ignored::Leave;
-use super::search::Search;
+use super::search::{Search, Sought};
 use super::stat_cache::{file_clock_ns, lies_on_trusted, settled};
 use super::walk::Found;
 use super::{FileChange, Stat};
@@ -41,9 +40,7 @@ impl Folder {
 /// What a folder or glob found.
 #[derive(Debug)]
 pub struct Looked {
-    text: String,
-    leave: Leave,
-    external: bool,
+    sought: Sought,
     project: PathBuf,
     store: Option<PathBuf>,
     /// Its fixed part, as it is written.
@@ -53,19 +50,16 @@ pub struct Looked {
 }
 
 impl Looked {
-    #[expect(clippy::too_many_arguments, reason = "they are the parts of a search, named at the one call")]
     pub(super) fn new(
-        text: &str,
-        leave: Leave,
-        external: bool,
+        sought: Sought,
         project: &Path,
         store: Option<&Path>,
         base: String,
         found: Vec<Found>,
         folders: Vec<Folder>,
     ) -> Self {
-        let (text, project, store) = (text.to_owned(), project.to_owned(), store.map(Path::to_owned));
-        Self { text, leave, external, project, store, base, found, folders: Mutex::new(folders) }
+        let (project, store) = (project.to_owned(), store.map(Path::to_owned));
+        Self { sought, project, store, base, found, folders: Mutex::new(folders) }
     }
 
     /// What it finds now that it did not, or the other way round.
@@ -75,9 +69,9 @@ impl Looked {
             return None;
         }
         let mut search = Search::new(&self.project, self.store.as_deref());
-        let Ok((_, _, found)) = search.find(&self.text, self.leave, self.external) else {
+        let Ok((_, _, found)) = search.find(&self.sought) else {
             // It leads nowhere, or to what cannot be given to a step.
-            return Some(FileChange { path: self.text.clone(), how: "changed" });
+            return Some(FileChange { path: self.sought.text.clone(), how: "changed" });
         };
         if found == self.found {
             *folders = search.folders();
@@ -93,7 +87,7 @@ impl Looked {
             Some(new) => FileChange { path: named(new), how: "was added" },
             None => match gone() {
                 Some(gone) => FileChange { path: named(gone), how: "was removed" },
-                None => FileChange { path: self.text.clone(), how: "changed" },
+                None => FileChange { path: self.sought.text.clone(), how: "changed" },
             },
         })
     }
@@ -102,8 +96,7 @@ impl Looked {
 /// Of two, whether they looked for the same and found the same.
 impl PartialEq for Looked {
     fn eq(&self, other: &Self) -> bool {
-        (&self.text, self.leave, self.external, &self.found)
-            == (&other.text, other.leave, other.external, &other.found)
+        (&self.sought, &self.found) == (&other.sought, &other.found)
     }
 }
 

@@ -18,6 +18,16 @@ use crate::pipeline::SCRATCH_HINT;
 use crate::solid::Solid;
 use crate::value::nearest;
 
+/// What is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sought {
+    /// The declared path, as written.
+    pub(super) text: String,
+    pub(super) leave: Leave,
+    /// Whether it may lead out of the project.
+    pub(super) external: bool,
+}
+
 /// A declaration, resolved to files; each is an index into [`Search::files`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct Listed {
@@ -131,8 +141,9 @@ impl<'a> Search<'a> {
     }
 
     fn code_pattern(&mut self, text: &str, place: Option<&Place>) -> Result<Listed, Unfound> {
-        let (pattern, shape, found) = self.find(text, Leave::Clutter, false)?;
-        let looked = self.looked(text, Leave::Clutter, false, &pattern, shape, &found);
+        let sought = Sought { text: text.to_owned(), leave: Leave::Clutter, external: false };
+        let (pattern, shape, found) = self.find(&sought)?;
+        let looked = self.looked(sought, &pattern, shape, &found);
         let (base, from) = (pattern.fixed_text(), pattern.base(self.project));
         if shape == Shape::File {
             let what = ListedWhat::File(self.file(&from));
@@ -152,9 +163,7 @@ impl<'a> Search<'a> {
     /// is looked at itself.
     fn looked(
         &mut self,
-        text: &str,
-        leave: Leave,
-        external: bool,
+        sought: Sought,
         pattern: &Pattern,
         shape: Shape,
         found: &[Found],
@@ -164,8 +173,8 @@ impl<'a> Search<'a> {
             return Vec::new();
         }
         let base = shown(pattern);
-        let (project, store, found) = (self.project, self.store, found.to_vec());
-        vec![Arc::new(Looked::new(text, leave, external, project, store, base, found, folders))]
+        let looked = Looked::new(sought, self.project, self.store, base, found.to_vec(), folders);
+        vec![Arc::new(looked)]
     }
 
     /// The folders that were listed since this was called last, as they were before that.
@@ -179,9 +188,9 @@ impl<'a> Search<'a> {
         external: bool,
         place: Option<&Place>,
     ) -> Result<ListedPath, EngineError> {
-        let (pattern, shape, found) =
-            self.find(text, Leave::Nothing, external).map_err(|wrong| at(wrong, place))?;
-        let looked = self.looked(text, Leave::Nothing, external, &pattern, shape, &found);
+        let sought = Sought { text: text.to_owned(), leave: Leave::Nothing, external };
+        let (pattern, shape, found) = self.find(&sought).map_err(|wrong| at(wrong, place))?;
+        let looked = self.looked(sought, &pattern, shape, &found);
         let from = pattern.base(self.project);
         let files = match shape {
             Shape::File => {
@@ -210,15 +219,11 @@ impl<'a> Search<'a> {
 
     /// Finds what a declared path means. Nothing is listed for a file: it is its fixed part. The definition was
     /// checked for what leaves the project; but values may have been filled in since.
-    pub(super) fn find(
-        &mut self,
-        text: &str,
-        leave: Leave,
-        external: bool,
-    ) -> Result<(Pattern, Shape, Vec<Found>), Unfound> {
+    pub(super) fn find(&mut self, sought: &Sought) -> Result<(Pattern, Shape, Vec<Found>), Unfound> {
+        let Sought { text, leave, external } = sought;
         let pattern =
             Pattern::parse(text).map_err(|what| Unfound::new(format!("the path `{text}` {what}")))?;
-        if !external && !pattern.is_inside() {
+        if !*external && !pattern.is_inside() {
             let message = format!("the path `{text}` leads out of the project");
             return Err(
                 Unfound::new(message).hint("what lies elsewhere is an input: {path: …, external: true}")
@@ -238,7 +243,7 @@ impl<'a> Search<'a> {
             return Err(Unfound::new(message).hint("use the step output itself as an input"));
         }
         let shown = shown(&pattern);
-        let base = Base { folder: &folder, shown: &shown, leave };
+        let base = Base { folder: &folder, shown: &shown, leave: *leave };
         if pattern.is_glob() {
             if !metadata.is_dir() {
                 return Err(Unfound::new(format!("`{shown}` in `{text}` is not a folder")));

@@ -15,7 +15,7 @@ use cas_store::{Artifact, Create, Digest, Found, Judged, Store, Take, Trace, Ver
 
 use crate::args::Which;
 use crate::failure::{Code, Failure};
-use crate::session::{Session, World};
+use crate::session::{Choice, Definition, Session, World};
 
 /// Something that was named.
 pub(crate) struct Item {
@@ -75,19 +75,25 @@ impl Ground {
     /// The pipeline is wrong, or there is neither pipeline nor store.
     pub(crate) fn new(world: &mut World, which: &Which) -> Result<Self, Failure> {
         match world.definition(which)? {
-            Some(definition) => {
-                let mut session = world.session_of(definition, which, Create::Never)?;
-                // A list that every run makes anew has the elements that it had last.
-                session.name_elements_as_left(world);
-                let store = session.store().cloned();
-                Ok(Self { session: Some(session), store })
-            }
+            Some(definition) => Self::of_pipeline(world, which, definition),
             None => {
                 let choice = world.choice(which, None)?;
-                let store = world.open_to_read(&choice, which, None)?;
-                Ok(Self { session: None, store })
+                Self::of_store(world, which, &choice)
             }
         }
+    }
+
+    fn of_pipeline(world: &mut World, which: &Which, definition: Definition) -> Result<Self, Failure> {
+        let mut session = world.session_of(definition, which, Create::Never)?;
+        // A list that every run makes anew has the elements that it had last.
+        session.name_elements_as_left(world);
+        let store = session.store().cloned();
+        Ok(Self { session: Some(session), store })
+    }
+
+    fn of_store(world: &World, which: &Which, choice: &Choice) -> Result<Self, Failure> {
+        let store = world.open_to_read(choice, which, None)?;
+        Ok(Self { session: None, store })
     }
 
     /// As [`Ground::new`], for names that may also be paths of files: where all of them are (or the hex of versions),
@@ -105,18 +111,8 @@ impl Ground {
             }
             Ok(None) | Err(_) => Vec::new(),
         };
-        let ground = match definition {
-            Ok(Some(definition)) => world.session_of(definition, which, Create::Never).map(|mut session| {
-                session.name_elements_as_left(world);
-                let store = session.store().cloned();
-                Self { session: Some(session), store }
-            }),
-            Ok(None) => {
-                let store = world.open_to_read(&choice?, which, None)?;
-                return Ok(Self { session: None, store });
-            }
-            Err(failure) => Err(failure),
-        };
+        let Some(definition) = definition.transpose() else { return Self::of_store(world, which, &choice?) };
+        let ground = definition.and_then(|definition| Self::of_pipeline(world, which, definition));
         let without = |name: &String| {
             let step = name.split(['.', '[', '@']).next().unwrap_or_default();
             !steps.iter().any(|known| known == step) && (is_there(name) || is_hex(name))
@@ -127,8 +123,7 @@ impl Ground {
                     "the pipeline is not looked at: {}",
                     failure.problems.first().map_or("", |problem| problem.message.as_str())
                 ));
-                let store = world.open_to_read(&choice, which, None)?;
-                Ok(Self { session: None, store })
+                Self::of_store(world, which, &choice)
             }
             (ground, _) => ground,
         }

@@ -123,7 +123,7 @@ impl Store {
             if !client.keep_claims(&kept, answer.link) {
                 continue;
             }
-            self.note_leases(granted.iter().filter_map(|(_, present)| present.as_ref()));
+            self.note_found(granted.iter().filter_map(|(_, present)| present.as_ref()));
             let guards = claims.into_iter().zip(granted);
             return Ok(guards
                 .map(|((trace, ticket), (granted, present))| {
@@ -172,11 +172,11 @@ impl Store {
                     if !client.keep_claims(&[(trace, ticket)], answer.link) {
                         continue;
                     }
-                    self.note_leases(present.iter());
+                    self.note_found(present.iter());
                     return Ok(Some(Claim::Granted(self.guard(trace, ticket, present))));
                 }
                 Response::Stored(found) => {
-                    self.note_leases(std::iter::once(&found));
+                    self.note_found(std::iter::once(&found));
                     return Ok(Some(Claim::Stored(found)));
                 }
                 Response::Held { .. } => {}

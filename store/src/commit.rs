@@ -140,7 +140,7 @@ impl Store {
         };
         let new = |answer: &Response| matches!(answer, Response::New);
         let leased = messages.iter().zip(&answers).filter(|(_, answer)| new(answer));
-        self.client().member().file.lease(leased.map(|(message, _)| message.trace));
+        self.note_leases(leased.map(|(message, _)| message.trace));
         let each = messages.iter().zip(answers).map(|(message, answer)| match answer {
             Response::New => Ok(Committed::New),
             // It has to wait for somebody else.

@@ -394,7 +394,7 @@ impl Store {
     pub fn lookup(&self, versions: &[Version]) -> Result<Vec<Option<Found>>, StoreError> {
         match self.ask(Request::Lookup(versions.to_vec()))? {
             Response::Found(found) => {
-                self.note_leases(found.iter().flatten());
+                self.note_found(found.iter().flatten());
                 Ok(found)
             }
             other => Err(self.unexpected(&other)),
@@ -406,7 +406,7 @@ impl Store {
     pub fn row(&self, version: &Version) -> Result<Option<(u16, Found)>, StoreError> {
         match self.ask(Request::Row(*version))? {
             Response::Row(row) => {
-                self.note_leases(row.iter().map(|(_, found)| found));
+                self.note_found(row.iter().map(|(_, found)| found));
                 Ok(row)
             }
             other => Err(self.unexpected(&other)),
@@ -417,7 +417,7 @@ impl Store {
     pub fn results(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
         match self.ask(Request::Results(traces.to_vec()))? {
             Response::Found(found) => {
-                self.note_leases(found.iter().flatten());
+                self.note_found(found.iter().flatten());
                 Ok(found)
             }
             other => Err(self.unexpected(&other)),
@@ -674,13 +674,18 @@ impl Store {
     }
 
     /// Notes for the next host what this one said is present.
-    pub(crate) fn note_leases<'a>(&self, found: impl Iterator<Item = &'a Found>) {
+    pub(crate) fn note_found<'a>(&self, found: impl Iterator<Item = &'a Found>) {
         let present = found.filter(|found| found.present.contains(&true));
-        self.client().member().file.lease(present.map(|found| found.trace));
+        self.note_leases(present.map(|found| found.trace));
+    }
+
+    /// As [`Store::note_found`], for results that are known to be present.
+    pub(crate) fn note_leases(&self, traces: impl Iterator<Item = Trace>) {
+        self.client().member().file.lease(traces);
     }
 
     pub(crate) fn note_lease(&self, trace: Trace) {
-        self.client().member().file.lease(std::iter::once(trace));
+        self.note_leases(std::iter::once(trace));
     }
 
     pub(crate) fn done(&self, request: Request) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::client::Answer;
 use crate::digest::Trace;
 use crate::error::StoreError;
 use crate::record::Found;
@@ -105,14 +106,7 @@ impl Store {
         let client = self.client();
         let claims: Vec<(Trace, u64)> = traces.iter().map(|trace| (*trace, client.silent_ticket())).collect();
         loop {
-            let answer = match self.ask_on(Request::ClaimAll(claims.clone())) {
-                Ok(answer) => answer,
-                Err(error) => {
-                    // As for one.
-                    let _ = self.ask(Request::ReleaseAll(claims));
-                    return Err(error);
-                }
-            };
+            let answer = self.ask_for(Request::ClaimAll(claims.clone()), &claims)?;
             let granted = match answer.response {
                 Response::Claims(granted) if granted.len() == claims.len() => granted,
                 other => return Err(self.unexpected(&other)),
@@ -140,9 +134,17 @@ impl Store {
             return;
         }
         guards.iter_mut().for_each(|guard| guard.given_back = true);
-        // As for one.
+        // As when one guard is dropped.
         let _ = self.ask(Request::ReleaseAll(claims.clone()));
         self.client().end_claims(&claims);
+    }
+
+    /// Asks for claims. Where no answer comes they may have been granted, by a host whose answer was lost, and are given
+    /// back: nobody shall wait for this process.
+    fn ask_for(&self, request: Request, claims: &[(Trace, u64)]) -> Result<Answer, StoreError> {
+        self.ask_on(request).inspect_err(|_| {
+            let _ = self.ask(Request::ReleaseAll(claims.to_vec()));
+        })
     }
 
     fn guard(&self, trace: Trace, ticket: u64, present: Option<Found>) -> ClaimGuard {
@@ -158,14 +160,7 @@ impl Store {
         let client = self.client();
         let mut waited = false;
         loop {
-            let answer = match self.ask_on(Request::Claim { trace, ticket, waited }) {
-                Ok(answer) => answer,
-                Err(error) => {
-                    // It may have been granted, by a host whose answer was lost: nobody shall wait for this process.
-                    let _ = self.ask(Request::Release { trace, ticket, failure: None });
-                    return Err(error);
-                }
-            };
+            let answer = self.ask_for(Request::Claim { trace, ticket, waited }, &[(trace, ticket)])?;
             match answer.response {
                 Response::Granted { present } => {
                     // Granted by a host that is gone, it has to be granted again.

@@ -530,16 +530,22 @@ impl Files {
         before: &Stamp,
         found: Digest,
     ) -> Result<(), StoreError> {
-        if found != *digest {
-            self.marks.forget(digest);
-            return Err(wrong_digest(digest));
-        }
+        self.expect(digest, found)?;
         // Noted for later, if it is still what it was before it was read.
         let name = BlobName::of(digest, record);
         if record.encoding == Encoding::Raw && self.stamp(&name).is_ok_and(|after| after == Some(*before)) {
             self.marks.note(*digest, *before);
         }
         Ok(())
+    }
+
+    /// Refuses what is not what it should be, which is no longer what was checked either.
+    fn expect(&self, digest: &Digest, found: Digest) -> Result<(), StoreError> {
+        if found == *digest {
+            return Ok(());
+        }
+        self.marks.forget(digest);
+        Err(wrong_digest(digest))
     }
 
     /// Passes the raw bytes of an open blob file to `sink`, and says what they were.
@@ -567,10 +573,7 @@ impl Files {
         // The same file that is handed out is read, not one that may have its name by now.
         let path = self.path_of(digest, record);
         let again = file.try_clone().at("open", &path)?;
-        if self.flow(digest, record, again, None)? != *digest {
-            self.marks.forget(digest);
-            return Err(wrong_digest(digest));
-        }
+        self.expect(digest, self.flow(digest, record, again, None)?)?;
         if Stamp::of(&file.metadata().at("look at", &path)?) != stamp {
             return Err(wrong_digest(digest)); // Somebody wrote to it while it was read.
         }

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 pub(crate) use crate::answers::count;
 use crate::apply::{self, Dropped};
@@ -27,7 +26,7 @@ use crate::durable::{self, Durable, Next};
 use crate::error::{At, StoreError};
 use crate::frozen;
 use crate::guests::Former;
-use crate::index::{Expect, Family, Index};
+use crate::index::{Expect, Family, Index, once_let_go};
 use crate::journal::{self, Journal};
 use crate::judge::Marks;
 use crate::layout::{BlobName, Layout};
@@ -216,24 +215,20 @@ fn begin_thread(core: &Arc<Core>, name: &str, work: fn(&Core)) -> Result<JoinHan
     })
 }
 
-/// Opens the index. A process that is ending gives our lock up before RocksDB's, as the kernel closes its
-/// files one by one, so that one is waited for too. On a full disk the reserve makes room.
+/// Opens the index, once whoever had it has let go of it. On a full disk the reserve makes room.
 fn open_index(layout: &Layout, expect: Expect, go_on: &dyn Fn() -> bool) -> Result<Index, StoreError> {
-    let mut pause = Duration::from_millis(1);
-    loop {
+    let open = || {
         // Where room is short it is found out now: what is too little to be opened may be enough for `gc`.
         let lazily = expect == Expect::Index
             && free_bytes(layout.root()).is_ok_and(|free| free >= reserve::PLENTY_BYTES);
-        let opened = if lazily {
+        if lazily {
             Index::open_lazily(layout.root(), &layout.index())
         } else {
             Index::open(layout.root(), &layout.index(), expect)
-        };
-        match opened {
-            Err(StoreError::InUse { .. }) if go_on() => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(50));
-            }
+        }
+    };
+    loop {
+        match once_let_go(go_on, open) {
             Err(StoreError::Io { source, .. }) if is_full(&source) && reserve::release(&layout.reserve()) => {
             }
             // The journal needs less room than the index, and what it takes can be kept in memory.

@@ -324,15 +324,8 @@ impl Index {
         };
         let Some(before) = &*unopened else { return Ok(true) };
         let until = Instant::now() + LET_GO;
-        let db = loop {
-            // A process that is ending gives the store's lock up before RocksDB's own.
-            match open_to_write(&self.root, &self.dir, Expect::Index) {
-                Err(StoreError::InUse { .. }) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                opened => break opened?,
-            }
-        };
+        let db =
+            once_let_go(&|| Instant::now() < until, || open_to_write(&self.root, &self.dir, Expect::Index))?;
         let mut batch = WriteBatch::default();
         before.overlay.each(&mut |family, key, value| {
             add(&db, &mut batch, family, key, value);
@@ -696,6 +689,24 @@ fn write(db: &DB, root: &Path, batch: WriteBatch) -> Result<(), StoreError> {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
     db.write_opt(batch, &options).map_err(|error| failure(root, &error))
+}
+
+/// Opens what another process may still have, and waits for as long as `go_on` says: one that is ending gives the store's
+/// lock up before RocksDB's own, as the kernel closes its files one by one.
+pub(crate) fn once_let_go<T>(
+    go_on: &dyn Fn() -> bool,
+    open: impl Fn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match open() {
+            Err(StoreError::InUse { .. }) if go_on() => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Refuses an index that has lost the file that begins it.

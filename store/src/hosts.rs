@@ -6,9 +6,7 @@
 //! first one's host instead. A child of a fork begins without any of it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +29,6 @@ use crate::host::{self, Core, Host};
 use crate::index::Expect;
 use crate::layout::Layout;
 use crate::lock::{self, HostLock};
-use crate::plain_file;
 use crate::processes::{self, ProcessFile};
 use crate::rebuild::{self, RebuildReport};
 use crate::reserve;
@@ -249,11 +246,7 @@ pub(crate) fn is_full_here(error: &io::Error) -> bool {
 /// Makes the index of a store anew; nobody may have the store open.
 pub(crate) fn rebuild(folder: &Folder, wanted: &mut Wanted<'_>) -> Result<RebuildReport, StoreError> {
     let layout = &folder.layout;
-    let probe = layout.staged(&format!("{}-owner", crate::blob::token()));
-    let made =
-        plain_file::replace(&probe).and_then(|file| file.metadata()).map(|metadata| metadata.uid()).ok();
-    // What is left of it is swept with the rest of staging.
-    let _ = fs::remove_file(&probe);
+    let made = processes::owner_of_new(layout);
     if let Some(why) = share::locks_out(layout, Config::read(&layout.config())?.sharing, made) {
         return Err(StoreError::Refused { dir: layout.root().to_owned(), why });
     }

@@ -16,11 +16,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use crate::blob;
 use crate::crash;
 use crate::digest::Trace;
 use crate::error::{At, StoreError};
 use crate::ids::IdSet;
 use crate::layout::Layout;
+use crate::plain_file;
 use crate::sys::{Birth, Kept};
 
 /// The bytes of an entry.
@@ -200,6 +202,16 @@ impl Drop for ProcessFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// As [`ProcessFile::made_by`], where this process has no file and is to have none: it would be waited for.
+pub(crate) fn owner_of_new(layout: &Layout) -> Option<u32> {
+    let probe = layout.staged(&format!("{}-owner", blob::token()));
+    let owner =
+        plain_file::replace(&probe).and_then(|file| file.metadata()).map(|metadata| metadata.uid()).ok();
+    // What is left of it is swept with the rest of staging.
+    let _ = fs::remove_file(&probe);
+    owner
 }
 
 /// Whether this can be what a process calls itself: a name for files, and nothing that leads elsewhere.

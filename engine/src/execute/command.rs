@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::line::{CommandLine, Facts, InputFact, InputForm, LINE_LIMIT_BYTES};
-use super::process::{self, End, Ended, NoProgram, Process, Sink, Spawner};
+use super::process::{self, End, Ended, Process, Sink, Spawner};
+use super::program::{self, NoProgram};
 use super::sandbox::advice::advice;
 use super::sandbox::{Rules, Sandbox};
 use super::scratch::Scratch;
@@ -142,16 +143,16 @@ impl CommandExecutor {
         Ok(Started { ended, step, mounts })
     }
 
-    /// Finds a program, as `process.rs` does.
+    /// Finds a program, as `program.rs` does.
     fn program(&self, name: &str, path: &str, step: &Path) -> Result<PathBuf, Failure> {
         let programs = || self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (name.to_owned(), path.to_owned());
         let known = programs().get(&key).cloned();
         // It may have gone since; then it is looked for again.
-        if let Some(known) = known.filter(|known| process::is_program(known)) {
+        if let Some(known) = known.filter(|known| program::is_program(known)) {
             return Ok(known);
         }
-        let program = process::find_program(name, path, step).map_err(|why| no_program(name, &why))?;
+        let program = program::find_program(name, path, step).map_err(|why| no_program(name, &why))?;
         // One that is in the step's own folder, or beside a folder that is named from there, is this step's.
         if path.split(':').all(|entry| entry.starts_with('/')) && program.is_absolute() {
             programs().insert(key, program.clone());

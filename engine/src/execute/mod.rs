@@ -25,6 +25,7 @@ mod mounts;
 pub mod orphans;
 pub(crate) mod process;
 pub(crate) mod produced;
+pub(crate) mod program;
 mod repeat;
 pub mod sandbox;
 pub mod scratch;

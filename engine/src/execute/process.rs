@@ -11,21 +11,21 @@
 //! Nothing here forks: without `pre_exec`, and with a program that is a path, the standard library uses
 //! `posix_spawn`, which costs the same however much memory this process has.
 
+mod capture;
+
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
-use std::io::{self, PipeReader, Read, Write};
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{OFlags, fcntl_setfl};
-use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionread};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, test_kill_process_group,
     waitid,
@@ -35,6 +35,7 @@ use rustix::time::Timespec;
 use super::orphans::{self, Started};
 use super::sandbox::{Sandbox, Seen, Watch};
 use super::{Cancel, Stop};
+use capture::Capture;
 
 /// How long to look for an end where the kernel cannot tell of it (no descriptor is free).
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -261,77 +262,6 @@ impl Spawner {
     }
 }
 
-/// The end of a pipe at which we read what a process prints, and the file that it is put into.
-struct Capture<'a> {
-    /// `None` once nobody can write to it any more.
-    pipe: Option<PipeReader>,
-    log: &'a Path,
-    file: Option<File>,
-    /// Why not all of it could be written. It is read all the same: a process whose pipe is full would hang.
-    failed: Option<io::Error>,
-}
-
-/// As much as the kernel keeps in a pipe for us.
-const PIPE_BYTES: usize = 64 * 1024;
-
-impl<'a> Capture<'a> {
-    /// Gives what the process writes to, too.
-    fn begin(log: &'a Path) -> io::Result<(Self, io::PipeWriter)> {
-        let (pipe, printed) = io::pipe()?;
-        // Only for us: the two ends do not share their flags.
-        fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
-        Ok((Self { pipe: Some(pipe), log, file: None, failed: None }, printed))
-    }
-
-    /// Takes what is there, but no more than a pipe holds, because others are waited for too; gives how many
-    /// bytes that was.
-    fn take(&mut self) -> usize {
-        let Some(pipe) = &mut self.pipe else { return 0 };
-        let mut bytes = [0; PIPE_BYTES];
-        match pipe.read(&mut bytes) {
-            Ok(0) => self.pipe = None,
-            Ok(read) => {
-                self.write(&bytes[..read]);
-                return read;
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => {
-                self.failed.get_or_insert(error);
-                self.pipe = None;
-            }
-        }
-        0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if self.failed.is_some() {
-            return;
-        }
-        let written = match &mut self.file {
-            Some(file) => file.write_all(bytes),
-            none => OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(self.log)
-                .and_then(|file| none.insert(file).write_all(bytes)),
-        };
-        self.failed = written.err();
-    }
-
-    /// Takes what is left. What has left its group may go on writing, so there may never be an end: what was
-    /// printed before the group was gone is in the pipe now.
-    fn end(mut self) -> io::Result<()> {
-        let mut left = self.pipe.as_ref().and_then(|pipe| ioctl_fionread(pipe).ok()).unwrap_or_default();
-        while left > 0 {
-            match self.take() {
-                0 => break,
-                taken => left = left.saturating_sub(taken as u64),
-            }
-        }
-        self.failed.map_or(Ok(()), Err)
-    }
-}
-
 /// What may cut a process short, and what it prints until then.
 struct Waiting<'a, 'b> {
     deadline: Option<Instant>,
@@ -438,7 +368,7 @@ impl Waiting<'_, '_> {
         fds.extend(process.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
         fds.extend(cancel.as_ref().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
         // It is the last one, where it is there.
-        let pipe = self.capture.as_ref().and_then(|capture| capture.pipe.as_ref());
+        let pipe = self.capture.as_ref().and_then(Capture::pipe);
         let pipe = pipe.map(|pipe| PollFd::new(pipe, PollFlags::IN));
         let captures = pipe.is_some();
         fds.extend(pipe);
@@ -495,55 +425,6 @@ fn members(group: Pid) -> Vec<Pid> {
         }
     }
     members
-}
-
-/// Why a program cannot be executed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NoProgram {
-    /// It is on none of these folders.
-    NowhereOnPath(String),
-    /// There is nothing at this path of the folder.
-    NotInFolder,
-    /// It is a folder or something else.
-    NotAFile,
-    /// It is not executable.
-    NotExecutable,
-}
-
-/// Finds a program as a shell would: a name with a `/` is a path (relative to `folder`), another is looked for
-/// along `path`.
-///
-/// # Errors
-/// It is not there, or cannot be executed.
-pub(crate) fn find_program(name: &str, path: &str, folder: &Path) -> Result<PathBuf, NoProgram> {
-    if name.contains('/') {
-        let Ok(metadata) = folder.join(name).metadata() else { return Err(NoProgram::NotInFolder) };
-        if !metadata.is_file() {
-            return Err(NoProgram::NotAFile);
-        }
-        if metadata.permissions().mode() & 0o111 == 0 {
-            return Err(NoProgram::NotExecutable);
-        }
-        return Ok(PathBuf::from(name));
-    }
-    if !name.is_empty() {
-        for entry in path.split(':') {
-            // An empty entry is the current folder, by tradition; the path must hold a `/` to be one.
-            let entry = if entry.is_empty() { Path::new(".") } else { Path::new(entry) };
-            let found = entry.join(name);
-            let there =
-                if found.is_absolute() { is_program(&found) } else { is_program(&folder.join(&found)) };
-            if there {
-                return Ok(found);
-            }
-        }
-    }
-    Err(NoProgram::NowhereOnPath(path.to_owned()))
-}
-
-/// Whether there is something at a path that may be executed.
-pub(crate) fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|there| there.is_file() && there.permissions().mode() & 0o111 != 0)
 }
 
 /// The name of a signal: `SIGSEGV`, or its number.
@@ -718,20 +599,6 @@ mod tests {
         assert_eq!(ended.end, End::Exited(0));
         let left = Pid::from_raw(out.trim().parse().unwrap()).unwrap();
         let _ = rustix::process::kill_process(left, Signal::KILL);
-    }
-
-    #[test]
-    fn programs_are_found_along_the_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let plain = folder.path().join("plain");
-        std::fs::write(&plain, "x").unwrap();
-        assert_eq!(find_program("sh", "/nowhere:/bin", folder.path()), Ok(PathBuf::from("/bin/sh")));
-        assert_eq!(find_program("./plain", "/bin", folder.path()), Err(NoProgram::NotExecutable));
-        assert_eq!(find_program("./none", "/bin", folder.path()), Err(NoProgram::NotInFolder));
-        assert_eq!(find_program("./", "/bin", folder.path()), Err(NoProgram::NotAFile));
-        assert_eq!(find_program("plain", "", folder.path()), Err(NoProgram::NowhereOnPath(String::new())));
-        std::fs::set_permissions(&plain, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(find_program("plain", "", folder.path()), Ok(PathBuf::from("./plain")));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use cas_store::{Digest, Trace};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Diagnostic, Place};
-use crate::execute::process::{End, Process, Sink, Spawner, find_program, signal_name};
+use crate::execute::process::{End, Process, Sink, Spawner, signal_name};
+use crate::execute::program::find_program;
 use crate::execute::{Cancel, blotted};
 
 /// How long a probe may take.

@@ -13,7 +13,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, path_beneath_rules,
 };
 
-use super::super::{Attempt, Content, GivenFile, GivenWhat, folder, process};
+use super::super::{Attempt, Content, GivenFile, GivenWhat, folder, program};
 use super::Confinement;
 use super::listing::Declared;
 use crate::source::{MeasuredPath, MeasuredWhat, PathKind};
@@ -296,7 +296,7 @@ fn first_word(line: &str) -> Option<&str> {
 
 /// Where a probe finds its program: it runs in the project folder.
 fn found(word: &str, path: &str, project: &Path) -> Option<PathBuf> {
-    process::find_program(word, path, project).ok().map(|found| project.join(found))
+    program::find_program(word, path, project).ok().map(|found| project.join(found))
 }
 
 #[cfg(test)]

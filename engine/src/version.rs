@@ -11,64 +11,34 @@
 //! is an ingredient. `docs/versions.md` lists every ingredient, what is left out, and every byte of the encoding.
 //! Whoever changes that raises the number in the context of its kind, so that old records simply stop matching.
 
+mod fact;
+mod kind;
 mod manifest;
+mod outputs;
+mod shape;
 mod walk;
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+pub use fact::{Fact, FactNode, FactValue};
 
-use blake3::hazmat::HasherExt;
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use cas_store::{Artifact, Trace, Version};
-use serde::{Deserialize, Serialize};
 
 use crate::fork;
 use crate::graph::{Graph, OutputId, StepId, StepInput};
-use crate::solid::{Body, EnvVar, Solid};
+use crate::solid::{EnvVar, Solid};
 use crate::source::Measures;
 use crate::value::{Config, Value};
+use kind::Kind;
 use manifest::{Encoder, Label, Manifest, Term, Writer};
+use outputs::Made;
+pub(crate) use outputs::Outputs;
+use shape::Shape;
 use walk::{
     Entering, answer_facts, config_facts, enter, literal_facts, output_facts, path_facts, resource_facts,
     several_facts, solid_facts, there,
 };
-
-/// One node of the tree of facts that a version is made of; kept in the store under its version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FactNode {
-    /// What it is a version of: `step`, `solid`, `resource`, `config`, `input`.
-    pub kind: String,
-    /// Its name, where it has one.
-    pub name: String,
-    /// Its ingredients, in the order in which they are hashed.
-    pub facts: Vec<Fact>,
-}
-
-/// One named ingredient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fact {
-    /// Its name: `code solids/tree.py`, `config.tree_species`, `resource python`.
-    pub label: String,
-    /// What it is.
-    pub value: FactValue,
-}
-
-/// The value of a fact.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FactValue {
-    /// Shown as it is; a config value as JSON.
-    Text(String),
-    /// A digest of something that is not shown: only whether it changed.
-    Digest(String),
-    /// Another node, by its version.
-    Node(Version),
-    /// An output of a step: the step's node, and the output's name.
-    Output {
-        /// The version of the step.
-        step: Version,
-        /// The name of its output.
-        name: String,
-    },
-}
 
 /// What a step is given by an output, for its trace.
 #[derive(Debug, Clone, Copy)]
@@ -79,68 +49,6 @@ pub enum InputContent<'a> {
     Absent,
     /// It failed, and the gather that it is in goes on without it.
     LeftOut,
-}
-
-/// The kinds of nodes. Each is hashed in a context of its own, with the number of its scheme.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Solid,
-    Resource,
-    Config,
-    Input,
-    Step,
-    Output,
-    Trace,
-    Secret,
-}
-
-impl Kind {
-    const ALL: [Self; 8] = [
-        Self::Solid,
-        Self::Resource,
-        Self::Config,
-        Self::Input,
-        Self::Step,
-        Self::Output,
-        Self::Trace,
-        Self::Secret,
-    ];
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Solid => "solid",
-            Self::Resource => "resource",
-            Self::Config => "config",
-            Self::Input => "input",
-            Self::Step => "step",
-            Self::Output => "output",
-            Self::Trace => "trace",
-            Self::Secret => "secret",
-        }
-    }
-
-    /// The context string of BLAKE3's `derive_key` mode. The number at its end is the scheme's.
-    fn context(self) -> &'static str {
-        match self {
-            Self::Solid => "cas 2026 solid 2",
-            Self::Resource => "cas 2026 resource 1",
-            Self::Config => "cas 2026 config 1",
-            Self::Input => "cas 2026 input 2",
-            Self::Step => "cas 2026 step 2",
-            Self::Output => "cas 2026 output 1",
-            Self::Trace => "cas 2026 trace 2",
-            Self::Secret => "cas 2026 secret 1",
-        }
-    }
-
-    /// Hashes an encoded node.
-    fn hash(self, bytes: &[u8]) -> Version {
-        // What BLAKE3 makes of a context string costs as much as a small node: it is made once.
-        static KEYS: LazyLock<[blake3::hazmat::ContextKey; 8]> =
-            LazyLock::new(|| Kind::ALL.map(|kind| blake3::hazmat::hash_derive_key_context(kind.context())));
-        let key = &KEYS[self as usize];
-        blake3::Hasher::new_from_context_key(key).update(bytes).finalize().into()
-    }
 }
 
 /// What of the steps of a plan is known before their inputs are: shared by versions and traces, hashed once.
@@ -158,21 +66,6 @@ pub struct Base {
     probes: Vec<Option<Version>>,
     /// For each invocation, what its elements have in common.
     shapes: Vec<Shape>,
-}
-
-/// The order in which the parts of an invocation's steps are hashed.
-#[derive(Debug, Clone, Default)]
-struct Shape {
-    /// Its axes, by name.
-    axes: Vec<usize>,
-    /// Its resources, by name.
-    resources: Vec<usize>,
-    /// Its inputs: by name as the step sees them; for a function, which is given them in order, as declared.
-    inputs: Vec<usize>,
-    /// For each input that is a literal, its version.
-    literals: Vec<Option<Version>>,
-    /// Whether its inputs are a function's.
-    ordered: bool,
 }
 
 /// The version of an output of a step of this version.
@@ -228,16 +121,6 @@ const NO_KEY: &[u8; 32] = &[0; 32];
 pub(crate) struct Buffers {
     step: Encoder,
     input: Lists,
-}
-
-/// What was made of some steps of one invocation.
-#[derive(Default)]
-struct Made {
-    /// The version of each.
-    versions: Vec<Option<Version>>,
-    /// Those of its outputs, one step after the other; all zero where its own is not known.
-    outputs: Vec<Version>,
-    encoded_bytes: u64,
 }
 
 /// Where fan-ins and gathers are encoded, and, while all that they hold stays as it is, what they were hashed to:
@@ -651,83 +534,6 @@ fn entering<'p, 'a>(
         let step = version(output.step)?;
         let name = &graph.solid(output.step).outputs[output.output as usize].name;
         Some(Entering::Version(output_version(&step, name), step))
-    }
-}
-
-/// The versions of the outputs of the steps of a plan, in one piece of memory.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Outputs {
-    /// By step and output; meaningful where the step's version is known.
-    versions: Vec<Version>,
-    /// For each invocation: where the outputs of its first element stand.
-    starts: Vec<usize>,
-    /// How many bytes were encoded for the steps: what the work grows with.
-    pub(crate) encoded_bytes: u64,
-}
-
-impl Outputs {
-    fn of(graph: &Graph) -> Self {
-        let mut starts = Vec::with_capacity(graph.pipeline.invocations.len());
-        let mut total = 0;
-        for (elements, invocation) in graph.steps_of.iter().zip(&graph.pipeline.invocations) {
-            starts.push(total);
-            total += elements.len() * invocation.solid.outputs.len();
-        }
-        Self { versions: vec![NOT_KNOWN; total], starts, encoded_bytes: 0 }
-    }
-
-    /// Takes in what was made of steps of one invocation.
-    fn take(&mut self, graph: &Graph, steps: &[StepId], made: &Made, versions: &mut [Option<Version>]) {
-        self.encoded_bytes += made.encoded_bytes;
-        let Some(count) = made.outputs.len().checked_div(steps.len()) else { return };
-        for (index, (step, version)) in steps.iter().zip(&made.versions).enumerate() {
-            versions[step.0 as usize] = *version;
-            let (from, first) = (index * count, self.first(graph, *step));
-            self.versions[first..first + count].copy_from_slice(&made.outputs[from..from + count]);
-        }
-    }
-
-    fn first(&self, graph: &Graph, step: StepId) -> usize {
-        let of = &graph.steps[step.0 as usize];
-        let count = graph.pipeline.invocations[of.invocation as usize].solid.outputs.len();
-        self.starts[of.invocation as usize] + of.element as usize * count
-    }
-
-    /// The version of an output of a step whose version is known.
-    pub(crate) fn version(&self, graph: &Graph, output: OutputId) -> Version {
-        self.versions[self.first(graph, output.step) + output.output as usize]
-    }
-}
-
-impl Shape {
-    fn of(graph: &Graph, index: usize) -> Self {
-        let invocation = &graph.pipeline.invocations[index];
-        let ordered = matches!(invocation.solid.body, Body::Function(_));
-        let mut axes = (0..invocation.matrix.len()).collect::<Vec<_>>();
-        axes.sort_by_key(|axis| &invocation.matrix[*axis].name);
-        let mut resources = graph.needs[index].clone();
-        resources.sort_by_key(|resource| &graph.resources[*resource].definition.name);
-        let mut inputs = (0..invocation.inputs.len()).collect::<Vec<_>>();
-        if !ordered {
-            inputs.sort_by_key(|input| &invocation.inputs[*input].file_name);
-        }
-        // A literal is the same for all elements, so the first one's is hashed for all of them.
-        let first =
-            graph.steps_of[index].clone().next().map_or(&[][..], |step| &graph.steps[step as usize].inputs);
-        let literal = |input: &StepInput| match input {
-            StepInput::Value(value) => Some(hashed(Kind::Input, |to| literal_facts(to, value))),
-            StepInput::Output(_)
-            | StepInput::Element { .. }
-            | StepInput::Unknown(_)
-            | StepInput::FanIn(_)
-            | StepInput::Gather(_)
-            | StepInput::Path(_)
-            | StepInput::Probe(_) => None,
-        };
-        // Most invocations have none, and then nothing is kept of it.
-        let some = first.iter().any(|input| matches!(input, StepInput::Value(_)));
-        let literals = if some { first.iter().map(literal).collect() } else { Vec::new() };
-        Self { axes, resources, inputs, literals, ordered }
     }
 }
 

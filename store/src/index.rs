@@ -1,4 +1,4 @@
-//! The index: key-value families in RocksDB, and the only file that names it.
+//! The index: key-value families in RocksDB, which is named in this module alone.
 //!
 //! Owns the folder `index/` and every option that was chosen for it. Knows keys and values as bytes only
 //! (`tables.rs` says what they mean). Writes are atomic batches; each batch carries the journal's position
@@ -14,158 +14,29 @@
 //! in memory ([`Overlay`]): the journal has it. They are opened for writing when more than a little was
 //! written, or when it is to be on disk ([`Index::thaw`]).
 
-use std::io;
+mod batch;
+mod failure;
+mod family;
+mod options;
+
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
-    ErrorKind, FlushOptions, InfoLogger, IteratorMode, LogLevel, Options, ReadOptions, WriteBatch,
-    WriteOptions,
+    ColumnFamily, DB, Direction, FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::disk;
 use crate::error::{At, StoreError};
 use crate::overlay::{self, Overlay};
-
-/// The families of the index. Their keys and values are described in `tables.rs` and `docs/format.md`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
-    /// Version → trace.
-    Rows,
-    /// Trace → result.
-    Results,
-    /// Trace → what came with its result and is read rarely.
-    Provenance,
-    /// Version → opaque fact.
-    Facts,
-    /// Digest → blob, without its bytes.
-    Blobs,
-    /// Digest → bytes of a small blob.
-    Inline,
-    /// Digest of a tree → digests of the files in it.
-    Trees,
-    /// What names what; keys only.
-    Refs,
-    /// Label and time → version and trace.
-    History,
-    /// Version → pin.
-    Pins,
-    /// Number → run.
-    Runs,
-    /// Trace → when it was used last.
-    Used,
-    /// Trace and time → what gave way.
-    Ledger,
-    /// What there is one of.
-    Meta,
-    /// Room for sorting what does not fit in memory; worth nothing after its use.
-    Scratch,
-    /// Number → what somebody said of a result.
-    Judgements,
-    /// Trace and number of a judgement → what it does to the trace.
-    Marks,
-}
-
-impl Family {
-    /// All of them.
-    pub(crate) const ALL: [Self; 17] = [
-        Self::Rows,
-        Self::Results,
-        Self::Provenance,
-        Self::Facts,
-        Self::Blobs,
-        Self::Inline,
-        Self::Trees,
-        Self::Refs,
-        Self::History,
-        Self::Pins,
-        Self::Runs,
-        Self::Used,
-        Self::Ledger,
-        Self::Meta,
-        Self::Scratch,
-        Self::Judgements,
-        Self::Marks,
-    ];
-
-    /// The family's name in RocksDB.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Rows => "rows",
-            Self::Results => "results",
-            Self::Provenance => "provenance",
-            Self::Facts => "facts",
-            Self::Blobs => "blobs",
-            Self::Inline => "inline",
-            Self::Trees => "trees",
-            Self::Refs => "refs",
-            Self::History => "history",
-            Self::Pins => "pins",
-            Self::Runs => "runs",
-            Self::Used => "used",
-            Self::Ledger => "ledger",
-            Self::Meta => "meta",
-            Self::Scratch => "scratch",
-            Self::Judgements => "judgements",
-            Self::Marks => "marks",
-        }
-    }
-
-    /// The number that stands for the family in a journal's snapshot.
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            Self::Rows => 0,
-            Self::Results => 1,
-            Self::Provenance => 2,
-            Self::Facts => 3,
-            Self::Blobs => 4,
-            Self::Inline => 5,
-            Self::Trees => 6,
-            Self::Refs => 7,
-            Self::History => 8,
-            Self::Pins => 9,
-            Self::Runs => 10,
-            Self::Used => 11,
-            Self::Ledger => 12,
-            Self::Meta => 13,
-            Self::Scratch => 14,
-            Self::Judgements => 15,
-            Self::Marks => 16,
-        }
-    }
-
-    /// The family with this number.
-    pub(crate) fn numbered(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|family| family.number() == number)
-    }
-
-    /// Hashes and pairs of hashes do not get smaller; text and records do.
-    fn compresses(self) -> bool {
-        match self {
-            Self::Results
-            | Self::Provenance
-            | Self::Facts
-            | Self::Inline
-            | Self::History
-            | Self::Pins
-            | Self::Runs
-            | Self::Judgements => true,
-            Self::Rows
-            | Self::Blobs
-            | Self::Trees
-            | Self::Refs
-            | Self::Used
-            | Self::Ledger
-            | Self::Meta
-            | Self::Scratch
-            | Self::Marks => false,
-        }
-    }
-}
+pub(crate) use batch::Batch;
+use batch::{Held, NOTHING, UNKNOWN};
+use failure::{failure, not_opened};
+pub(crate) use family::Family;
+use options::{For, families, options};
 
 /// Is given a key and its value, and says whether to go on.
 pub(crate) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
@@ -194,21 +65,6 @@ pub(crate) struct Index {
     dir: PathBuf,
     /// The store's folder, for messages.
     root: PathBuf,
-}
-
-/// By the number of a family: [`UNKNOWN`] until somebody asked, [`NOTHING`] while nobody put anything there since.
-/// Beginning to walk over a family costs as much as writing a result, and each result asks whether there are any marks.
-#[derive(Default)]
-struct Held([AtomicU8; Family::ALL.len()]);
-
-const UNKNOWN: u8 = 0;
-const NOTHING: u8 = 1;
-const SOMETHING: u8 = 2;
-
-impl Held {
-    fn of(&self, family: Family) -> &AtomicU8 {
-        &self.0[usize::from(family.number())]
-    }
 }
 
 /// Files that are open for reading, and over them what was written since.
@@ -536,8 +392,7 @@ impl Index {
 
     /// A batch to fill.
     pub(crate) fn batch(&self) -> Batch<'_> {
-        let (db, held) = (self.open.get(), &self.held);
-        Batch { db, held, writes: WriteBatch::default(), changes: Vec::new(), changed_bytes: 0 }
+        Batch::new(self.open.get(), &self.held)
     }
 
     /// Applies a batch, whole or not at all. It is visible at once, and on disk after [`Index::flush`].
@@ -767,49 +622,6 @@ impl View<'_> {
     }
 }
 
-/// Changes that become visible together.
-pub(crate) struct Batch<'a> {
-    /// The files, if they were open for writing when this was begun.
-    db: Option<&'a DB>,
-    held: &'a Held,
-    writes: WriteBatch,
-    /// The same, for files that were not.
-    changes: Vec<overlay::Change>,
-    changed_bytes: usize,
-}
-
-impl Batch<'_> {
-    /// Puts a value under a key.
-    pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
-        let held = self.held.of(family);
-        if held.load(Ordering::Relaxed) != SOMETHING {
-            held.store(SOMETHING, Ordering::SeqCst);
-        }
-        match self.db {
-            Some(db) => self.writes.put_cf(handle(db, family), key, value),
-            None => self.change(family, key, Some(value.to_vec())),
-        }
-    }
-
-    /// Takes a key away.
-    pub(crate) fn delete(&mut self, family: Family, key: &[u8]) {
-        match self.db {
-            Some(db) => self.writes.delete_cf(handle(db, family), key),
-            None => self.change(family, key, None),
-        }
-    }
-
-    /// How many bytes it holds.
-    pub(crate) fn size(&self) -> usize {
-        self.writes.size_in_bytes() + self.changed_bytes
-    }
-
-    fn change(&mut self, family: Family, key: &[u8], value: Option<Vec<u8>>) {
-        self.changed_bytes += key.len() + value.as_ref().map_or(0, Vec::len);
-        self.changes.push(overlay::Change { family: family.number(), key: key.to_vec(), value });
-    }
-}
-
 /// From so many keys on it is tried to walk from one to the next, and so many steps are taken to find out whether they lie
 /// close together. Finding a key by itself costs as much as some seven steps.
 const WALKED: usize = 32;
@@ -822,135 +634,3 @@ const OVERLAY_BYTES: usize = 1024 * 1024;
 
 /// How long a process that is ending may hold RocksDB's lock after it gave up the store's.
 const LET_GO: Duration = Duration::from_secs(10);
-
-/// What files are opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum For {
-    Reading,
-    Writing,
-}
-
-/// Decoded blocks that are kept in memory: rows and results of some 100,000 steps fit.
-const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
-
-/// How much a family may hold in memory before RocksDB would flush by itself. The host flushes long
-/// before (see `durable.rs`), because only it knows that the journal is on disk.
-const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
-
-/// All families, to be opened.
-fn families(whom: For) -> impl Iterator<Item = ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
-    Family::ALL
-        .into_iter()
-        .map(move |family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache, whom)))
-}
-
-/// Why the index could not be opened.
-fn not_opened(root: &Path, error: &rocksdb::Error) -> StoreError {
-    let text = error.as_ref();
-    if text.contains("Too many open") {
-        // Its lock file is among those that cannot be opened then: nobody else has it.
-        failure(root, error)
-    } else if text.contains("lock file") || text.contains("No locks available") {
-        StoreError::InUse { dir: root.to_owned(), owner: "a program that is not cas".to_owned() }
-    } else if is_full(text) || text.contains("Permission denied") {
-        failure(root, error)
-    } else {
-        StoreError::IndexDamaged { dir: root.to_owned(), what: text.to_owned() }
-    }
-}
-
-/// Options of the whole index, each with its reason.
-fn options(expect: Expect) -> Result<Options, rocksdb::Error> {
-    // Closing does not write: what is not flushed is in the journal. Flushing on close would leave up to
-    // fifteen tiny files behind each command. The bindings offer this option as text only.
-    let mut options = Options::default()
-        .get_options_from_string("avoid_flush_during_shutdown=true;avoid_flush_during_recovery=true")?;
-    options.create_if_missing(expect == Expect::Nothing);
-    options.create_missing_column_families(true);
-    // The families are on disk as of one moment, or not at all: the journal's position is true for all.
-    options.set_atomic_flush(true);
-    // No info log: it would be the largest file of a small store. Failures come back as errors.
-    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
-    options.set_stats_dump_period_sec(0);
-    options.set_stats_persist_period_sec(0);
-    // Preallocated room counts in `du`: the defaults are 4 MiB for the manifest alone.
-    options.set_manifest_preallocation_size(16 * 1024);
-    options.set_max_manifest_file_size(1024 * 1024);
-    options.set_recycle_log_file_num(0);
-    // A descriptor limit of 1,024 is common, and steps need some as well.
-    options.set_max_open_files(256);
-    // With two, RocksDB starts and ends a thread for each of the families, one after another.
-    options.set_max_file_opening_threads(1);
-    options.set_skip_stats_update_on_db_open(true);
-    // One flush and one compaction at a time: the cores belong to the steps.
-    options.set_max_background_jobs(2);
-    options.set_max_subcompactions(1);
-    // A scan's or a drop's clean-up does not unlink files in the caller's thread.
-    options.set_avoid_unnecessary_blocking_io(true);
-    // There is one writer at a time: what lets several insert at once only costs it.
-    options.set_allow_concurrent_memtable_write(false);
-    options.set_enable_write_thread_adaptive_yield(false);
-    options.set_paranoid_checks(true);
-    options.set_allow_mmap_reads(false);
-    options.set_allow_mmap_writes(false);
-    Ok(options)
-}
-
-/// Options of one family, each with its reason.
-fn family_options(family: Family, cache: &Cache, whom: For) -> Options {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
-    // Most first lookups of a new version find nothing: ten bits a key answer that without a read.
-    table.set_bloom_filter(10.0, false);
-    table.set_whole_key_filtering(true);
-    table.set_block_size(8 * 1024);
-    // Point lookups go straight to the record within a block.
-    table.set_data_block_index_type(rocksdb::DataBlockIndexType::BinaryAndHash);
-    let mut options = Options::default();
-    options.set_block_based_table_factory(&table);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
-    options.set_max_write_buffer_number(2);
-    // The same for what is not on disk yet: a filter of 128 KiB, enough for the 100,000 keys that a family gets
-    // between two flushes. It is zeroed when the index is opened, in each of the families, so that one
-    // of half a megabyte was 2,000 pages to touch; what is only read has no use for it.
-    if whom == For::Writing {
-        options.set_memtable_prefix_bloom_ratio(0.002);
-        options.set_memtable_whole_key_filtering(true);
-    }
-    options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_compression_type(if family.compresses() {
-        DBCompressionType::Zstd
-    } else {
-        DBCompressionType::None
-    });
-    options
-}
-
-/// An error of RocksDB in our words.
-fn failure(root: &Path, error: &rocksdb::Error) -> StoreError {
-    let what = error.as_ref().to_owned();
-    match error.kind() {
-        ErrorKind::Corruption => StoreError::IndexDamaged { dir: root.to_owned(), what },
-        _ if is_full(&what) => StoreError::Io {
-            action: "write the index in",
-            path: root.to_owned(),
-            source: io::Error::new(io::ErrorKind::StorageFull, what),
-        },
-        ErrorKind::IOError => {
-            // RocksDB hands on the words only; some of them a caller can do something about.
-            let kind = match () {
-                () if what.contains("Permission denied") => io::ErrorKind::PermissionDenied,
-                () if what.contains("Read-only file system") => io::ErrorKind::ReadOnlyFilesystem,
-                () => io::ErrorKind::Other,
-            };
-            let source = io::Error::new(kind, what);
-            StoreError::Io { action: "use the index in", path: root.to_owned(), source }
-        }
-        _ => StoreError::Index { dir: root.to_owned(), what },
-    }
-}
-
-fn is_full(text: &str) -> bool {
-    text.contains("No space left") || text.contains("quota exceeded")
-}

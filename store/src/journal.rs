@@ -9,8 +9,12 @@
 //! A *snapshot* is a segment that holds the whole index as it was when the segment after it began;
 //! segments before it are worth nothing any longer. Bytes once written are never changed.
 
+mod records;
+mod segment;
+mod snapshot;
+
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,19 +23,14 @@ use crate::codec;
 use crate::crash;
 use crate::disk;
 use crate::error::{At, StoreError};
-use crate::index::{Family, View};
 use crate::plain_file;
 use crate::tables::{RECORD_VERSION, kind};
+use records::{Next, Records};
+use segment::{Broken, HEADER_BYTES, Header, KIND_LOG, Segment, segment_path};
+pub(crate) use snapshot::write_snapshot;
 
 /// A new segment begins when one has this many bytes.
 const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-
-/// One part of a snapshot holds about this many bytes.
-const SNAPSHOT_PART_BYTES: usize = 256 * 1024;
-
-const HEADER_BYTES: usize = 64;
-const MAGIC: &[u8; 12] = b"cas journal\n";
-const JOURNAL_FORMAT: u32 = 1;
 
 /// A place in the journal: behind so many bytes of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -465,61 +464,6 @@ impl Journal {
     }
 }
 
-/// Writes the index, as it was when segment `number + 1` began, as segment `number`, and gives up the
-/// segments before it. Appending goes on meanwhile. The index must be on disk up to that point.
-pub(crate) fn write_snapshot(
-    dir: &Path,
-    store: &str,
-    number: u64,
-    view: &View<'_>,
-) -> Result<(), StoreError> {
-    let temporary = dir.join(format!("{number:016}.new"));
-    let file = plain_file::replace(&temporary).at("make", &temporary)?;
-    let mut out = BufWriter::with_capacity(256 * 1024, file);
-    let header = Header { number, kind: KIND_SNAPSHOT, previous: 0 };
-    out.write_all(&header.to_bytes(store)).at("write", &temporary)?;
-    for family in Family::ALL {
-        if family == Family::Scratch {
-            continue;
-        }
-        let mut part = Vec::new();
-        let mut size = 0;
-        let mut write = |part: &mut Vec<(Vec<u8>, Vec<u8>)>| {
-            let change = Change::Entries { family: family.number(), entries: std::mem::take(part) };
-            let record = codec::encode(kind::CHANGE, RECORD_VERSION, &change)
-                .map_err(|error| StoreError::Index { dir: dir.to_owned(), what: error.to_string() })?;
-            out.write_all(&record).at("write", &temporary)
-        };
-        view.scan(family, &mut |key, value| {
-            part.push((key.to_vec(), value.to_vec()));
-            size += key.len() + value.len();
-            if size >= SNAPSHOT_PART_BYTES {
-                write(&mut part)?;
-                size = 0;
-            }
-            Ok(true)
-        })?;
-        if !part.is_empty() {
-            write(&mut part)?;
-        }
-    }
-    crash::point("journal.snapshot-written");
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error).at("write", &temporary)?;
-    disk::written(&temporary);
-    disk::sync(&file, &temporary).at("sync", &temporary)?;
-    let path = segment_path(dir, number);
-    disk::rename(&temporary, &path).at("rename", &temporary)?;
-    sync_folder(dir)?;
-    crash::point("journal.snapshot-named");
-    for old in Segment::numbers(dir)? {
-        if old < number {
-            let path = segment_path(dir, old);
-            disk::remove(&path).at("remove", &path)?;
-        }
-    }
-    Ok(())
-}
-
 /// Makes the names in the journal's folder durable.
 pub(crate) fn sync_folder(dir: &Path) -> Result<(), StoreError> {
     disk::sync_folder(dir).at("sync", dir)
@@ -538,13 +482,9 @@ pub(crate) fn store_of(dir: &Path) -> Option<String> {
 
 /// Writes the first segment of a journal, with these bytes behind its header.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn segment_of(dir: &Path, store: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn segment_of(dir: &Path, store: &str, bytes: &[u8]) -> std::io::Result<()> {
     let header = Header { number: 1, kind: KIND_LOG, previous: 0 };
     fs::write(segment_path(dir, 1), [header.to_bytes(store).as_slice(), bytes].concat())
-}
-
-fn segment_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{number:016}.log"))
 }
 
 /// Removes segments that were never named: nothing was appended to them.
@@ -558,252 +498,9 @@ fn remove_unfinished(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-const KIND_LOG: u8 = 0;
-const KIND_SNAPSHOT: u8 = 1;
-
-/// The first 64 bytes of a segment.
-struct Header {
-    number: u64,
-    kind: u8,
-    /// The segment before it, 0 for none.
-    previous: u64,
-}
-
-impl Header {
-    fn is_snapshot(&self) -> bool {
-        self.kind == KIND_SNAPSHOT
-    }
-
-    fn to_bytes(&self, store: &str) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[..12].copy_from_slice(MAGIC);
-        bytes[12..16].copy_from_slice(&JOURNAL_FORMAT.to_le_bytes());
-        bytes[16..24].copy_from_slice(&self.number.to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.previous.to_le_bytes());
-        bytes[32] = self.kind;
-        bytes[36..60].copy_from_slice(&store_tag(store));
-        let checksum = crc32fast::hash(&bytes[..60]);
-        bytes[60..].copy_from_slice(&checksum.to_le_bytes());
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8; HEADER_BYTES], store: &str) -> Result<Self, String> {
-        let number = |from: usize| {
-            let mut part = [0; 8];
-            part.copy_from_slice(&bytes[from..from + 8]);
-            u64::from_le_bytes(part)
-        };
-        if &bytes[..12] != MAGIC {
-            return Err("it does not begin as a segment does".to_owned());
-        }
-        if bytes[60..] != crc32fast::hash(&bytes[..60]).to_le_bytes() {
-            return Err("the checksum of its header is wrong".to_owned());
-        }
-        if bytes[12..16] != JOURNAL_FORMAT.to_le_bytes() {
-            return Err("its format is one that this program does not read".to_owned());
-        }
-        if bytes[36..60] != store_tag(store) {
-            return Err("it belongs to another store".to_owned());
-        }
-        Ok(Self { number: number(16), previous: number(24), kind: bytes[32] })
-    }
-}
-
-/// The store's id in a header: enough of it to tell stores apart.
-fn store_tag(store: &str) -> [u8; 24] {
-    let mut tag = [0; 24];
-    let id = &store.as_bytes()[..store.len().min(24)];
-    tag[..id.len()].copy_from_slice(id);
-    tag
-}
-
-struct Segment {
-    path: PathBuf,
-    header: Header,
-    len: u64,
-}
-
-enum Broken {
-    /// Nothing was ever written to it that reached the disk.
-    Empty,
-    Header(String),
-    Io(io::Error),
-}
-
-impl Segment {
-    /// The numbers of all segments, in order.
-    fn numbers(dir: &Path) -> Result<Vec<u64>, StoreError> {
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(dir).at("read", dir)? {
-            let name = entry.at("read", dir)?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".log"));
-            if let Some(Ok(number)) = number.map(str::parse) {
-                numbers.push(number);
-            }
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
-    fn list(root: &Path, dir: &Path, store: &str) -> Result<Vec<Self>, StoreError> {
-        let mut segments = Vec::new();
-        for number in Self::numbers(dir)? {
-            let path = segment_path(dir, number);
-            match Self::open(&path, number, store) {
-                Ok(segment) => segments.push(segment),
-                // A segment that was made and never synced, after a loss of power.
-                Err(Broken::Empty) => {}
-                Err(Broken::Header(what)) => {
-                    let what = format!("`{}` is not a part of its journal: {what}", path.display());
-                    return Err(StoreError::IndexDamaged { dir: root.to_owned(), what });
-                }
-                Err(Broken::Io(source)) => return Err(StoreError::Io { action: "read", path, source }),
-            }
-        }
-        Ok(segments)
-    }
-
-    /// Keeps a copy of the segment in quarantine, once, for whoever wants to look at it.
-    fn keep(&self, root: &Path) -> Result<PathBuf, StoreError> {
-        let dir = root.join("quarantine");
-        fs::create_dir_all(&dir).at("make", &dir)?;
-        let mut kept = dir.join(format!("journal-{:016}.log", self.header.number));
-        let mut number = 1;
-        while kept.exists() {
-            kept = dir.join(format!("journal-{:016}.{number}.log", self.header.number));
-            number += 1;
-        }
-        fs::copy(&self.path, &kept).at("copy", &self.path)?;
-        Ok(kept)
-    }
-
-    fn open(path: &Path, number: u64, store: &str) -> Result<Self, Broken> {
-        let mut file = File::open(path).map_err(Broken::Io)?;
-        let len = file.metadata().map_err(Broken::Io)?.len();
-        let mut bytes = [0; HEADER_BYTES];
-        if len < HEADER_BYTES as u64 {
-            return Err(Broken::Empty);
-        }
-        file.read_exact(&mut bytes).map_err(Broken::Io)?;
-        if bytes == [0; HEADER_BYTES] {
-            return Err(Broken::Empty);
-        }
-        let header = Header::from_bytes(&bytes, store).map_err(Broken::Header)?;
-        if header.number != number {
-            return Err(Broken::Header(format!("it says that it is segment {}", header.number)));
-        }
-        Ok(Self { path: path.to_owned(), header, len })
-    }
-}
-
-/// Reads the records of a segment one after the other.
-struct Records {
-    path: PathBuf,
-    reader: BufReader<File>,
-    /// Where the next record begins.
-    offset: u64,
-    len: u64,
-}
-
-enum Next {
-    /// A change, and the offset behind it.
-    Change(Box<Change>, u64),
-    End,
-    /// `torn`: it is what a write that was interrupted leaves, if nothing follows.
-    Unreadable {
-        offset: u64,
-        what: String,
-        torn: bool,
-    },
-}
-
-impl Records {
-    fn open(segment: &Segment, offset: u64) -> Result<Self, StoreError> {
-        let mut file = File::open(&segment.path).at("open", &segment.path)?;
-        file.seek(SeekFrom::Start(offset)).at("read", &segment.path)?;
-        let reader = BufReader::with_capacity(256 * 1024, file);
-        Ok(Self { path: segment.path.clone(), reader, offset, len: segment.len })
-    }
-
-    fn next(&mut self) -> Result<Next, StoreError> {
-        let left = self.len.saturating_sub(self.offset);
-        if left == 0 {
-            return Ok(Next::End);
-        }
-        let offset = self.offset;
-        let unreadable = |what: &str, torn| Ok(Next::Unreadable { offset, what: what.to_owned(), torn });
-        if left < codec::HEADER_BYTES as u64 {
-            return unreadable("it is cut off", true);
-        }
-        let mut bytes = vec![0; codec::HEADER_BYTES];
-        self.reader.read_exact(&mut bytes).at("read", &self.path)?;
-        let whole = match codec::record_bytes(&bytes) {
-            Ok(whole) => whole,
-            // A file that grew and was never filled, because power was lost.
-            Err(error) => return unreadable(&error.to_string(), bytes.iter().all(|byte| *byte == 0)),
-        };
-        if whole as u64 > left {
-            return unreadable("it is cut off", true);
-        }
-        bytes.resize(whole, 0);
-        self.reader.read_exact(&mut bytes[codec::HEADER_BYTES..]).at("read", &self.path)?;
-        match codec::decode(kind::CHANGE, RECORD_VERSION, &bytes) {
-            Ok(change) => {
-                self.offset += whole as u64;
-                Ok(Next::Change(Box::new(change), self.offset))
-            }
-            Err(error) => unreadable(&error.to_string(), false),
-        }
-    }
-
-    /// Goes to the first record at or behind `from` that can be read; false if there is none.
-    fn resume(&mut self, from: u64) -> Result<bool, StoreError> {
-        const WINDOW: usize = 1024 * 1024;
-        let mark = codec::encode(kind::CHANGE, RECORD_VERSION, &()).unwrap_or_default();
-        let mark = &mark[..mark.len().min(4)];
-        let mut start = from;
-        while start + (codec::HEADER_BYTES as u64) <= self.len {
-            let mut window = Vec::new();
-            self.reader.seek(SeekFrom::Start(start)).at("read", &self.path)?;
-            let mut part = (&mut self.reader).take(WINDOW as u64);
-            part.read_to_end(&mut window).at("read", &self.path)?;
-            for at in (0..window.len().saturating_sub(3)).filter(|at| &window[*at..*at + 4] == mark) {
-                self.offset = start + at as u64;
-                self.reader.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
-                if let Next::Change(..) = self.next()? {
-                    self.offset = start + at as u64;
-                    self.reader.seek(SeekFrom::Start(self.offset)).at("read", &self.path)?;
-                    return Ok(true);
-                }
-            }
-            if window.len() < WINDOW {
-                break;
-            }
-            // A mark may stand across the border of two windows.
-            start += (WINDOW - 3) as u64;
-        }
-        Ok(false)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_header_of_a_segment_is_this() {
-        let header = Header { number: 3, kind: KIND_SNAPSHOT, previous: 2 };
-        let bytes = header.to_bytes("0123456789abcdef0123456789abcdef");
-        let mut expected = b"cas journal\n".to_vec();
-        expected.extend_from_slice(&[1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
-        expected.extend_from_slice(b"0123456789abcdef01234567");
-        assert_eq!(&bytes[..60], expected);
-        assert_eq!(bytes[60..], crc32fast::hash(&expected).to_le_bytes());
-        let back = Header::from_bytes(&bytes, "0123456789abcdef0123456789abcdef");
-        assert!(back.is_ok_and(|back| (back.number, back.kind, back.previous) == (3, KIND_SNAPSHOT, 2)));
-        let other = Header::from_bytes(&bytes, "ffff");
-        assert_eq!(other.err().as_deref(), Some("it belongs to another store"));
-    }
 
     #[test]
     fn positions_keep_their_order_in_bytes() {

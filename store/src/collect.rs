@@ -9,21 +9,26 @@
 //! even taking something away needs room in the journal). Killed at any point, it leaves at worst files
 //! that nothing names, and the next collection finds those.
 
-use std::collections::{BTreeSet, HashMap};
+mod keepers;
+mod order;
+mod removal;
+
+use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use crate::apply::{self, Dropped};
+use crate::apply;
 use crate::change::Change;
 use crate::crash;
 use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
-use crate::host::{Core, count, free_bytes, is_full};
+use crate::host::{Core, count, free_bytes};
 use crate::index::Family;
 use crate::layout::BlobName;
-use crate::record::{Evicted, ResultRecord};
+use crate::record::Evicted;
 use crate::tables::{self, refs};
 use crate::wire::Response;
+use order::{CLASS_DUE, CLASS_ROOM, ORDER, RECORD_ORDER, Rank, Subject};
 
 pub use crate::garbage::{CollectReport, Garbage, Going, Mode, Policy, Why};
 
@@ -54,32 +59,7 @@ enum Phase {
     Done,
 }
 
-/// What can lose its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Subject {
-    Result(Trace),
-    Run(u64),
-}
-
-/// A place in the order in which things go: class, score, subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    class: u8,
-    score: u128,
-    subject: Subject,
-}
-
-/// What is too old goes whatever the size is; what is in this class goes first.
-const CLASS_DUE: u8 = 0;
-/// Goes only as far as there is too little room.
-const CLASS_ROOM: u8 = 1;
-
-/// How many ranks are remembered.
-const RANKS: usize = 100_000;
-
-// Prefixes of keys in scratch.
-const ORDER: u8 = b'o';
-const RECORD_ORDER: u8 = b'r';
+/// Before what a dry run would have taken away, in scratch.
 const GONE: u8 = b'g';
 
 impl Core {
@@ -142,42 +122,6 @@ impl Core {
             }
         }
         Ok(Response::Collected { going, done, report })
-    }
-
-    /// Sorts what may go into scratch.
-    fn put_in_order(&self, session: &mut Session) -> Result<(), StoreError> {
-        let mut batch = self.index.batch();
-        self.index.scan(Family::Results, &[], &mut |key, value| {
-            let Ok(bytes) = <[u8; 32]>::try_from(key) else { return Ok(true) };
-            let trace = Trace::from_bytes(bytes);
-            let record = self.index.decode_result(key, value)?;
-            if let Some(rank) = self.rank_result(session, &trace, &record)? {
-                batch.put(Family::Scratch, &rank.key(), &[]);
-            } else if self.may_lose_record(session, &trace, &record)? {
-                let mut key = vec![RECORD_ORDER];
-                // What was made last goes first: it is made from what was there before.
-                key.extend_from_slice(&(!record.made_ms).to_be_bytes());
-                key.extend_from_slice(trace.as_bytes());
-                batch.put(Family::Scratch, &key, &[]);
-            }
-            if record.evicted.is_none() {
-                session.report.kept_pinned += u64::from(self.is_pinned(&trace, session.now_ms)?);
-                session.report.kept_in_use += u64::from(self.is_leased(&trace));
-            }
-            if batch.size() > 1 << 20 {
-                self.index.write(std::mem::replace(&mut batch, self.index.batch()))?;
-            }
-            Ok(true)
-        })?;
-        self.index.scan(Family::Runs, &[], &mut |key, value| {
-            let id = self.index.number("the number of a run", key)?;
-            let row: tables::RunRow = self.index.decode(tables::kind::RUN, "run", key, value)?;
-            if let Some(rank) = self.rank_run(session, id, &row) {
-                batch.put(Family::Scratch, &rank.key(), &[]);
-            }
-            Ok(true)
-        })?;
-        self.index.write(batch)
     }
 
     /// One step of the phase in which results and runs lose their bytes.
@@ -427,111 +371,6 @@ impl Core {
         Ok(if whole { Phase::Done } else { Phase::Files(last) })
     }
 
-    /// Whether a pin that has not run out names a row of this result.
-    fn is_pinned(&self, trace: &Trace, now_ms: u64) -> Result<bool, StoreError> {
-        for row in self.index.referred_hashes(trace.as_bytes(), refs::ROW)? {
-            let pin = self.index.pin(&crate::digest::Version::from_bytes(row))?;
-            if pin.is_some_and(|pin| pin.until_ms.is_none_or(|until| until > now_ms)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether nobody wants a result now, asked while nobody else can come to want it: it may have been pinned
-    /// or promised to somebody since the order was made.
-    fn may_go(&self, trace: &Trace, now_ms: u64) -> Result<bool, StoreError> {
-        Ok(!self.is_leased(trace) && !self.is_pinned(trace, now_ms)?)
-    }
-
-    /// Removes recorded blobs, as far as nothing names them and nobody reads them.
-    pub(crate) fn remove_unnamed_blobs(&self, blobs: &[Digest]) -> Result<(), StoreError> {
-        for digest in blobs {
-            if !self.is_named(digest)? {
-                let change = Change::Unnamed { blobs: vec![*digest] };
-                self.take_away(&change, &[*digest], |_| Ok(true))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether somebody reads one of these blobs, or a file of one that is a tree.
-    fn is_read(&self, blobs: &[Digest]) -> Result<bool, StoreError> {
-        for digest in blobs {
-            if self.is_any_leased(&[*digest]) || self.is_any_leased(&self.index.tree_files(digest)?) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Writes a change that takes something away, which names `blobs`, then removes the files that it let go
-    /// of. `None` if `still` says that it must not be taken away any longer, or somebody reads any of them:
-    /// bytes that were promised to whoever reads a replaced result may have no other keeper.
-    fn take_away(
-        &self,
-        change: &Change,
-        blobs: &[Digest],
-        still: impl Fn(&Self) -> Result<bool, StoreError>,
-    ) -> Result<Option<u64>, StoreError> {
-        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-        if !still(self)? || self.is_read(blobs)? {
-            return Ok(None);
-        }
-        let mut journal = self.journal();
-        crash::point("collect.before-rows");
-        let dropped = match self.write(&mut journal, change, Vec::new()) {
-            Err(StoreError::Io { source, .. }) if is_full(&source) => {
-                // Not even taking away fits: first make room. A row without its file is a miss.
-                self.remove_files_first(change, blobs)?;
-                self.write(&mut journal, change, Vec::new())?
-            }
-            other => other?,
-        };
-        drop(journal);
-        crash::point("collect.after-rows");
-        self.remove_files(&dropped).map(Some)
-    }
-
-    fn remove_files(&self, dropped: &Dropped) -> Result<u64, StoreError> {
-        let mut bytes = 0;
-        for (digest, record) in &dropped.blobs {
-            self.files.remove(digest, record)?;
-            bytes += record.stored_len;
-            crash::point("collect.file-removed");
-        }
-        Ok(bytes)
-    }
-
-    /// Removes the files of blobs that only what `change` takes away names.
-    fn remove_files_first(&self, change: &Change, blobs: &[Digest]) -> Result<(), StoreError> {
-        let goes = |keeper: &(u8, Vec<u8>)| match change {
-            Change::Evicted { traces, runs, .. } | Change::Removed { traces, runs } => match keeper.0 {
-                refs::OUTPUT | refs::LOG => {
-                    traces.iter().any(|trace| trace.as_bytes() == keeper.1.as_slice())
-                }
-                refs::RUN => runs.iter().any(|run| run.to_be_bytes() == keeper.1.as_slice()),
-                refs::TREE => blobs.iter().any(|tree| tree.as_bytes() == keeper.1.as_slice()),
-                _ => false,
-            },
-            Change::Unnamed { .. } => true,
-            _ => false,
-        };
-        for digest in blobs {
-            let mut all = vec![*digest];
-            all.extend(self.index.tree_files(digest)?);
-            for digest in all {
-                if self.keepers(&digest)?.iter().all(goes)
-                    && let Some(row) = self.index.blob_row(&digest)?
-                    && !row.inline
-                {
-                    self.files.remove(&digest, &row.without_bytes())?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn compact_journal(&self) -> Result<(), StoreError> {
         let (all, snapshot) = self.journal().sizes()?;
         // A snapshot is worth its writing when it takes the place of more than twice as much.
@@ -540,240 +379,6 @@ impl Core {
         }
         Ok(())
     }
-
-    // The order.
-
-    fn rank(&self, session: &mut Session, subject: Subject) -> Result<Option<Rank>, StoreError> {
-        if let Some(rank) = session.ranks.get(&subject) {
-            return Ok(*rank);
-        }
-        let rank = match subject {
-            Subject::Result(trace) => match self.index.result(&trace)? {
-                Some(record) => self.rank_result(session, &trace, &record)?,
-                None => None,
-            },
-            Subject::Run(id) => self.index.run(id)?.and_then(|row| self.rank_run(session, id, &row)),
-        };
-        if session.ranks.len() >= RANKS {
-            session.ranks.clear();
-        }
-        session.ranks.insert(subject, rank);
-        Ok(rank)
-    }
-
-    /// Where a result stands in the order; `None` if it keeps its bytes.
-    fn rank_result(
-        &self,
-        session: &Session,
-        trace: &Trace,
-        record: &ResultRecord,
-    ) -> Result<Option<Rank>, StoreError> {
-        if record.evicted.is_some()
-            || apply::named_by(record).is_empty()
-            || self.is_pinned(trace, session.now_ms)?
-            || self.is_leased(trace)
-        {
-            return Ok(None);
-        }
-        let policy = &session.policy;
-        let age = session.age_of(self.last_use(trace, record)?);
-        let is_old = policy.max_age.is_some_and(|max| age > max);
-        let by_size = policy.max_size_bytes.is_some() || policy.min_free_bytes.is_some();
-        if !is_old && !by_size && !policy.only_keeps_last() {
-            return Ok(None);
-        }
-        if let Some(number) = policy.keep_last {
-            let labels = self.labels_of(trace)?;
-            if labels.is_empty() && policy.only_keeps_last() {
-                return Ok(None);
-            }
-            for label in &labels {
-                if self.is_among_last(label, trace, number)? {
-                    return Ok(None);
-                }
-            }
-        }
-        let class = if is_old || policy.only_keeps_last() { CLASS_DUE } else { CLASS_ROOM };
-        let len: u64 = record
-            .outputs
-            .iter()
-            .filter_map(|output| output.artifact.as_ref())
-            .fold(0, |sum: u64, artifact| sum.saturating_add(artifact.len));
-        let score = score(record.cost_ms, len, age);
-        Ok(Some(Rank { class, score, subject: Subject::Result(*trace) }))
-    }
-
-    /// Where a run's logs stand in the order; `None` if they stay.
-    fn rank_run(&self, session: &Session, id: u64, row: &tables::RunRow) -> Option<Rank> {
-        let policy = &session.policy;
-        if row.blobs.is_empty() {
-            return None;
-        }
-        let age = session.age_of(row.at_ms);
-        let is_old =
-            policy.max_age.is_some_and(|max| age > max) || policy.record_age().is_some_and(|max| age > max);
-        let by_size = policy.max_size_bytes.is_some() || policy.min_free_bytes.is_some();
-        let class = match (is_old, by_size) {
-            (true, _) => CLASS_DUE,
-            // The run that is going on writes its logs now.
-            (false, true) if age > Duration::from_secs(24 * 3600) => CLASS_ROOM,
-            (false, _) => return None,
-        };
-        // Logs of failures cannot be made again: they are taken as an hour's work.
-        Some(Rank { class, score: score(3_600_000, 0, age), subject: Subject::Run(id) })
-    }
-
-    fn may_lose_record(
-        &self,
-        session: &Session,
-        trace: &Trace,
-        record: &ResultRecord,
-    ) -> Result<bool, StoreError> {
-        let Some(max) = session.policy.record_age() else { return Ok(false) };
-        if self.is_pinned(trace, session.now_ms)?
-            || self.is_leased(trace)
-            || session.age_of(self.last_use(trace, record)?) <= max
-        {
-            return Ok(false);
-        }
-        let named: Vec<Digest> = apply::named_by(record).into_iter().collect();
-        let has_bytes = self.index.blob_rows(&named)?.iter().any(Option::is_some);
-        Ok(record.evicted.is_some() || !has_bytes)
-    }
-
-    /// How many bytes go when the last in the order that names any of `blobs` is this one; `None` if all of
-    /// them stay for the sake of something that keeps its bytes.
-    fn freed_at(
-        &self,
-        session: &mut Session,
-        at: &Rank,
-        blobs: &[Digest],
-    ) -> Result<Option<u64>, StoreError> {
-        let mut bytes = 0;
-        let mut any_goes = blobs.is_empty();
-        for digest in blobs {
-            let Some(last) = self.last_keeper(session, digest)? else { continue };
-            any_goes = true;
-            if last > *at {
-                continue;
-            }
-            bytes += self.index.blob_row(digest)?.map_or(0, |row| row.stored_len);
-            for file in self.index.tree_files(digest)? {
-                if self.last_keeper(session, &file)?.is_some_and(|last| last <= *at) && !blobs.contains(&file)
-                {
-                    bytes += self.index.blob_row(&file)?.map_or(0, |row| row.stored_len);
-                }
-            }
-        }
-        Ok(any_goes.then_some(bytes))
-    }
-
-    /// The last in the order of all that name a blob; `None` if one of them is not in the order.
-    fn last_keeper(&self, session: &mut Session, digest: &Digest) -> Result<Option<Rank>, StoreError> {
-        let mut last = None;
-        for (tag, key) in self.keepers(digest)? {
-            let rank = match tag {
-                refs::OUTPUT | refs::LOG => match <[u8; 32]>::try_from(key.as_slice()) {
-                    Ok(bytes) => self.rank(session, Subject::Result(Trace::from_bytes(bytes)))?,
-                    Err(_) => None,
-                },
-                refs::RUN => match <[u8; 8]>::try_from(key.as_slice()) {
-                    Ok(bytes) => self.rank(session, Subject::Run(u64::from_be_bytes(bytes)))?,
-                    Err(_) => None,
-                },
-                refs::TREE => match <[u8; 32]>::try_from(key.as_slice()) {
-                    // A tree holds files, never trees: this goes no deeper.
-                    Ok(bytes) => self.last_keeper(session, &Digest::from_bytes(bytes))?,
-                    Err(_) => None,
-                },
-                _ => None,
-            };
-            match rank {
-                None => return Ok(None),
-                rank => last = last.max(rank),
-            }
-        }
-        Ok(last)
-    }
-
-    // What names what.
-
-    /// Everything that keeps a blob: tags and the rests of the keys.
-    fn keepers(&self, digest: &Digest) -> Result<Vec<(u8, Vec<u8>)>, StoreError> {
-        let mut keepers = Vec::new();
-        self.index.scan_prefix(Family::Refs, digest.as_bytes(), &mut |key, _| {
-            let Some((tag, rest)) = key.get(32..).and_then(<[u8]>::split_first) else { return Ok(true) };
-            if *tag > refs::LAST_KEEPER {
-                return Ok(false);
-            }
-            keepers.push((*tag, rest.to_vec()));
-            Ok(true)
-        })?;
-        Ok(keepers)
-    }
-
-    /// Whether anything keeps a blob.
-    pub(crate) fn is_named(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let mut named = false;
-        self.index.scan_prefix(Family::Refs, digest.as_bytes(), &mut |key, _| {
-            named = key.get(32).is_some_and(|tag| *tag <= refs::LAST_KEEPER);
-            Ok(false)
-        })?;
-        Ok(named)
-    }
-
-    /// Whether a blob is recorded that lies in the file of this name.
-    pub(crate) fn is_recorded(&self, name: &BlobName) -> Result<bool, StoreError> {
-        let row = self.index.blob_row(&name.digest)?;
-        Ok(row.is_some_and(|row| !row.inline && BlobName::of(&name.digest, &row.without_bytes()) == *name))
-    }
-
-    fn named_by_subject(&self, subject: Subject) -> Result<Vec<Digest>, StoreError> {
-        Ok(match subject {
-            Subject::Result(trace) => self
-                .index
-                .result(&trace)?
-                .map(|record| apply::named_by(&record).into_iter().collect())
-                .unwrap_or_default(),
-            Subject::Run(id) => self.index.run(id)?.map(|row| row.blobs).unwrap_or_default(),
-        })
-    }
-
-    fn labels_of(&self, trace: &Trace) -> Result<Vec<String>, StoreError> {
-        let labels = self.index.referred(trace.as_bytes(), refs::LABEL)?;
-        Ok(labels.into_iter().filter_map(|label| String::from_utf8(label).ok()).collect())
-    }
-
-    /// Whether a result is among the newest `number` different ones under a label.
-    fn is_among_last(&self, label: &str, trace: &Trace, number: u64) -> Result<bool, StoreError> {
-        let mut newer = BTreeSet::new();
-        let mut found = false;
-        self.index.scan_prefix(Family::History, &tables::label_prefix(label), &mut |_, value| {
-            if value == trace.as_bytes() {
-                found = true;
-                return Ok(false);
-            }
-            newer.insert(value.to_vec());
-            Ok((newer.len() as u64) < number)
-        })?;
-        Ok(found)
-    }
-
-    fn has_live_children(&self, trace: &Trace) -> Result<bool, StoreError> {
-        for child in self.index.referred_hashes(trace.as_bytes(), refs::CHILD)? {
-            if !self.is_gone(&child)? && self.index.result(&Trace::from_bytes(child))?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn last_use(&self, trace: &Trace, record: &ResultRecord) -> Result<u64, StoreError> {
-        let used = self.index.used_ms(std::slice::from_ref(trace))?.pop().flatten();
-        Ok(used.unwrap_or(record.made_ms).max(record.made_ms))
-    }
-
-    // Scratch.
 
     fn next_in_scratch(&self, after: &[u8], prefix: u8) -> Result<Option<Vec<u8>>, StoreError> {
         let mut from = after.to_vec();
@@ -822,75 +427,5 @@ impl Session {
     /// A clock that was set back makes nothing old.
     fn age_of(&self, at_ms: u64) -> Duration {
         Duration::from_millis(self.now_ms.saturating_sub(at_ms))
-    }
-}
-
-impl Rank {
-    fn key(&self) -> Vec<u8> {
-        let mut key = vec![ORDER, self.class];
-        key.extend_from_slice(&self.score.to_be_bytes());
-        match self.subject {
-            Subject::Result(trace) => {
-                key.push(0);
-                key.extend_from_slice(trace.as_bytes());
-            }
-            Subject::Run(id) => {
-                key.push(1);
-                key.extend_from_slice(&id.to_be_bytes());
-            }
-        }
-        key
-    }
-
-    fn from_key(key: &[u8]) -> Option<Self> {
-        let (&[_, class], rest) = key.split_first_chunk::<2>()?;
-        let (score, rest) = rest.split_first_chunk::<16>()?;
-        let (kind, id) = rest.split_first()?;
-        let subject = match kind {
-            0 => Subject::Result(Trace::from_bytes(id.try_into().ok()?)),
-            1 => Subject::Run(u64::from_be_bytes(id.try_into().ok()?)),
-            _ => return None,
-        };
-        Some(Self { class, score: u128::from_be_bytes(*score), subject })
-    }
-}
-
-/// What a result is worth: its cost per byte and per second of disuse. The smallest goes first.
-fn score(cost_ms: u64, bytes: u64, unused: Duration) -> u128 {
-    let worth = (u128::from(cost_ms) + 1).min(1 << 44) << 80;
-    let weight = (u128::from(bytes) + 1).saturating_mul(u128::from(unused.as_secs()) + 1);
-    worth / weight
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: Duration = Duration::from_secs(24 * 3600);
-
-    #[test]
-    fn what_is_cheap_large_or_long_unused_goes_first() {
-        assert!(score(10, 1000, DAY) < score(1000, 1000, DAY));
-        assert!(score(10, 1_000_000, DAY) < score(10, 1000, DAY));
-        assert!(score(10, 1000, 7 * DAY) < score(10, 1000, DAY));
-        assert!(score(u64::MAX, 0, Duration::ZERO) > score(u64::MAX, u64::MAX, 1000 * DAY));
-    }
-
-    #[test]
-    fn the_order_of_keys_is_the_order_of_ranks() {
-        let rank = |class, score, byte| Rank {
-            class,
-            score,
-            subject: Subject::Result(Trace::from_bytes([byte; 32])),
-        };
-        let mut ranks = vec![rank(1, 5, 1), rank(0, 9, 2), rank(1, 5, 0), rank(1, 4, 9)];
-        ranks.push(Rank { class: 1, score: 5, subject: Subject::Run(3) });
-        let mut keys: Vec<Vec<u8>> = ranks.iter().map(Rank::key).collect();
-        ranks.sort();
-        keys.sort();
-        assert_eq!(
-            keys.iter().map(|key| Rank::from_key(key)).collect::<Vec<_>>(),
-            ranks.into_iter().map(Some).collect::<Vec<_>>()
-        );
     }
 }

@@ -1,0 +1,101 @@
+//! What keeps what: the names of a blob, the pins, labels and children of a result, and when it was used.
+
+use std::collections::BTreeSet;
+
+use super::order::Subject;
+use crate::apply;
+use crate::digest::{Digest, Trace, Version};
+use crate::error::StoreError;
+use crate::host::Core;
+use crate::index::Family;
+use crate::layout::BlobName;
+use crate::record::ResultRecord;
+use crate::tables::{self, refs};
+
+impl Core {
+    /// Everything that keeps a blob: tags and the rests of the keys.
+    pub(super) fn keepers(&self, digest: &Digest) -> Result<Vec<(u8, Vec<u8>)>, StoreError> {
+        let mut keepers = Vec::new();
+        self.index.scan_prefix(Family::Refs, digest.as_bytes(), &mut |key, _| {
+            let Some((tag, rest)) = key.get(32..).and_then(<[u8]>::split_first) else { return Ok(true) };
+            if *tag > refs::LAST_KEEPER {
+                return Ok(false);
+            }
+            keepers.push((*tag, rest.to_vec()));
+            Ok(true)
+        })?;
+        Ok(keepers)
+    }
+
+    /// Whether anything keeps a blob.
+    pub(crate) fn is_named(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let mut named = false;
+        self.index.scan_prefix(Family::Refs, digest.as_bytes(), &mut |key, _| {
+            named = key.get(32).is_some_and(|tag| *tag <= refs::LAST_KEEPER);
+            Ok(false)
+        })?;
+        Ok(named)
+    }
+
+    /// Whether a blob is recorded that lies in the file of this name.
+    pub(crate) fn is_recorded(&self, name: &BlobName) -> Result<bool, StoreError> {
+        let row = self.index.blob_row(&name.digest)?;
+        Ok(row.is_some_and(|row| !row.inline && BlobName::of(&name.digest, &row.without_bytes()) == *name))
+    }
+
+    pub(super) fn named_by_subject(&self, subject: Subject) -> Result<Vec<Digest>, StoreError> {
+        Ok(match subject {
+            Subject::Result(trace) => self
+                .index
+                .result(&trace)?
+                .map(|record| apply::named_by(&record).into_iter().collect())
+                .unwrap_or_default(),
+            Subject::Run(id) => self.index.run(id)?.map(|row| row.blobs).unwrap_or_default(),
+        })
+    }
+
+    pub(super) fn labels_of(&self, trace: &Trace) -> Result<Vec<String>, StoreError> {
+        let labels = self.index.referred(trace.as_bytes(), refs::LABEL)?;
+        Ok(labels.into_iter().filter_map(|label| String::from_utf8(label).ok()).collect())
+    }
+
+    /// Whether a result is among the newest `number` different ones under a label.
+    pub(super) fn is_among_last(&self, label: &str, trace: &Trace, number: u64) -> Result<bool, StoreError> {
+        let mut newer = BTreeSet::new();
+        let mut found = false;
+        self.index.scan_prefix(Family::History, &tables::label_prefix(label), &mut |_, value| {
+            if value == trace.as_bytes() {
+                found = true;
+                return Ok(false);
+            }
+            newer.insert(value.to_vec());
+            Ok((newer.len() as u64) < number)
+        })?;
+        Ok(found)
+    }
+
+    pub(super) fn has_live_children(&self, trace: &Trace) -> Result<bool, StoreError> {
+        for child in self.index.referred_hashes(trace.as_bytes(), refs::CHILD)? {
+            if !self.is_gone(&child)? && self.index.result(&Trace::from_bytes(child))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn last_use(&self, trace: &Trace, record: &ResultRecord) -> Result<u64, StoreError> {
+        let used = self.index.used_ms(std::slice::from_ref(trace))?.pop().flatten();
+        Ok(used.unwrap_or(record.made_ms).max(record.made_ms))
+    }
+
+    /// Whether a pin that has not run out names a row of this result.
+    pub(super) fn is_pinned(&self, trace: &Trace, now_ms: u64) -> Result<bool, StoreError> {
+        for row in self.index.referred_hashes(trace.as_bytes(), refs::ROW)? {
+            let pin = self.index.pin(&Version::from_bytes(row))?;
+            if pin.is_some_and(|pin| pin.until_ms.is_none_or(|until| until > now_ms)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,109 @@
+//! Taking away: rows first, then the files that they let go of; on a full disk, files first.
+//!
+//! Done alone, while nobody names blobs: what somebody reads, or has come to want, stays.
+
+use std::sync::PoisonError;
+
+use crate::apply::Dropped;
+use crate::change::Change;
+use crate::crash;
+use crate::digest::{Digest, Trace};
+use crate::error::StoreError;
+use crate::host::{Core, is_full};
+use crate::tables::refs;
+
+impl Core {
+    /// Whether nobody wants a result now, asked while nobody else can come to want it: it may have been pinned
+    /// or promised to somebody since the order was made.
+    pub(super) fn may_go(&self, trace: &Trace, now_ms: u64) -> Result<bool, StoreError> {
+        Ok(!self.is_leased(trace) && !self.is_pinned(trace, now_ms)?)
+    }
+
+    /// Removes recorded blobs, as far as nothing names them and nobody reads them.
+    pub(crate) fn remove_unnamed_blobs(&self, blobs: &[Digest]) -> Result<(), StoreError> {
+        for digest in blobs {
+            if !self.is_named(digest)? {
+                let change = Change::Unnamed { blobs: vec![*digest] };
+                self.take_away(&change, &[*digest], |_| Ok(true))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether somebody reads one of these blobs, or a file of one that is a tree.
+    fn is_read(&self, blobs: &[Digest]) -> Result<bool, StoreError> {
+        for digest in blobs {
+            if self.is_any_leased(&[*digest]) || self.is_any_leased(&self.index.tree_files(digest)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes a change that takes something away, which names `blobs`, then removes the files that it let go
+    /// of. `None` if `still` says that it must not be taken away any longer, or somebody reads any of them:
+    /// bytes that were promised to whoever reads a replaced result may have no other keeper.
+    pub(super) fn take_away(
+        &self,
+        change: &Change,
+        blobs: &[Digest],
+        still: impl Fn(&Self) -> Result<bool, StoreError>,
+    ) -> Result<Option<u64>, StoreError> {
+        let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        if !still(self)? || self.is_read(blobs)? {
+            return Ok(None);
+        }
+        let mut journal = self.journal();
+        crash::point("collect.before-rows");
+        let dropped = match self.write(&mut journal, change, Vec::new()) {
+            Err(StoreError::Io { source, .. }) if is_full(&source) => {
+                // Not even taking away fits: first make room. A row without its file is a miss.
+                self.remove_files_first(change, blobs)?;
+                self.write(&mut journal, change, Vec::new())?
+            }
+            other => other?,
+        };
+        drop(journal);
+        crash::point("collect.after-rows");
+        self.remove_files(&dropped).map(Some)
+    }
+
+    fn remove_files(&self, dropped: &Dropped) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        for (digest, record) in &dropped.blobs {
+            self.files.remove(digest, record)?;
+            bytes += record.stored_len;
+            crash::point("collect.file-removed");
+        }
+        Ok(bytes)
+    }
+
+    /// Removes the files of blobs that only what `change` takes away names.
+    fn remove_files_first(&self, change: &Change, blobs: &[Digest]) -> Result<(), StoreError> {
+        let goes = |keeper: &(u8, Vec<u8>)| match change {
+            Change::Evicted { traces, runs, .. } | Change::Removed { traces, runs } => match keeper.0 {
+                refs::OUTPUT | refs::LOG => {
+                    traces.iter().any(|trace| trace.as_bytes() == keeper.1.as_slice())
+                }
+                refs::RUN => runs.iter().any(|run| run.to_be_bytes() == keeper.1.as_slice()),
+                refs::TREE => blobs.iter().any(|tree| tree.as_bytes() == keeper.1.as_slice()),
+                _ => false,
+            },
+            Change::Unnamed { .. } => true,
+            _ => false,
+        };
+        for digest in blobs {
+            let mut all = vec![*digest];
+            all.extend(self.index.tree_files(digest)?);
+            for digest in all {
+                if self.keepers(&digest)?.iter().all(goes)
+                    && let Some(row) = self.index.blob_row(&digest)?
+                    && !row.inline
+                {
+                    self.files.remove(&digest, &row.without_bytes())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,29 +1,27 @@
 //! A process's part in its stores: one [`Member`] per store, however often it is opened, and the way to
 //! the host, who may be this process itself.
 //!
-//! The one piece of process-wide state in this crate. The kernel's lock on a store belongs to an open file,
-//! so a second one in the same process would wait for the first for ever; the second opener is given the
+//! The one piece of process-wide state in this crate is here (`hosts/slot.rs`). The kernel's lock on a store belongs to
+//! an open file, so a second one in the same process would wait for the first for ever; the second opener is given the
 //! first one's host instead. A child of a fork begins without any of it.
 
-use std::collections::BTreeMap;
+mod greeting;
+mod patience;
+mod slot;
+
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 
 use crate::blob::Files;
 use crate::client::Client;
 use crate::config::Config;
 use crate::crash;
-use crate::door::{Door, PROGRAM};
+use crate::door::Door;
 use crate::error::StoreError;
 use crate::folder::Folder;
-use crate::frame as frames;
 use crate::frozen;
 use crate::host::{self, Core, Host};
 use crate::index::Expect;
@@ -35,10 +33,14 @@ use crate::reserve;
 use crate::share;
 use crate::socket;
 use crate::store::Hosting;
-use crate::sys::{Birth, Kept, PerProcess};
-use crate::times::{LETTING_GO, MOMENT, SILENT};
-use crate::wire::{GREETING_VERSION, Hello, PROTOCOL, Welcome, frame};
+use crate::sys::{Birth, Kept};
+use crate::times::LETTING_GO;
+use crate::wire::Welcome;
 use crate::work::{self, WorkFolder};
+use greeting::greet;
+pub(crate) use greeting::{FULL, greet_again, is_full, is_full_here, is_silent};
+use patience::Patience;
+use slot::{Opening, Slot, State, slot_of};
 
 /// What this process has of a store that it uses, as long as any part of it does.
 pub(crate) struct Member {
@@ -91,10 +93,6 @@ impl Drop for Hosted {
     }
 }
 
-/// The longest time between two looks at a lock that another process has. Waiting for the kernel itself
-/// would be a thread that cannot be called back when time is up.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-
 /// How to get at a host.
 pub(crate) struct Wanted<'a> {
     pub(crate) wait: Duration,
@@ -108,9 +106,6 @@ pub(crate) struct Wanted<'a> {
     /// Whether it is wanted still.
     pub(crate) go_on: &'a dyn Fn() -> bool,
 }
-
-/// What a host is said to be that has no descriptor left for another connection.
-pub(crate) const FULL: &str = "has as many files open as it may (`ulimit -n`)";
 
 /// A host that was reached.
 pub(crate) enum Reached {
@@ -205,42 +200,6 @@ pub(crate) fn dial(member: &Member) -> io::Result<Kept<UnixStream>> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(line)
-}
-
-/// Whether the host lets whoever greets it wait for a moment: one that is stopped does, one that is busy does not.
-pub(crate) fn is_silent(member: &Member) -> bool {
-    let greeted = dial(member).and_then(|line| {
-        frames::send(&*line, frame::GREETING, GREETING_VERSION, &hello(member))?;
-        Ok(line)
-    });
-    // If nobody is there it ends, and that is noticed elsewhere.
-    let Ok(line) = greeted else { return false };
-    let moment = rustix::event::Timespec::try_from(MOMENT.get()).ok();
-    let mut wanted = [PollFd::new(&*line, PollFlags::IN)];
-    matches!(poll(&mut wanted, moment.as_ref()), Ok(0))
-}
-
-/// Exchanges greetings on another connection with the host that is known already.
-pub(crate) fn greet_again(member: &Member, line: &UnixStream) -> io::Result<()> {
-    frames::send(line, frame::GREETING, GREETING_VERSION, &hello(member))?;
-    let welcome: Welcome = frames::receive(line, frame::GREETING, GREETING_VERSION)?;
-    if welcome.refusal == FULL {
-        return Err(io::Error::other(FULL));
-    }
-    if welcome.protocol != u32::from(PROTOCOL) || !welcome.refusal.is_empty() {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    Ok(())
-}
-
-/// Whether a connection was refused because the host has no descriptor for it.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.to_string() == FULL)
-}
-
-/// Whether there is no connection because this process, or the whole system, has no descriptor for it.
-pub(crate) fn is_full_here(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Makes the index of a store anew; nobody may have the store open.
@@ -396,134 +355,9 @@ fn only_read(member: &Member, why: &str) -> Result<Hosted, StoreError> {
     Ok(Hosted { parts: Some((None, host)), slot: Arc::clone(&member.slot), birth: Birth::now() })
 }
 
-fn hello(member: &Member) -> Hello {
-    Hello { protocol: u32::from(PROTOCOL), program: PROGRAM.to_owned(), store: member.folder.id.clone() }
-}
-
-/// Exchanges greetings; `None` where the host went away.
-fn greet(
-    member: &Member,
-    line: &UnixStream,
-    patience: &mut Patience<'_>,
-    wanted: &mut Wanted<'_>,
-) -> Result<Option<Welcome>, StoreError> {
-    let dir = || member.folder.layout.root().to_owned();
-    if let Err(who) = socket::check_peer(line, &member.folder.layout, member.config.sharing) {
-        return Err(StoreError::InUse { dir: dir(), owner: who });
-    }
-    if frames::send(line, frame::GREETING, GREETING_VERSION, &hello(member)).is_err() {
-        return Ok(None);
-    }
-    // A host that is stopped lets connect whoever wants to, and says nothing.
-    patience.connected = Some(Instant::now());
-    let slice = rustix::event::Timespec::try_from(wanted.moment.min(LONGEST_PAUSE)).ok();
-    loop {
-        let mut wanted_of_it = [PollFd::new(line, PollFlags::IN)];
-        match poll(&mut wanted_of_it, slice.as_ref()) {
-            Ok(0) if !(wanted.go_on)() => return Ok(None),
-            Ok(0) => patience.check(", which does not answer (was it stopped?)", wanted)?,
-            Ok(_) => break,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return Ok(None),
-        }
-    }
-    patience.connected = None;
-    let _ = line.set_read_timeout(Some(LETTING_GO.get()));
-    let Ok(welcome) = frames::receive::<Welcome>(line, frame::GREETING, GREETING_VERSION) else {
-        return Ok(None);
-    };
-    let _ = line.set_read_timeout(None);
-    if welcome.protocol != u32::from(PROTOCOL) {
-        return Err(StoreError::Skew {
-            dir: dir(),
-            owner: welcome.owner,
-            theirs: format!("{} (protocol {})", welcome.program, welcome.protocol),
-            ours: format!("{PROGRAM} (protocol {PROTOCOL})"),
-        });
-    }
-    if welcome.refusal == FULL {
-        // Somebody may leave; if not, this is why.
-        patience.refused = FULL;
-        return Ok(None);
-    }
-    if !welcome.refusal.is_empty() {
-        let owner = format!("{}, who does not serve {}", welcome.owner, welcome.refusal);
-        return Err(StoreError::InUse { dir: dir(), owner });
-    }
-    if welcome.store != member.folder.id {
-        let what = "it became another store while it was open".to_owned();
-        return Err(StoreError::NotAStore { dir: dir(), what });
-    }
-    Ok(Some(welcome))
-}
-
 fn nobody_there(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, Interrupted, NotFound, WouldBlock};
     matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset | Interrupted | WouldBlock)
-}
-
-/// How long somebody waits for another, and what is said about it.
-struct Patience<'a> {
-    layout: &'a Layout,
-    begin: Instant,
-    looked: Instant,
-    wait: Duration,
-    /// Since when there is a connection on which nothing is said.
-    connected: Option<Instant>,
-    /// Why it does not let this process in, if it said so.
-    refused: &'static str,
-    told: bool,
-    pause: Duration,
-}
-
-impl<'a> Patience<'a> {
-    fn new(layout: &'a Layout, wait: Duration) -> Self {
-        let pause = Duration::from_millis(1);
-        let now = Instant::now();
-        Self { layout, begin: now, looked: now, wait, connected: None, refused: "", told: false, pause }
-    }
-
-    /// Says who is waited for, once, when it takes longer; and that it took too long.
-    fn check(&mut self, manner: &str, wanted: &mut Wanted<'_>) -> Result<(), StoreError> {
-        let gap = self.looked.elapsed();
-        if gap > SILENT.get() {
-            // This process was stopped: that is no time that it waited.
-            self.begin += gap;
-            self.connected = self.connected.map(|_| Instant::now());
-        }
-        self.looked = Instant::now();
-        let waited = self.begin.elapsed();
-        // A host that lives says something at once; one that is busy starting may take a moment, also where nobody is to
-        // be waited for.
-        let too_long = match self.connected {
-            Some(since) => waited >= self.wait && since.elapsed() >= wanted.moment,
-            None => waited >= self.wait,
-        };
-        if !too_long && (self.told || waited < SILENT.get().min(self.wait / 2)) {
-            return Ok(());
-        }
-        let mut owner = format!("{}{manner}", lock::owner(self.layout));
-        if manner.is_empty() && !self.refused.is_empty() {
-            owner = format!("{owner}, which {}", self.refused);
-        }
-        if !self.told {
-            (wanted.on_wait)(&owner);
-            self.told = true;
-        }
-        if !too_long {
-            return Ok(());
-        }
-        let dir = self.layout.root().to_owned();
-        if wanted.hosting == Hosting::Declined && self.connected.is_none() {
-            return Err(StoreError::NoHost { dir });
-        }
-        Err(StoreError::InUse { dir, owner })
-    }
-
-    fn pause(&mut self) {
-        std::thread::sleep(self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-    }
 }
 
 /// An index is expected where there is one, and where a journal says that there was one.
@@ -536,101 +370,6 @@ fn expectation(layout: &Layout) -> Expect {
     if has_journal || layout.index().join("CURRENT").exists() { Expect::Index } else { Expect::Nothing }
 }
 
-static SLOTS: PerProcess<Mutex<BTreeMap<PathBuf, Arc<Slot>>>> = PerProcess::new();
-
-struct Slot {
-    member: Mutex<Weak<Member>>,
-    clients: Mutex<Vec<Weak<Client>>>,
-    /// Whether this process is not to become the host.
-    hands_over: AtomicBool,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-enum State {
-    Closed,
-    /// Somebody in this process is at it.
-    Opening,
-    /// Open while the pointer leads anywhere; after that, it is being closed.
-    Open(Weak<Hosted>),
-}
-
-fn slot_of(layout: &Layout) -> Arc<Slot> {
-    let mut slots = SLOTS.get().lock().unwrap_or_else(PoisonError::into_inner);
-    let slot = slots.entry(layout.root().to_owned()).or_insert_with(|| {
-        Arc::new(Slot {
-            member: Mutex::new(Weak::new()),
-            clients: Mutex::default(),
-            hands_over: AtomicBool::new(false),
-            state: Mutex::new(State::Closed),
-            changed: Condvar::new(),
-        })
-    });
-    Arc::clone(slot)
-}
-
-/// The right to look for a host or to become it; what was found is left for the others in this process.
-struct Opening<'a> {
-    slot: &'a Slot,
-    found: State,
-}
-
-impl Drop for Opening<'_> {
-    fn drop(&mut self) {
-        self.slot.set(std::mem::replace(&mut self.found, State::Closed));
-    }
-}
-
-impl Slot {
-    /// The host that is open, or `None` and the right to open one.
-    fn enter(
-        &self,
-        layout: &Layout,
-        wait: Duration,
-        go_on: &dyn Fn() -> bool,
-    ) -> Result<Option<Arc<Hosted>>, StoreError> {
-        // Opening and closing take moments; a caller that does not want to wait for other *processes*
-        // does want to wait for these.
-        let until = Instant::now() + wait.max(Duration::from_secs(30));
-        let mut state = self.state();
-        loop {
-            match &*state {
-                State::Closed => {
-                    *state = State::Opening;
-                    return Ok(None);
-                }
-                // One that is handed over answers what it was asked, and nothing more: it would never be let go.
-                State::Open(hosted) if !self.hands_over.load(Ordering::SeqCst) => {
-                    if let Some(hosted) = hosted.upgrade() {
-                        return Ok(Some(hosted));
-                    }
-                }
-                State::Open(_) | State::Opening => {}
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            // The time for which a process is stopped does not count.
-            if left.is_zero() && !self.hands_over.load(Ordering::SeqCst) {
-                let owner = "another thread of this process".to_owned();
-                return Err(StoreError::InUse { dir: layout.root().to_owned(), owner });
-            }
-            if !go_on() {
-                return Err(closed(layout));
-            }
-            let pause = left.clamp(Duration::from_millis(1), LONGEST_PAUSE);
-            state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn set(&self, new: State) {
-        *self.state() = new;
-        self.changed.notify_all();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(all(test, not(feature = "schedules")))]
 mod tests {
     use std::cell::Cell;
@@ -638,6 +377,7 @@ mod tests {
     use super::*;
     use crate::index::Index;
     use crate::store::Create;
+    use crate::times::MOMENT;
 
     /// Looks for a host as long as it is wanted, and says what came of it.
     fn look(member: &Member, go_on: &dyn Fn() -> bool) -> String {
@@ -711,38 +451,5 @@ mod tests {
             drop(handed_over);
             assert_eq!(look(&member, &|| true), "it is there");
         });
-    }
-
-    /// Whoever said `--wait 1s` waited for five: a host that is stopped was given as long as one that is named.
-    #[test]
-    fn a_host_that_says_nothing_is_waited_for_no_longer_than_was_said() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_owned());
-        let (hosting, go_on) = (Hosting::Willing, &|| true);
-        let check = |wait_ms: u64, waited_ms: u64, connected_ms: u64, is_too_long: bool| {
-            let on_wait = &mut |_: &str| {};
-            let wait = Duration::from_millis(wait_ms);
-            let mut wanted = Wanted {
-                wait,
-                moment: MOMENT.get(),
-                owner: "a test",
-                hosting,
-                on_wait,
-                to_read: false,
-                go_on,
-            };
-            let mut patience = Patience::new(&layout, wait);
-            let before = |ms| patience.looked.checked_sub(Duration::from_millis(ms)).unwrap();
-            (patience.begin, patience.connected) = (before(waited_ms), Some(before(connected_ms)));
-            let ended = patience.check("", &mut wanted).is_err();
-            assert_eq!(ended, is_too_long, "{wait_ms} {waited_ms} {connected_ms}");
-        };
-        let moment = u64::try_from(MOMENT.get().as_millis()).unwrap();
-        check(3 * moment, 3 * moment, 3 * moment, true);
-        check(600 * moment, 3 * moment, 3 * moment, false);
-        // One that lives has a moment to say something, also where nobody is to be waited for.
-        check(0, moment / 2, moment / 2, false);
-        check(0, moment, moment, true);
-        check(3 * moment, 3 * moment, moment / 2, false);
     }
 }

@@ -4,14 +4,16 @@
 //! ([`Files::install`]); it never changes after that. What is read is hashed as it is read, or was hashed
 //! since the machine started and has not changed since, by its size, times and inode ([`crate::mark`]).
 //! Only the host calls what renames or removes. The index is not known here: callers bring the
-//! [`BlobRecord`] of a digest. The files of staging and the work folders are made here too.
+//! [`BlobRecord`] of a digest. What lies in staging, and the work folders, are `blob/staging.rs`'s.
+
+mod bytes;
+mod staging;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::ops::Deref;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use crate::crash;
 use crate::digest::Digest;
@@ -27,13 +29,14 @@ use crate::stage::{StagedBlob, hasher, set_fixed_mtime};
 use crate::stream::{self, Flow, Flowed, Sink};
 use crate::sys;
 use crate::tree::Tree;
+pub use bytes::Bytes;
+use bytes::Held;
+pub(crate) use staging::token;
+use staging::{is_staged_by, is_staging_name};
 
 /// Up to here files are synced one by one; for more, one sync of the whole file system is quicker, though
 /// it may write what others left there.
 const SYNCED_SINGLY: usize = 64;
-
-/// The longest part of a label in the name of a work folder.
-const LABEL_BYTES: usize = 64;
 
 /// The blob files of one store.
 pub(crate) struct Files {
@@ -57,51 +60,6 @@ pub(crate) enum Presence {
     Missing,
     /// Its file cannot be the right one.
     Damaged(String),
-}
-
-/// Whether this is a name that [`Files::new_name`] gives: one part of a path, and not `..`.
-fn is_staging_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-/// Refuses what is no regular file of this user's at a path; what is not there is passed over.
-fn is_staged_by(path: &Path, owner: Option<u32>) -> Result<(), StoreError> {
-    let what = match fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.is_file() => "it is no file that was staged".to_owned(),
-        Ok(metadata) => match owner {
-            Some(owner) if metadata.uid() != owner => {
-                format!("it is not a file of {}, who staged it", crate::share::user(owner))
-            }
-            _ => return Ok(()),
-        },
-        Err(_) => return Ok(()),
-    };
-    Err(StoreError::Unstorable { path: path.to_owned(), what })
-}
-
-/// Raw bytes of a blob in memory: mapped where it is stored raw, else read. They were checked.
-pub struct Bytes(Held);
-
-enum Held {
-    Owned(Vec<u8>),
-    Mapped(memmap2::Mmap),
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match &self.0 {
-            Held::Owned(bytes) => bytes,
-            Held::Mapped(map) => map,
-        }
-    }
-}
-
-impl std::fmt::Debug for Bytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Bytes({} bytes)", self.len())
-    }
 }
 
 impl Files {
@@ -134,11 +92,6 @@ impl Files {
     /// final `-` and a number.
     pub(crate) fn token(&self) -> &str {
         &self.token
-    }
-
-    /// A name that nobody else gives.
-    pub(crate) fn new_name(&self) -> String {
-        format!("{}-{}", self.token, self.next_name.fetch_add(1, Ordering::Relaxed))
     }
 
     // Names.
@@ -347,67 +300,6 @@ impl Files {
             }
         }
         Ok(())
-    }
-
-    /// Removes what dead processes left in staging and says how many bytes that were; `is_live` says of a
-    /// token whether its process lives. The host's.
-    pub(crate) fn sweep_staging(&self, is_live: &dyn Fn(&str) -> bool) -> Result<u64, StoreError> {
-        let staging = self.layout.staging();
-        let entries = match fs::read_dir(&staging) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(error).at("list", &staging),
-        };
-        let mut bytes = 0;
-        for entry in entries.collect::<Vec<_>>() {
-            let entry = entry.at("list", &staging)?;
-            // The names were listed before it is asked who lives: a process has its file before it stages.
-            let name = entry.file_name();
-            let token = name.to_str().and_then(|name| name.split_once('-')).map(|(token, _)| token);
-            if token.is_some_and(is_live) {
-                continue;
-            }
-            let size = entry.metadata().map_or(0, |metadata| metadata.len());
-            match fs::remove_file(entry.path()) {
-                Ok(()) => bytes += size,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).at("remove", &entry.path()),
-            }
-        }
-        Ok(bytes)
-    }
-
-    /// A new, empty, private folder below the work folder; `label` becomes part of its name.
-    pub(crate) fn work_folder(&self, label: &str) -> Result<PathBuf, StoreError> {
-        let path = self.work_path(label);
-        let mut builder = DirBuilder::new();
-        builder.mode(0o700);
-        match builder.create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let work = self.layout.work();
-                fs::create_dir_all(&work).at("make", &work)?;
-                builder.create(&path).at("make", &path)?;
-            }
-            other => other.at("make", &path)?,
-        }
-        // What is made in it belongs to its user's group, as everywhere, and not to a shared store's.
-        if fs::symlink_metadata(&path).at("look at", &path)?.mode() & 0o2000 != 0 {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).at("protect", &path)?;
-        }
-        Ok(path)
-    }
-
-    /// The path of a folder below the work folder that nobody else makes.
-    pub(crate) fn work_path(&self, label: &str) -> PathBuf {
-        let mut name: String = label
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '=') { c } else { '_' })
-            .take(LABEL_BYTES)
-            .collect();
-        if name.starts_with('.') {
-            name.replace_range(..1, "_");
-        }
-        self.layout.work().join(format!("{name}-{}", self.new_name()))
     }
 
     // Contents.
@@ -660,28 +552,6 @@ fn wrong_size(found: u64, wanted: u64) -> Option<String> {
 
 fn wrong_digest(digest: &Digest) -> StoreError {
     StoreError::Damaged { digest: *digest, what: "its bytes do not match its digest".to_owned() }
-}
-
-/// Something that no other process has, now or at another time: not a secret, only unique.
-pub(crate) fn token() -> String {
-    static OPENED: AtomicU64 = AtomicU64::new(0);
-
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&std::process::id().to_le_bytes());
-    hasher.update(&now.as_nanos().to_le_bytes());
-    hasher.update(&OPENED.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    if let Ok(boot) = fs::read("/proc/sys/kernel/random/boot_id") {
-        hasher.update(&boot);
-    }
-    // Process ids repeat between containers that share a store; what is in memory hardly does.
-    if let Ok(mut random) = File::open("/dev/urandom") {
-        let mut bytes = [0; 16];
-        if random.read_exact(&mut bytes).is_ok() {
-            hasher.update(&bytes);
-        }
-    }
-    hasher.finalize().to_hex()[..16].to_owned()
 }
 
 #[cfg(test)]

@@ -721,7 +721,7 @@ fn a_full_disk_is_a_clear_error_and_leaves_nothing_behind() {
 #[test]
 fn a_reader_that_fails_leaves_nothing_behind() {
     struct Broken(usize);
-    impl Read for Broken {
+    impl std::io::Read for Broken {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             let some = buffer.len().min(self.0);
             self.0 -= some;

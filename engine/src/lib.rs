@@ -30,6 +30,7 @@ pub mod limits;
 pub mod lineage;
 pub mod list;
 pub mod memo;
+pub mod origin;
 mod past;
 pub use past::Past;
 pub mod pattern;

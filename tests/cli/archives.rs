@@ -40,7 +40,13 @@ imported 3 results with 1 blob (19 B)
     assert_eq!(there.cas("cat emit_sentence").ok().stdout, "poodle\ndouglas_fir\n");
     assert_eq!(there.cas("verify").ok().code, 0);
     // What made it came along.
-    assert!(there.cas("lineage emit_sentence").ok().stdout.contains("dog: dogs/emit_dog  run 1"));
+    assert!(
+        there
+            .cas("lineage emit_sentence")
+            .ok()
+            .stdout
+            .contains("dog: dogs/emit_dog  run 1 of another store\n")
+    );
     // A change of one input runs what reads it, and what it needs besides.
     let changed = there.cas("run -j 1 --set emit_tree.tree_species=oak").ok();
     assert_eq!(changed.steps(), ["emit_tree", "emit_dog", "emit_sentence"]);
@@ -264,4 +270,56 @@ fn what_a_given_run_had_is_exported_as_what_its_steps_have() {
     assert_eq!(there.cas("verify").ok().code, 0);
     // What is here is what the last run left.
     assert_eq!(here.cas("cat d").ok().stdout, "2\n");
+}
+
+/// The number of the run that made it was told as if it were one of this store, where another run has that number.
+#[test]
+fn what_was_imported_is_told_apart_from_what_the_runs_here_made() {
+    let here = dogs();
+    let _ = here.cas("run").ok();
+    let _ = here.cas("export all.cas").ok();
+    let there = elsewhere(&here, &["all.cas"]);
+    let told = |folder: &Folder, imported: bool| {
+        let (from, of) =
+            if imported { (", imported from another store", " of another store") } else { ("", "") };
+        let explained = folder.cas("explain emit_sentence").ok().stdout;
+        assert!(
+            explained.contains(&format!(" by run 1 of dogs{from}, as emit_sentence, on ")),
+            "{explained}"
+        );
+        let shown = folder.cas("show emit_sentence").ok().stdout;
+        assert!(shown.contains(&format!("\nby        run 1 of dogs{from}, step emit_sentence (")), "{shown}");
+        let lineage = folder.cas("lineage --up emit_sentence").ok().stdout;
+        assert!(lineage.contains(&format!("\n  dog: dogs/emit_dog  run 1{of}\n")), "{lineage}");
+        for line in ["explain", "show", "lineage"] {
+            let json = folder.cas(&format!("{line} emit_sentence --format json")).ok().stdout;
+            let document: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
+            assert_eq!(document[line][0]["imported"], imported, "{json}");
+        }
+    };
+    told(&here, false);
+    // Where there was no run yet, the records of all may be gone; then there is another one that has its number.
+    let _ = there.cas("import all.cas").ok();
+    told(&there, false);
+    let _ = there.cas("run").ok();
+    told(&there, true);
+    // What is made here is of here, also beside what was imported.
+    let _ = there.cas("run --force emit_dog").ok();
+    let shown = there.cas("show emit_dog").ok().stdout;
+    assert!(shown.contains("\nby        run 2 of dogs, step emit_dog ("), "{shown}");
+    // A number that no run here has had yet.
+    let _ = here.cas("run --force").ok();
+    let _ = here.cas("export second.cas").ok();
+    let third = elsewhere(&here, &["second.cas"]);
+    let _ = third.cas("run emit_dog --set emit_tree.tree_species=oak").ok();
+    let _ = third.cas("import second.cas").ok();
+    let shown = third.cas("show emit_sentence").ok().stdout;
+    assert!(
+        shown.contains("\nby        run 2 of dogs, imported from another store, step emit_sentence ("),
+        "{shown}"
+    );
+    // What comes back is not of another store.
+    let _ = here.cas("import all.cas").ok();
+    let lineage = here.cas("lineage --up emit_sentence").ok().stdout;
+    assert!(lineage.contains("\n  dog: dogs/emit_dog  run 2\n"), "{lineage}");
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use cas_engine::cause::{Because, Explanation};
 use cas_engine::explain::grouped;
 use cas_engine::memo::Status;
+use cas_engine::origin::Origins;
 use cas_store::Create;
 use serde::Serialize;
 
@@ -42,6 +43,7 @@ struct Row {
     status: &'static str,
     may_be_unchanged: bool,
     run: Option<u64>,
+    imported: bool,
     made_at: Option<String>,
     cost_ms: Option<u64>,
     judgements: Vec<u64>,
@@ -79,16 +81,21 @@ pub(crate) fn explain(world: &mut World, args: &ExplainArgs) -> Result<Code, Fai
     let mut out = out();
     let several = steps.len() > 1;
     let past = session.memo.past(&plan.graph.pipeline.name)?;
+    let mut origins = Origins::new(&session.memo);
     for (index, step) in steps.into_iter().enumerate() {
         let explanation = session.memo.explain(&plan, &resolved, &past, step)?;
         let status = resolved.step_status(step);
+        let imported = match &explanation.provenance {
+            Some(made) => origins.is_elsewhere(made)?,
+            None => false,
+        };
         if world.json() {
-            rows.push(row(explanation, status));
+            rows.push(row(explanation, status, imported));
         } else {
             if several && index > 0 {
                 writeln!(out)?;
             }
-            write(&mut out, &explanation, status)?;
+            write(&mut out, &explanation, status, imported)?;
         }
     }
     if world.json() {
@@ -97,7 +104,7 @@ pub(crate) fn explain(world: &mut World, args: &ExplainArgs) -> Result<Code, Fai
     done(out)
 }
 
-fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::Result<()> {
+fn write(to: &mut dyn Write, explanation: &Explanation, status: Status, imported: bool) -> io::Result<()> {
     let Explanation { step, chain, may_be_unchanged, .. } = explanation;
     match status {
         Status::ToBeRecomputed => {}
@@ -117,7 +124,11 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
         let by = explanation.provenance.as_ref().map(|made| {
             let attempt =
                 if made.attempt > 1 { format!(", attempt {}", made.attempt) } else { String::new() };
-            format!(" by run {} of {}{attempt}, as {}, on {}", made.run, made.pipeline, made.step, made.host)
+            let from = if imported { ", imported from another store" } else { "" };
+            format!(
+                " by run {} of {}{from}{attempt}, as {}, on {}",
+                made.run, made.pipeline, made.step, made.host
+            )
         });
         writeln!(
             to,
@@ -166,12 +177,13 @@ fn write(to: &mut dyn Write, explanation: &Explanation, status: Status) -> io::R
     Ok(())
 }
 
-fn row(explanation: Explanation, status: Status) -> Row {
+fn row(explanation: Explanation, status: Status, imported: bool) -> Row {
     let made = explanation.made.as_ref().map(|found| &found.record);
     Row {
         status: status.word(),
         may_be_unchanged: explanation.may_be_unchanged,
         run: explanation.provenance.as_ref().map(|made| made.run),
+        imported,
         made_at: made.and_then(|made| words::moment_utc(made.made_ms)),
         cost_ms: made.map(|made| made.cost_ms),
         other_contents: explanation.other_contents.len(),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use cas_engine::lineage::{Lineage, Making};
 use cas_engine::memo::{self, Memo};
+use cas_engine::origin::Origins;
 use cas_store::Trace;
 use serde::Serialize;
 
@@ -52,6 +53,8 @@ struct Row {
     pipeline: Option<String>,
     step: Option<String>,
     run: Option<u64>,
+    /// That run was one of another store.
+    imported: bool,
     made_at: Option<String>,
     trace: Option<String>,
     /// What it is, where it came from outside: a path and its digest, a literal, what a probe printed.
@@ -67,6 +70,7 @@ pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Fai
     let items = ground.find_or_file(world, &args.versions)?.items;
     let memo = Memo::new(ground.store()?.clone());
     let mut lineage = Lineage::new(&memo);
+    let mut origins = Origins::new(&memo);
     let mut rows = Vec::new();
     let mut begun = BTreeSet::new();
     for item in &items {
@@ -79,12 +83,12 @@ pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Fai
         if !begun.insert(key(&making)) {
             continue;
         }
-        rows.push(Row { way: "self", ..row(&making, 0, None) });
+        rows.push(Row { way: "self", ..row(&mut origins, &making, 0, None)? });
         if !args.down {
-            up(&mut lineage, &making, &mut rows)?;
+            up(&mut lineage, &mut origins, &making, &mut rows)?;
         }
         if !args.up {
-            down(&mut lineage, &making, &mut rows)?;
+            down(&mut lineage, &mut origins, &making, &mut rows)?;
         }
     }
     let mut out = out();
@@ -101,9 +105,17 @@ fn key(making: &Making) -> (Trace, Option<u64>) {
     (making.trace, making.made_ms)
 }
 
-fn row(making: &Making, depth: usize, input: Option<String>) -> Row {
+fn row(
+    origins: &mut Origins<'_>,
+    making: &Making,
+    depth: usize,
+    input: Option<String>,
+) -> Result<Row, Failure> {
     let made = making.made.as_ref();
-    Row {
+    // Of a making that gave way, the run is one that was found here.
+    let by_it = made.filter(|made| making.run == Some(made.run));
+    Ok(Row {
+        imported: by_it.map_or(Ok(false), |made| origins.is_elsewhere(made))?,
         way: "up",
         depth,
         input,
@@ -115,11 +127,16 @@ fn row(making: &Making, depth: usize, input: Option<String>) -> Row {
         content: None,
         replaced: making.replaced,
         again: false,
-    }
+    })
 }
 
 /// Walks up, each making once; without recursion, since a chain may be very long.
-fn up(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(), Failure> {
+fn up(
+    lineage: &mut Lineage<'_>,
+    origins: &mut Origins<'_>,
+    of: &Making,
+    rows: &mut Vec<Row>,
+) -> Result<(), Failure> {
     /// What stands in a line of the answer: an input of a result.
     struct Next {
         making: Option<Making>,
@@ -147,6 +164,7 @@ fn up(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(),
                 pipeline: None,
                 step: None,
                 run: None,
+                imported: false,
                 made_at: None,
                 trace: None,
                 content: Some(content),
@@ -157,7 +175,7 @@ fn up(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(),
             continue;
         };
         let again = !seen.insert(key(&making));
-        rows.push(Row { again, ..row(&making, depth, Some(input)) });
+        rows.push(Row { again, ..row(origins, &making, depth, Some(input))? });
         if !again {
             open.extend(above(lineage, &making, depth + 1)?);
         }
@@ -166,7 +184,12 @@ fn up(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(),
 }
 
 /// Walks down, each making once.
-fn down(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(), Failure> {
+fn down(
+    lineage: &mut Lineage<'_>,
+    origins: &mut Origins<'_>,
+    of: &Making,
+    rows: &mut Vec<Row>,
+) -> Result<(), Failure> {
     let below = |lineage: &mut Lineage<'_>, making: &Making, depth: usize| -> Result<Vec<_>, Failure> {
         let name = |making: &Making| making.made.as_ref().map(|made| memo::label(&made.pipeline, &made.step));
         let mut below = lineage.below(making)?;
@@ -177,7 +200,7 @@ fn down(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(
     let mut open = below(lineage, of, 1)?;
     while let Some((making, depth)) = open.pop() {
         let again = !seen.insert(key(&making));
-        rows.push(Row { way: "down", again, ..row(&making, depth, None) });
+        rows.push(Row { way: "down", again, ..row(origins, &making, depth, None)? });
         if !again {
             open.extend(below(lineage, &making, depth + 1)?);
         }
@@ -202,7 +225,8 @@ fn write(to: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
             (Some(pipeline), Some(step)) => memo::label(pipeline, step),
             _ => row.trace.clone().unwrap_or_default(),
         };
-        let run = row.run.map(|run| format!("  run {run}")).unwrap_or_default();
+        let of = if row.imported { " of another store" } else { "" };
+        let run = row.run.map(|run| format!("  run {run}{of}")).unwrap_or_default();
         let replaced = if row.replaced { "  (replaced since)" } else { "" };
         let again = if row.again { "  (see above)" } else { "" };
         writeln!(to, "{indent}{}{run}{replaced}{again}", words::on_a_line(&format!("{input}{name}")))?;

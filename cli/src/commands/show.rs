@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use cas_engine::memo::{self, Provenance};
+use cas_engine::memo::{self, Memo, Provenance};
+use cas_engine::origin::Origins;
 use cas_store::{Judgement, Kind};
 use serde::Serialize;
 
@@ -49,6 +50,8 @@ struct Shown {
     evicted_why: Option<String>,
     said: Vec<SaidOf>,
     made_by: Option<Provenance>,
+    /// The run that made it was one of another store.
+    imported: bool,
 }
 
 #[derive(Serialize)]
@@ -64,6 +67,8 @@ pub(crate) fn show(world: &mut World, args: &ShowArgs) -> Result<Code, Failure> 
     let ground = Ground::of_names(world, &args.which, &args.versions)?;
     let mut items = ground.find_or_file(world, &args.versions)?.items;
     let store = ground.store()?;
+    let memo = Memo::new(store.clone());
+    let mut origins = Origins::new(&memo);
     let mut shown = Vec::new();
     for item in &mut items {
         unforget(item);
@@ -73,7 +78,11 @@ pub(crate) fn show(world: &mut World, args: &ShowArgs) -> Result<Code, Failure> 
             continue;
         };
         let made_by = store.provenance(&found.trace)?.as_deref().and_then(memo::provenance);
-        shown.push(shown_of(item, made_by));
+        let imported = match &made_by {
+            Some(made) => origins.is_elsewhere(made)?,
+            None => false,
+        };
+        shown.push(Shown { imported, ..shown_of(item, made_by) });
     }
     let mut out = out();
     if world.json() {
@@ -136,6 +145,7 @@ fn shown_of(item: &Item, made_by: Option<Provenance>) -> Shown {
         evicted_why: evicted.map(|evicted| evicted.why.clone()),
         said: said_of(item),
         made_by,
+        imported: false,
     }
 }
 
@@ -183,9 +193,10 @@ fn write(to: &mut dyn Write, shown: &Shown, made_ms: u64) -> io::Result<()> {
     line(
         "by",
         &format!(
-            "run {} of {}, step {} (solid {}), attempt {}, on {} ({}), cas {}",
+            "run {} of {}{}, step {} (solid {}), attempt {}, on {} ({}), cas {}",
             made.run,
             made.pipeline,
+            if shown.imported { ", imported from another store" } else { "" },
             made.step,
             made.solid,
             made.attempt,

@@ -370,6 +370,40 @@ publish: {out.txt: a}
     assert_eq!(folder.read("out.txt"), "2 old new m\n");
 }
 
+/// What ignore files say was looked at when a combination was planned, and not again when it began.
+#[test]
+fn a_combination_has_what_ignore_files_say_when_it_begins() {
+    let yaml = "\
+pipeline: p
+solids:
+  a:
+    config: {n: int}
+    code: ['lib/**']
+    inputs: {m: {path: '{{ config.n }}.txt'}}
+    command: |
+      echo {{ config.n }} $(cat lib/*) > {{ outputs.result }}
+      test {{ config.n }} = 1 || exit 0
+      until grep -q a.n=0: PLACE/told; do sleep 0.01; done
+      echo '# nothing' > PLACE/.gitignore
+publish: {out.txt: a}
+";
+    let folder = project(yaml, &[]);
+    folder.write("lib/one", "one\n");
+    folder.write("lib/two", "two\n");
+    folder.write(".gitignore", "two\n");
+    folder.write("1.txt", "m");
+    folder.write("2.txt", "m");
+    let _ = folder.cas("run -j 1 --set a.n=2").ok();
+    assert_eq!(folder.read("out.txt"), "2 one\n");
+    let mut command = folder.command(std::path::Path::new(env!("CARGO_BIN_EXE_cas")));
+    command.args(["run", "-j", "1", "--sweep", "a.n=1,0,2"]);
+    command.stderr(std::fs::File::create(folder.path("told")).expect("it can be made"));
+    let output = command.output().expect("cas can be started");
+    let ends = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(ends.contains("a.n=2: 0 reused, 1 ran, "), "{ends}");
+    assert_eq!(folder.read("out.txt"), "2 one two\n");
+}
+
 #[test]
 fn what_is_the_same_with_several_combinations_is_told_once() {
     let ran = Folder::with(&[("pipeline.yaml", TRAIN)]).cas("run nope --sweep train.depth=1..4").code(2);

@@ -6,7 +6,7 @@
 //! each kind a deeper file wins over a higher one, and a later line over an earlier one. What a user's own git
 //! settings exclude is not looked at: it would give two people two versions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::OFlags;
+
+use super::looked::Seen;
 
 /// The names of ignore files, the one that wins first.
 const FILES: [&str; 2] = [".casignore", ".gitignore"];
@@ -60,12 +62,14 @@ impl Rules {
 pub(super) struct RulesReader {
     top: PathBuf,
     known: HashMap<PathBuf, Arc<Rules>>,
+    /// By folder: its ignore files, as they were before they were read.
+    read: HashMap<PathBuf, [Seen; 2]>,
 }
 
 impl RulesReader {
     pub(super) fn new(project: &Path) -> Self {
         let repository = project.ancestors().find(|folder| folder.join(".git").exists());
-        Self { top: repository.unwrap_or(project).to_owned(), known: HashMap::new() }
+        Self { top: repository.unwrap_or(project).to_owned(), known: HashMap::new(), read: HashMap::new() }
     }
 
     /// The rules for what stands in this folder.
@@ -76,6 +80,7 @@ impl RulesReader {
         let inside = folder != self.top && folder.starts_with(&self.top);
         let above = folder.parent().filter(|_| inside).map(|parent| self.of(parent));
         let files = if folder.starts_with(&self.top) {
+            self.read.insert(folder.to_owned(), FILES.map(|name| Seen::at(&folder.join(name))));
             FILES.map(|name| read(folder, name))
         } else {
             // Somewhere else, where a declared link led: nobody's rules hold there.
@@ -88,6 +93,18 @@ impl RulesReader {
         };
         self.known.insert(folder.to_owned(), Arc::clone(&rules));
         rules
+    }
+
+    /// The ignore files that say what is left out in these folders, whether there or not, as they were before they were read.
+    pub(super) fn read_for(&self, folders: &[PathBuf]) -> Vec<Seen> {
+        let mut passed = HashSet::new();
+        let mut seen = Vec::new();
+        for folder in folders {
+            // Above one that was passed, all were.
+            let anew = folder.ancestors().take_while(|above| passed.insert(above.to_path_buf()));
+            seen.extend(anew.filter_map(|above| self.read.get(above)).flatten().cloned());
+        }
+        seen
     }
 }
 

@@ -1,11 +1,13 @@
 //! Whether a declared folder or glob still finds what it found when it was measured: a file that is added or taken away
 //! while a step runs is a change like an edit.
 //!
-//! The folders that were listed are remembered with their stats. While these say that nothing was added, removed or
-//! renamed, nothing is listed again; else the declaration is resolved anew and compared by names, and no content is read.
+//! The folders that were listed and the ignore files that were read are remembered with their stats. While these say that
+//! nothing was added, removed or renamed, and nothing else left out, nothing is listed again; else the declaration is
+//! resolved anew and compared by names, and no content of what it finds is read.
 //! Invariant: a stat says so only if it is older than the listing by what the cache of digests asks for too, because what
 //! happens within the grain of a file system's clock leaves the same time.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,25 +17,42 @@ use super::stat_cache::{file_clock_ns, lies_on_trusted, settled};
 use super::walk::Found;
 use super::{FileChange, Stat};
 
-/// A folder as it was when it was listed.
+/// A folder as it was when it was listed, or an ignore file as it was when it was read.
 #[derive(Debug, Clone)]
-pub(super) struct Folder {
+pub(super) struct Seen {
     path: PathBuf,
-    /// `None` where it may have changed in the moment in which it was listed.
-    stat: Option<Stat>,
+    was: Was,
 }
 
-impl Folder {
-    /// Looks at a folder that is about to be listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Was {
+    There(Stat),
+    NotThere,
+    /// It may have changed in the moment in which it was looked at.
+    Unsure,
+}
+
+impl Seen {
+    /// Looks at a folder that is about to be listed, or at an ignore file that is about to be read.
     pub(super) fn at(path: &Path) -> Self {
         let now = file_clock_ns();
-        let older = |stat: &Stat| settled(stat, now) && lies_on_trusted(path);
-        let stat = path.metadata().ok().map(|metadata| stat_of(&metadata)).filter(older);
-        Self { path: path.to_owned(), stat }
+        let was = match was(path) {
+            Was::There(stat) if !settled(&stat, now) || !lies_on_trusted(path) => Was::Unsure,
+            was => was,
+        };
+        Self { path: path.to_owned(), was }
     }
 
     fn is_same(&self) -> bool {
-        self.stat.is_some() && self.path.metadata().ok().map(|metadata| stat_of(&metadata)) == self.stat
+        self.was != Was::Unsure && was(&self.path) == self.was
+    }
+}
+
+fn was(path: &Path) -> Was {
+    match path.metadata() {
+        Ok(metadata) => Was::There(stat_of(&metadata)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Was::NotThere,
+        Err(_) => Was::Unsure,
     }
 }
 
@@ -46,7 +65,7 @@ pub struct Looked {
     /// Its fixed part, as it is written.
     base: String,
     found: Vec<Found>,
-    folders: Mutex<Vec<Folder>>,
+    seen: Mutex<Vec<Seen>>,
 }
 
 impl Looked {
@@ -56,16 +75,16 @@ impl Looked {
         store: Option<&Path>,
         base: String,
         found: Vec<Found>,
-        folders: Vec<Folder>,
+        seen: Vec<Seen>,
     ) -> Self {
         let (project, store) = (project.to_owned(), store.map(Path::to_owned));
-        Self { sought, project, store, base, found, folders: Mutex::new(folders) }
+        Self { sought, project, store, base, found, seen: Mutex::new(seen) }
     }
 
     /// What it finds now that it did not, or the other way round.
     pub(super) fn changed(&self) -> Option<FileChange> {
-        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
-        if folders.iter().all(Folder::is_same) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.iter().all(Seen::is_same) {
             return None;
         }
         let mut search = Search::new(&self.project, self.store.as_deref());
@@ -74,7 +93,7 @@ impl Looked {
             return Some(FileChange { path: self.sought.text.clone(), how: "changed" });
         };
         if found == self.found {
-            *folders = search.folders();
+            *seen = search.seen(self.sought.leave);
             return None;
         }
         let named = |found: &Found| match self.base.as_str() {

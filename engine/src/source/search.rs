@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Needed;
 use super::ignored::Leave;
-use super::looked::{Folder, Looked};
+use super::looked::{Looked, Seen};
 use super::reach::{self, Reach};
 use super::walk::{self, Base, Found, FoundWhat, Unfound, Walker};
 use crate::error::{Diagnostic, EngineError, Place};
@@ -168,18 +168,18 @@ impl<'a> Search<'a> {
         shape: Shape,
         found: &[Found],
     ) -> Vec<Arc<Looked>> {
-        let folders = self.folders();
+        let seen = self.seen(sought.leave);
         if shape == Shape::File {
             return Vec::new();
         }
         let base = shown(pattern);
-        let looked = Looked::new(sought, self.project, self.store, base, found.to_vec(), folders);
+        let looked = Looked::new(sought, self.project, self.store, base, found.to_vec(), seen);
         vec![Arc::new(looked)]
     }
 
-    /// The folders that were listed since this was called last, as they were before that.
-    pub(super) fn folders(&mut self) -> Vec<Folder> {
-        std::mem::take(&mut self.walker.listed)
+    /// What was looked at since this was called last, as it was before that.
+    pub(super) fn seen(&mut self, leave: Leave) -> Vec<Seen> {
+        self.walker.seen(leave)
     }
 
     pub(super) fn path(

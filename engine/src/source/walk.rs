@@ -12,7 +12,7 @@ use std::sync::Arc;
 use cas_store::{Digest, Entry, Node, Tree, TreeError};
 
 use super::ignored::{Leave, Rules, RulesReader, is_clutter};
-use super::looked::Folder;
+use super::looked::Seen;
 use crate::pattern::Component;
 
 /// Something that was found, relative to where the search began.
@@ -88,8 +88,8 @@ pub(super) struct Walker {
     rules: RulesReader,
     /// The store's folder without links, if it is there.
     store: Option<PathBuf>,
-    /// The folders that were listed since somebody took them, as they were before.
-    pub(super) listed: Vec<Folder>,
+    /// The folders that were listed since somebody took them, and how they were before.
+    listed: Vec<(PathBuf, Seen)>,
 }
 
 /// Why a name is let through though a rule would leave it out.
@@ -118,6 +118,17 @@ impl Walker {
             store: store.map(|store| store.canonicalize().unwrap_or_else(|_| store.to_owned())),
             listed: Vec::new(),
         }
+    }
+
+    /// The folders that were listed since this was called last, as they were before that, and, where something is left out,
+    /// the ignore files that say what.
+    pub(super) fn seen(&mut self, leave: Leave) -> Vec<Seen> {
+        let (folders, mut seen): (Vec<PathBuf>, Vec<Seen>) =
+            std::mem::take(&mut self.listed).into_iter().unzip();
+        if leave == Leave::Clutter {
+            seen.extend(self.rules.read_for(&folders));
+        }
+        seen
     }
 
     /// Whether a path (without links) is the store, or in it.
@@ -205,7 +216,7 @@ impl Walker {
                 Leave::Clutter => self.rules.of(&full),
                 Leave::Nothing => Arc::new(Rules::default()),
             };
-            self.listed.push(Folder::at(&full));
+            self.listed.push((full.clone(), Seen::at(&full)));
             let names = names(base, &folder, &full, alternatives, &states)?;
             if names.is_empty() && folders && !folder.is_empty() {
                 found.push(Found { path: folder, what: FoundWhat::Folder });

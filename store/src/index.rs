@@ -397,9 +397,9 @@ impl Index {
 
     /// Applies a batch, whole or not at all. It is visible at once, and on disk after [`Index::flush`].
     pub(crate) fn write(&self, batch: Batch<'_>) -> Result<(), StoreError> {
-        let Batch { db, mut writes, changes, changed_bytes, .. } = batch;
+        let Batch { db, sorted, changes, changed_bytes, .. } = batch;
         if let Some(db) = db {
-            return write(db, &self.root, writes);
+            return write(db, &self.root, sorted.into_batch(db));
         }
         {
             let unopened = self.unopened.read().unwrap_or_else(PoisonError::into_inner);
@@ -412,7 +412,7 @@ impl Index {
                 unopened.enough_bytes.fetch_add(changed_bytes.max(OVERLAY_BYTES), Ordering::Relaxed);
             } else {
                 // It was opened since the batch was begun.
-                let db = self.opened();
+                let (db, mut writes) = (self.opened(), WriteBatch::default());
                 for overlay::Change { family, key, value } in changes {
                     add(db, &mut writes, family, &key, value.as_deref());
                 }

@@ -153,6 +153,9 @@ $ cas import bad.cas
 [1]
 ",
     );
+    for line in ["import .", "export more.cas --since ."] {
+        assert_eq!(there.cas(line).code(2).stderr, "error: there is no file `.`\n");
+    }
     assert_eq!(there.cas("ls --format json").ok().stdout, before);
     assert_eq!(there.cas("verify").ok().code, 0);
     let _ = there.cas("import not-there.cas").code(2);

@@ -1,7 +1,7 @@
 //! `cas export`, `import`: results in one file, from one store to another.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cas_engine::archive;
 use cas_engine::frozen::Frozen;
@@ -75,6 +75,7 @@ struct Row {
 }
 
 pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failure> {
+    args.since.as_deref().map_or(Ok(()), is_file)?;
     let mut session = world.session(&args.which, Create::Never)?;
     // A list that every run makes anew has the elements that it had last.
     session.name_elements_as_left(world);
@@ -128,11 +129,15 @@ pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failu
     done(out)
 }
 
+/// A folder, or what has no end, is no export.
+fn is_file(path: &Path) -> Result<(), Failure> {
+    let none = || Failure::usage(format!("there is no file `{}`", path.display()));
+    if path.is_file() { Ok(()) } else { Err(none()) }
+}
+
 pub(crate) fn import(world: &mut World, args: &ImportArgs) -> Result<Code, Failure> {
     let (choice, _) = world.store_choice(&args.which)?;
-    if !args.path.is_file() {
-        return Err(Failure::usage(format!("there is no file `{}`", args.path.display())));
-    }
+    is_file(&args.path)?;
     let store = world.open(&choice, &args.which, Create::IfAbsent)?;
     let store = store.ok_or_else(|| Failure::missing("there is no store"))?;
     let archived = store.import(&args.path, now_ms())?;

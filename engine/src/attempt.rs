@@ -12,8 +12,10 @@ mod folders;
 mod lay;
 pub mod prepare;
 mod retry;
+mod settle;
 mod several;
 mod share;
+mod task;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
@@ -24,25 +26,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cas_store::{Artifact, Claim, ClaimGuard, Found, Put, Share, Staged, StoreError, Take, Trace, Version};
+use cas_store::{Claim, ClaimGuard, Found, Put, Share, Staged, StoreError, Take, Trace, Version};
 
 pub(crate) use self::folders::Folders;
 use self::lay::{LaidOut, Unready};
 pub(crate) use self::several::{Several, TOLD_AFTER};
 use self::share::Shared;
+pub(crate) use self::task::{Done, End, Stored, Task, Tell, Told};
+use self::task::{Ended, Held, fault, panicked};
 use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
 use crate::execute::produced::bytes_in_words;
 use crate::execute::sandbox::Confinement;
 use crate::execute::scratch::Scratch;
-use crate::execute::{
-    Attempt, Attempted, Cancel, Cause, Execute, Failure, GivenFile, Stop, Undeclared, folder,
-};
+use crate::execute::{Attempt, Attempted, Cancel, Cause, Execute, Failure, GivenFile, Stop, folder};
 use crate::frozen::Frozen;
-use crate::graph::{OutputId, StepId};
+use crate::graph::StepId;
 use crate::limits::Limits;
-use crate::memo::{Made, Memo, Names, NotKept, Staging};
-use crate::past::Failed;
+use crate::memo::{Made, Memo, Names, NotKept};
 use crate::plan::Plan;
 use crate::pool::Turn;
 use crate::record::{self, AttemptRecord};
@@ -66,126 +67,6 @@ const NO_ROOM_BYTES: u64 = 1024 * 1024;
 
 /// How much of a step's name stands in that of its scratch folder; the rest of that is a hash.
 const SCRATCH_LABEL: usize = 60;
-
-/// One step to be run, with everything that is known of it.
-pub(crate) struct Task {
-    pub(crate) step: StepId,
-    /// Its name with its element.
-    pub(crate) name: String,
-    pub(crate) trace: Trace,
-    pub(crate) version: Version,
-    /// What it consumes, with repetitions, in the order of its inputs.
-    pub(crate) consumes: Vec<Stored>,
-    /// The versions of the steps that it consumes something of.
-    pub(crate) above: Vec<(StepId, Version)>,
-    /// The results that it consumes something of.
-    pub(crate) parents: Vec<Trace>,
-    /// The rows and facts to be written with its result.
-    pub(crate) names: Names,
-    /// Why it runs.
-    pub(crate) why: Why,
-    /// How it failed last, if it has not had a result since.
-    pub(crate) failed: Option<Failed>,
-    /// Whether it is to be given copies only, because a link was spoilt before.
-    pub(crate) private: bool,
-    /// Whether a result that is there by now is as good as one of its own.
-    pub(crate) reusable: bool,
-    /// Whether its version had no row when that was looked up, and it had no result in this run.
-    pub(crate) fresh: bool,
-    /// Whether it runs only to be compared with its result, which stays.
-    pub(crate) reproduces: bool,
-    /// What stands under its trace is no result of this solid: a damaged record, which is replaced.
-    pub(crate) misfit: bool,
-}
-
-/// An output that a step consumes.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored {
-    pub(crate) output: OutputId,
-    /// `None` where it was not produced.
-    pub(crate) artifact: Option<Artifact>,
-    /// The result that it is of.
-    pub(crate) trace: Option<Trace>,
-    /// It failed in this run, and who gathers goes on without it.
-    pub(crate) left_out: bool,
-}
-
-/// What a worker tells while it works on a step.
-pub(crate) enum Told {
-    /// It waits for something that other runs use.
-    Waits { step: String, limits: Vec<String>, by: String, at_ms: u64 },
-    /// An attempt begins.
-    Started { step: String, attempt: u32, worker: usize, why: Option<String>, at_ms: u64 },
-    /// An attempt failed, and another follows.
-    Retried { step: String, attempt: u32, failure: Failure },
-    /// What an attempt printed.
-    Printed { step: String, text: String },
-    /// What an attempt used that it was not given.
-    Undeclared { step: String, solid: String, what: Undeclared },
-    /// The worker is done with the step.
-    Done(Box<Done>),
-    /// All this, in this order; with the worker, if it has nothing any more.
-    All(Vec<Told>, Option<usize>),
-    /// A fault of ours: nothing more is to be heard of what the worker had.
-    Broken { worker: usize, error: EngineError },
-}
-
-/// Takes what a worker tells.
-pub(crate) type Tell<'a> = &'a dyn Fn(Told);
-
-/// What came of a task.
-pub(crate) struct Done {
-    pub(crate) worker: usize,
-    /// Which of the steps that the worker was given it is.
-    pub(crate) place: usize,
-    /// How long its attempts took.
-    pub(crate) took: Duration,
-    pub(crate) end: End,
-    pub(crate) why: Option<String>,
-    pub(crate) started_ms: u64,
-    pub(crate) attempts: Vec<AttemptRecord>,
-    /// The logs of attempts that failed, to be kept with the run.
-    pub(crate) logs: Vec<Staged>,
-}
-
-/// How it ended.
-pub(crate) enum End {
-    /// It has a result.
-    Made { found: Found, outcome: Outcome, differs: Option<Vec<String>> },
-    /// What it consumes could not be had as it was hashed: its producer has to run again, and then this step.
-    Lost { output: OutputId, what: String },
-    /// It failed.
-    Failed(FailureReport),
-    /// The run was stopped.
-    Cancelled,
-    /// It was not begun: another worker is to have it; `alone`, because somebody else claims it.
-    GivenBack { alone: bool },
-    /// The store or the machine failed.
-    Broken(EngineError),
-}
-
-/// How a task stands when its attempts are over.
-enum Ended {
-    Over(End),
-    /// It succeeded, and is yet to be committed.
-    Made(Box<Held>),
-}
-
-/// What a step made, staged: it counts once it is committed.
-pub(crate) struct Held {
-    step: StepId,
-    /// Its trace, where it was forced: what else is forced in a sweep asks for that.
-    forced: Option<Trace>,
-    staging: Staging,
-    /// The nodes of facts that are written with it.
-    nodes: Vec<Version>,
-    folder: PathBuf,
-    elapsed: Duration,
-    /// When its attempt began.
-    at_ms: u64,
-    /// Given back once the result stands; none for what runs in every run.
-    claim: Option<ClaimGuard>,
-}
 
 /// What all workers of a run use.
 pub(crate) struct Bench<'a> {
@@ -310,64 +191,6 @@ impl<'a> Bench<'a> {
             Err(panic) => panicked(&*panic, &task.name),
         };
         None
-    }
-
-    /// Commits what was held of steps, and gives what became of each, in order.
-    fn settle(&self, held: Vec<(Done, Box<Held>)>) -> Vec<Done> {
-        struct Rest {
-            forced: Option<Trace>,
-            nodes: Vec<Version>,
-            folder: PathBuf,
-            elapsed: Duration,
-            at_ms: u64,
-        }
-        let graph = &self.plan.graph;
-        let (mut settled, mut rests, mut staged) = (Vec::new(), Vec::new(), Vec::new());
-        let mut claims = Vec::new();
-        for (done, held) in held {
-            let Held { step, forced, staging, nodes, folder, elapsed, at_ms, claim } = *held;
-            staged.push((staging, graph.solid(step)));
-            let forced = forced.filter(|_| claim.is_some());
-            claims.extend(claim);
-            settled.push(done);
-            rests.push((step, Rest { forced, nodes, folder, elapsed, at_ms }));
-        }
-        let committed = catch_unwind(AssertUnwindSafe(|| self.memo.commit(staged)));
-        let mut failed = None;
-        let mut kept = match committed {
-            Ok(Ok(kept)) => kept.into_iter(),
-            Ok(Err(error)) => {
-                failed = Some(End::Broken(error));
-                Vec::new().into_iter()
-            }
-            Err(panic) => {
-                failed = Some(panicked(&*panic, "a commit"));
-                Vec::new().into_iter()
-            }
-        };
-        for (done, (step, rest)) in settled.iter_mut().zip(rests) {
-            let Rest { forced, nodes, folder, elapsed, at_ms } = rest;
-            self.discard(folder, graph.solid(step), elapsed);
-            done.end = match kept.next() {
-                Some(Ok(kept)) => {
-                    self.wrote(nodes);
-                    self.turn.zip(forced).into_iter().for_each(|(turn, trace)| turn.made(trace));
-                    done.attempts.push(AttemptRecord {
-                        failure: None,
-                        log: kept.found.record.log,
-                        started_ms: at_ms,
-                        elapsed_ms: millis(elapsed),
-                        folder: None,
-                    });
-                    End::Made { found: kept.found, outcome: Outcome::Ran, differs: kept.differs }
-                }
-                Some(Err(error)) => End::Broken(error),
-                // The first of them says what is wrong.
-                None => failed.take().unwrap_or(End::Cancelled),
-            };
-        }
-        self.memo.release(claims);
-        settled
     }
 
     /// Claims the trace, unless the step runs in every run, and runs the step under the claim.
@@ -833,34 +656,6 @@ impl<'a> Bench<'a> {
         }
         Ok(names)
     }
-}
-
-impl Done {
-    /// Of a task that nothing is known of yet.
-    fn new(worker: usize, place: usize) -> Self {
-        Self {
-            worker,
-            place,
-            took: Duration::ZERO,
-            end: End::Cancelled,
-            why: None,
-            started_ms: 0,
-            attempts: Vec::new(),
-            logs: Vec::new(),
-        }
-    }
-}
-
-/// What a panic, which is a fault of ours, ends with.
-fn panicked(panic: &(dyn std::any::Any + Send), step: &str) -> End {
-    End::Broken(fault(panic, step))
-}
-
-fn fault(panic: &(dyn std::any::Any + Send), step: &str) -> EngineError {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let what = text.unwrap_or("it says nothing").to_owned();
-    EngineError::Panicked { step: step.to_owned(), what }
 }
 
 fn millis(time: Duration) -> u64 {

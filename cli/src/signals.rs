@@ -58,7 +58,8 @@ impl Watch {
 
     /// Does what a signal asks for that came before this began to watch, unless it heard of one itself.
     pub(crate) fn came(&self, signal: i32) {
-        if self.first.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if signal != 0 && self.first.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
             end_gently(&self.cancel, &self.notes);
         }
     }
@@ -83,6 +84,9 @@ impl Drop for Watch {
             // It only passes messages on; nothing in it panics.
             let _ = thread.join();
         }
+        // Who ended the probes that were being asked may have heard of the signal before this did, and what it heard was
+        // the end of all.
+        self.came(self.others.first.load(Ordering::Relaxed));
     }
 }
 

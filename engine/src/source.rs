@@ -375,7 +375,7 @@ fn answers_of(
     for (probe, answer) in inputs.into_iter().zip(known) {
         match answer {
             Some(text) => answers[probe] = Some(Ok(text)),
-            None => what.push(format!("what `{}` answered", probe::shown(&probes[probe].command))),
+            None => what.push(format!("what `{}` answered", probes[probe].shown())),
         }
     }
     what.sort_unstable();

@@ -202,6 +202,28 @@ fn secret_config_of_every_kind_is_in_no_record_of_the_run() {
 }
 
 #[test]
+fn a_secret_in_a_probe_is_hidden_where_that_fails_or_is_not_known() {
+    let yaml = "pipeline: p\nsolids:\n  a:\n    config: {s: {type: str, secret: true}}\n    inputs: {x: {probe: 'echo {{ config.s }} is \
+                wrong >&2; test {{ config.s }} = right'}}\n    command: echo 1\n    stdout: result\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run --set a.s=right").ok();
+    for line in [
+        "run",
+        "run -n",
+        "versions",
+        "run --frozen=1",
+        "run -n --format json",
+        "run --sweep a.s=hunter2,hunter3",
+    ] {
+        let set = if line.contains("sweep") { "" } else { " --set a.s=hunter2" };
+        let ran = folder.cas(&format!("{line}{set}"));
+        assert_ne!(ran.code, 0, "{}", ran.transcript());
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(said.contains("***") && !said.contains("hunter"), "{}", ran.transcript());
+    }
+}
+
+#[test]
 fn only_what_cannot_run_makes_no_store() {
     let folder = dogs();
     let refused = folder.cas("run --only emit_sentence").code(1);

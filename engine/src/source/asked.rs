@@ -106,12 +106,14 @@ fn probe_env(
     env.extend([("LANG", "C.UTF-8"), ("TZ", "UTC")].map(|(name, value)| (name.to_owned(), value.to_owned())));
     let mut secrets = Vec::new();
     for &resource in resources {
+        secrets.extend(graph.resources[resource].config.secrets());
         for (name, template) in &graph.resources[resource].definition.env {
             declared.insert(name.clone(), graph.fill_resource(resource, template)?);
         }
     }
     if let Some(step) = step {
         let solid = graph.solid(step);
+        secrets.extend(graph.config(step).secrets());
         for variable in &solid.env {
             match variable {
                 EnvVar::Pass(name) => {

@@ -13,7 +13,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use crate::error::{Diagnostic, Place};
 use crate::execute::process::{End, Process, Sink, Spawner, signal_name};
 use crate::execute::program::find_program;
-use crate::execute::{Cancel, blotted};
+use crate::execute::{Cancel, blot, blotted};
 
 /// How long a probe may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,6 +64,11 @@ impl Probe {
             &[self.command.as_bytes(), folder.as_os_str().as_bytes()],
             &self.env,
         ))
+    }
+
+    /// The shell line in a message.
+    pub(super) fn shown(&self) -> String {
+        shown(&blot::hide(&self.command, &self.secrets))
     }
 
     /// What is asked, for a run that is to be answered as another was: in whatever folder, on whatever machine.
@@ -122,7 +127,7 @@ fn ask(
     cancel: &Cancel,
 ) -> Result<String, Diagnostic> {
     let failed = |what: String, hint: Option<String>| Diagnostic {
-        message: format!("{} {what}: `{}`", probe.of, shown(&probe.command)),
+        message: format!("{} {what}: `{}`", probe.of, probe.shown()),
         place: probe.place.clone(),
         excerpt: None,
         hint,
@@ -190,7 +195,7 @@ fn tail(stderr: &mut File, secrets: &[String]) -> Option<String> {
 }
 
 /// A command in a message: its first line.
-pub(super) fn shown(command: &str) -> String {
+fn shown(command: &str) -> String {
     match command.trim().split_once('\n') {
         Some((first, _)) => format!("{first} …"),
         None => command.trim().to_owned(),

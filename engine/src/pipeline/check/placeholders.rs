@@ -25,7 +25,10 @@ impl Check<'_> {
         }
         for input in &invocation.inputs {
             match &input.source {
-                Source::Path { path, .. } => all.push((path, false)),
+                Source::Path { path, .. } => {
+                    self.no_secret(invocation, path);
+                    all.push((path, false));
+                }
                 Source::Probe { command, .. } => all.push((command, false)),
                 Source::Output(_)
                 | Source::Element(_)
@@ -40,6 +43,21 @@ impl Check<'_> {
                 self.part(invocation, template, before, part);
             }
             self.several(invocation, template, shell);
+        }
+    }
+
+    /// What a path names is kept and shown, so that nothing of it can be secret.
+    fn no_secret(&mut self, invocation: &Invocation, path: &Template) {
+        for (before, part) in path.holes() {
+            let Part::Config(keys) = part else { continue };
+            let field = keys.first().and_then(|key| invocation.solid.config.fields.get(key));
+            if field.is_some_and(|field| field.secret) {
+                let message =
+                    format!("`{}` is secret, and what `path:` names is kept and shown", part.written());
+                let diagnostic = Diagnostic::new(message).at(path.place.as_ref());
+                let diagnostic = diagnostic.hint("let a field that is not secret say where it lies");
+                self.findings.push(Finding { diagnostic, before: Some(before) });
+            }
         }
     }
 

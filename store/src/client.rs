@@ -62,8 +62,8 @@ pub(crate) struct Client {
     tickets: Tickets,
     state: Mutex<State>,
     silence: Arc<Mutex<Silence>>,
-    /// Held by whoever looks for a host.
-    search: Mutex<()>,
+    /// Held by whoever looks for a host. When the one that is given up was last greeted in vain, and what it is called.
+    search: Mutex<Option<(Instant, String)>>,
     /// Itself, for the threads that listen.
     this: Weak<Client>,
 }
@@ -105,7 +105,7 @@ impl Client {
             tickets: Tickets::new(),
             state: Mutex::new(State::default()),
             silence: Arc::default(),
-            search: Mutex::new(()),
+            search: Mutex::default(),
             this: Weak::clone(this),
         });
         client.find_host(wanted)?;
@@ -222,17 +222,27 @@ impl Client {
                 Some(_) => return Ok(()),
                 None => {}
             }
+            // Whoever finds no link finds why.
+            if remote.given_up.load(Ordering::SeqCst) {
+                self.silence().give_up();
+            }
         }
         remote.hang_up();
-        if remote.given_up.load(Ordering::SeqCst) {
-            self.silence().give_up();
-        }
         self.find_host_again()
     }
 
     fn find_host_again(&self) -> Result<(), StoreError> {
         let teller = self.teller.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever searched until now may have given it up.
         let given_up = self.silence().is_given_up();
+        if let Some((at, owner)) = search.as_ref().filter(|_| given_up && self.state().link.is_none())
+            && at.elapsed() < MOMENT.get()
+        {
+            // However many threads ask, it is greeted once in a moment.
+            let (dir, owner) = (self.member.folder.layout.root().to_owned(), owner.clone());
+            return Err(StoreError::InUse { dir, owner });
+        }
         let mut on_wait = |who: &str| {
             if let Some(tell) = teller.as_ref().filter(|_| !given_up) {
                 tell(who);
@@ -241,7 +251,7 @@ impl Client {
         // A new host may take a while to come, also where nobody is to be waited for.
         let wait = if given_up { Duration::ZERO } else { self.wait.max(LETTING_GO.get()) };
         let owner = self.owner.clone();
-        let found = self.find_host(&mut Wanted {
+        let found = self.search_for_host(&mut Wanted {
             wait,
             moment: if given_up { MOMENT.get() / PROBES } else { MOMENT.get() },
             owner: &owner,
@@ -250,8 +260,10 @@ impl Client {
             to_read: self.to_read,
             go_on: &|| !self.state().closed,
         });
-        if let Err(StoreError::InUse { .. }) = found {
+        *search = None;
+        if let Err(StoreError::InUse { owner, .. }) = &found {
             self.silence().give_up();
+            *search = Some((Instant::now(), owner.clone()));
         }
         found
     }
@@ -279,6 +291,11 @@ impl Client {
 
     fn find_host(&self, wanted: &mut Wanted<'_>) -> Result<(), StoreError> {
         let _search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+        self.search_for_host(wanted)
+    }
+
+    /// The caller holds `search`.
+    fn search_for_host(&self, wanted: &mut Wanted<'_>) -> Result<(), StoreError> {
         let begin = Instant::now();
         let wait = wanted.wait;
         loop {

@@ -206,6 +206,22 @@ impl Core {
         after: Option<Digest>,
         limit: u64,
     ) -> Result<Vec<(Digest, BlobRecord)>, StoreError> {
+        let page = self.blob_row_page(after, limit)?;
+        let digests: Vec<Digest> = page.iter().map(|(digest, _)| *digest).collect();
+        let records = self.index.blobs(&digests)?;
+        Ok(page
+            .into_iter()
+            .zip(records)
+            .map(|((digest, row), record)| (digest, record.unwrap_or_else(|| row.without_bytes())))
+            .collect())
+    }
+
+    /// As [`Core::blob_page`], without what lies in other families.
+    pub(crate) fn blob_row_page(
+        &self,
+        after: Option<Digest>,
+        limit: u64,
+    ) -> Result<Vec<(Digest, tables::BlobRow)>, StoreError> {
         let mut from = after.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default();
         if after.is_some() {
             from.push(0);
@@ -222,13 +238,7 @@ impl Core {
             page.push((Digest::from_bytes(bytes), row));
             Ok(true)
         })?;
-        let digests: Vec<Digest> = page.iter().map(|(digest, _)| *digest).collect();
-        let records = self.index.blobs(&digests)?;
-        Ok(page
-            .into_iter()
-            .zip(records)
-            .map(|((digest, row), record)| (digest, record.unwrap_or_else(|| row.without_bytes())))
-            .collect())
+        Ok(page)
     }
 
     /// Cross-checks a part of the index.

@@ -59,6 +59,9 @@ enum Phase {
     Done,
 }
 
+/// So many blobs at a time are looked at, whether anything names them.
+const BLOB_PAGE: u64 = 4096;
+
 /// Before what a dry run would have taken away, in scratch.
 const GONE: u8 = b'g';
 
@@ -283,18 +286,20 @@ impl Core {
         after: Option<Digest>,
         going: &mut Vec<Going>,
     ) -> Result<Phase, StoreError> {
-        let page = self.blob_page(after, 256)?;
+        let page = self.blob_row_page(after, BLOB_PAGE)?;
         let Some((last, _)) = page.last() else { return Ok(Phase::Files(None)) };
         let next = Phase::Blobs(Some(*last));
-        for (digest, record) in &page {
-            if self.is_named(digest)? || self.is_any_leased(&[*digest]) {
+        let digests: Vec<Digest> = page.iter().map(|(digest, _)| *digest).collect();
+        let named = self.index.first_tags(&digests)?;
+        for ((digest, row), tag) in page.iter().zip(named) {
+            if tag.is_some_and(|tag| tag <= refs::LAST_KEEPER) || self.is_any_leased(&[*digest]) {
                 continue;
             }
             let bytes =
                 match session.mode {
                     Mode::DryRun => {
                         self.mark_gone(digest.as_bytes())?;
-                        let mut bytes = record.stored_len;
+                        let mut bytes = row.stored_len;
                         for file in self.index.tree_files(digest)? {
                             if self.keepers(&file)?.iter().all(|keeper| {
                                 keeper.0 == refs::TREE && self.is_gone(&keeper.1).unwrap_or(false)
@@ -306,7 +311,8 @@ impl Core {
                     }
                     Mode::Collect => {
                         let change = Change::Unnamed { blobs: vec![*digest] };
-                        match self.take_away(&change, &[*digest], |_| Ok(true))? {
+                        // Something may have come to name it since the page was looked at.
+                        match self.take_away(&change, &[*digest], |core| Ok(!core.is_named(digest)?))? {
                             Some(bytes) => bytes,
                             None => continue,
                         }

@@ -297,6 +297,35 @@ impl Index {
         Ok(found)
     }
 
+    /// For each of these digests, which are in their order: the first tag of what refers from it, if anything does. The
+    /// references are walked over once where the digests lie close together among them, as all blobs of a store do.
+    pub(crate) fn first_tags(&self, digests: &[Digest]) -> Result<Vec<Option<u8>>, StoreError> {
+        /// After so many keys between two of them it is cheaper to look for the next one.
+        const FAR: u32 = 32;
+        let mut tags = vec![None; digests.len()];
+        let mut at = 0;
+        while let Some(first) = digests.get(at) {
+            let (mut passed, mut is_far) = (0, false);
+            self.scan(Family::Refs, first.as_bytes(), &mut |key, _| {
+                let Some((from, rest)) = key.split_at_checked(32) else { return Ok(true) };
+                while digests.get(at).is_some_and(|digest| digest.as_bytes().as_slice() < from) {
+                    at += 1;
+                }
+                passed += 1;
+                if digests.get(at).is_some_and(|digest| digest.as_bytes().as_slice() == from) {
+                    tags[at] = rest.first().copied();
+                    (at, passed) = (at + 1, 0);
+                }
+                is_far = passed > FAR;
+                Ok(at < digests.len() && !is_far)
+            })?;
+            if !is_far {
+                break;
+            }
+        }
+        Ok(tags)
+    }
+
     /// As [`Index::referred`], where the rest is a hash.
     pub(crate) fn referred_hashes(&self, from: &[u8; 32], tag: u8) -> Result<Vec<[u8; 32]>, StoreError> {
         self.referred(from, tag)?
@@ -467,6 +496,36 @@ mod tests {
         let mut expected = b"p/a\x00\x01\xff\xff\xff\xff\xff\xff\xff\xfe".to_vec();
         expected.extend_from_slice(&[7; 32]);
         assert_eq!(key, expected);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Many references lie between some of the digests, and none between others.
+        #[test]
+        fn first_tags_are_those_that_a_look_at_each_finds(
+            held in proptest::collection::vec((0..20_u8, 0..4_u8, 0..60_u8), 0..300),
+            asked in proptest::collection::btree_set(0..20_u8, 0..20),
+        ) {
+            let dir = tempfile::tempdir().expect("a folder");
+            let index = Index::open(dir.path(), &dir.path().join("index"), crate::index::Expect::Nothing).expect("it opens");
+            let mut batch = index.batch();
+            for (from, tag, to) in held {
+                batch.put(Family::Refs, &refs::key(&[from; 32], tag, &[to]), &[]);
+            }
+            index.write(batch).expect("it writes");
+            let asked: Vec<Digest> = asked.into_iter().map(|byte| Digest::from_bytes([byte; 32])).collect();
+            let each = asked.iter().map(|digest| {
+                let mut first = None;
+                let each = &mut |key: &[u8], _: &[u8]| {
+                    first = key.get(32).copied();
+                    Ok(false)
+                };
+                index.scan_prefix(Family::Refs, digest.as_bytes(), each).expect("it reads");
+                first
+            });
+            let each: Vec<Option<u8>> = each.collect();
+            prop_assert_eq!(index.first_tags(&asked).expect("it reads"), each);
+        }
     }
 
     /// These bytes are on disk, as `docs/format.md` says: whoever changes them changes what old stores mean, and takes

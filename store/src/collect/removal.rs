@@ -24,7 +24,7 @@ impl Core {
         for digest in blobs {
             if !self.is_named(digest)? {
                 let change = Change::Unnamed { blobs: vec![*digest] };
-                self.take_away(&change, &[*digest], |_| Ok(true))?;
+                self.take_away(&change, &[*digest], |core| Ok(!core.is_named(digest)?))?;
             }
         }
         Ok(())

@@ -193,6 +193,15 @@ RUN  BEGAN                PIPELINE  WHAT CAME OF IT         COMMAND
     assert!(one.contains("\nran       emit_tree  ") && one.contains("\nreused    emit_dog\n"), "{one}");
     assert_eq!(folder.cas("logs emit_tree").ok().stdout, "planting\n");
     assert_eq!(folder.cas("logs --run 1 -q").ok().stdout, "planting\n");
+    // What it printed in another run is not what it printed in this one.
+    folder.cas("logs emit_dog --run 2").shows(
+        "
+$ cas logs emit_dog --run 2
+! error: run 2 did not execute `emit_dog`
+! hint: `cas logs emit_dog` shows what it printed last
+[1]
+",
+    );
 }
 
 #[test]

@@ -205,10 +205,11 @@ fn of_steps(world: &mut World, args: &LogsArgs) -> Result<(Store, Vec<Printed>),
         };
         // By name first: a step that failed has no version in the store.
         if let Some((session, steps)) = steps {
+            let before = printed.len();
             for step in steps {
                 let name = session.graph.step_name(step);
                 let found = of_run(&memo, args.run, Some(&BTreeSet::from([name.clone()])))?;
-                if found.is_empty() {
+                if found.is_empty() && args.run.is_none() {
                     let items = ground.find(world, std::slice::from_ref(&name))?.items;
                     let found = items.first().and_then(|item| item.found.as_ref());
                     let Some(found) = found else {
@@ -225,6 +226,11 @@ fn of_steps(world: &mut World, args: &LogsArgs) -> Result<(Store, Vec<Printed>),
                 } else {
                     printed.extend(found);
                 }
+            }
+            // What is stored may be of any other run.
+            if let Some(run) = args.run.filter(|_| printed.len() == before) {
+                let failure = Failure::missing(format!("run {run} did not execute `{name}`"));
+                return Err(failure.hint(format!("`cas logs {name}` shows what it printed last")));
             }
             continue;
         }

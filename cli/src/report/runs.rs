@@ -188,7 +188,9 @@ mod tests {
         let document = include_str!("../../../docs/events.md");
         let (_, section) = document.split_once("\n## A sweep\n").expect("it has that section");
         let (section, _) = section.split_once("\n## ").expect("another follows");
-        let documented: Vec<&str> = section.lines().filter(|line| line.starts_with("{\"cas\"")).collect();
+        // What a preview ends with is no event.
+        let is_event = |line: &&str| line.starts_with("{\"cas\":1,\"event\"");
+        let documented: Vec<&str> = section.lines().filter(is_event).collect();
         let mut runs = Runs::new(vec!["x".to_owned(), "emit_dog.dog_breed=pug".to_owned()], Instant::now());
         let (pipeline, mode, at_ms) = ("dogs".to_owned(), None, 1_700_000_000_000);
         let began = Event::RunStarted { run: 12, pipeline, mode, steps: 3, to_run: 2, jobs: 4, at_ms };

@@ -290,9 +290,9 @@ impl Core {
         let Some((last, _)) = page.last() else { return Ok(Phase::Files(None)) };
         let next = Phase::Blobs(Some(*last));
         let digests: Vec<Digest> = page.iter().map(|(digest, _)| *digest).collect();
-        let named = self.index.first_tags(&digests)?;
-        for ((digest, row), tag) in page.iter().zip(named) {
-            if tag.is_some_and(|tag| tag <= refs::LAST_KEEPER) || self.is_any_leased(&[*digest]) {
+        let named = self.named(&digests)?;
+        for ((digest, row), is_named) in page.iter().zip(named) {
+            if is_named || self.is_any_leased(&[*digest]) {
                 continue;
             }
             let bytes =

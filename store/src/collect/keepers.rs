@@ -29,12 +29,14 @@ impl Core {
 
     /// Whether anything keeps a blob.
     pub(crate) fn is_named(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let mut named = false;
-        self.index.scan_prefix(Family::Refs, digest.as_bytes(), &mut |key, _| {
-            named = key.get(32).is_some_and(|tag| *tag <= refs::LAST_KEEPER);
-            Ok(false)
-        })?;
-        Ok(named)
+        Ok(self.named(std::slice::from_ref(digest))?.contains(&true))
+    }
+
+    /// Whether anything keeps each of these blobs, which are in the order of their digests.
+    pub(super) fn named(&self, digests: &[Digest]) -> Result<Vec<bool>, StoreError> {
+        // Those that keep a blob come first.
+        let keeps = |tag: Option<u8>| tag.is_some_and(|tag| tag <= refs::LAST_KEEPER);
+        Ok(self.index.first_tags(digests)?.into_iter().map(keeps).collect())
     }
 
     /// Whether a blob is recorded that lies in the file of this name.

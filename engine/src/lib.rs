@@ -24,6 +24,7 @@ mod given;
 pub mod graph;
 pub mod grow;
 pub mod judge;
+pub mod lack;
 mod left_out;
 mod likely;
 pub mod limits;

@@ -8,9 +8,6 @@ use std::collections::BTreeMap;
 
 use cas_store::Portion;
 
-use crate::error::Diagnostic;
-use crate::plan::Plan;
-use crate::resolve::Resolved;
 use crate::schedule::{Capacity, Need};
 use crate::solid::Policy;
 
@@ -89,28 +86,6 @@ impl Limits {
         }
         portions
     }
-}
-
-/// What steps that are to run use and a run was told not to have at all (`--limit gpu=0`), each once for all steps of an
-/// invocation, where its solid is declared. One that may still turn out unchanged counts: it would run without.
-pub fn lacking(plan: &Plan, resolved: &Resolved, own: &BTreeMap<String, u32>) -> Vec<Diagnostic> {
-    let mut lacking = BTreeMap::new();
-    for &step in plan.steps.iter().filter(|step| resolved.states[step.0 as usize].to_run) {
-        let solid = plan.graph.solid(step);
-        let used = solid.policy.limits.iter().filter(|(name, used)| **used > 0 && own.get(*name) == Some(&0));
-        for (name, used) in used {
-            let invocation = plan.graph.steps[step.0 as usize].invocation;
-            lacking.entry((invocation, name)).or_insert_with(|| {
-                let step = plan.graph.step_name(step);
-                Diagnostic::new(format!(
-                    "`{step}` uses {used} of `{name}`, and this run was told that there is none"
-                ))
-                .hint(format!("give it some (`--limit {name}={used}`), or leave the step out"))
-                .at(solid.place.as_ref())
-            });
-        }
-    }
-    lacking.into_values().collect()
 }
 
 /// What a step of a solid with this policy uses of what its run has.

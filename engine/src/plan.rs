@@ -93,6 +93,12 @@ impl Plan {
         self.base.version_by_content(&self.graph, step, version, content)
     }
 
+    /// The nodes of facts that a step has whatever comes of the steps above it: its config, solid, resources, and the
+    /// inputs that are no outputs, as far as they were measured. Whatever was made of the same has them too.
+    pub fn own_facts(&self, step: StepId) -> Vec<Version> {
+        self.base.own_facts(&self.graph, step)
+    }
+
     /// What the version of a step is made of: its node, and those of its solid, config, resources and inputs, but
     /// not of the steps above it. `version` and `content` as in [`Plan::version_by_content`]; `wanted` says
     /// whether a node is to be made at all (the same solid need not be written 10,000 times); `key` is that of the

@@ -36,7 +36,7 @@ use crate::execute::command::CommandExecutor;
 use crate::execute::function::FunctionExecutor;
 use crate::execute::{Attempt, Attempted, Cancel, Execute, blot, sandbox};
 use crate::graph::{Graph, OutputId, StepId};
-use crate::limits::{self, Limits, Own};
+use crate::limits::{Limits, Own};
 use crate::memo::Memo;
 use crate::past::Past;
 use crate::plan::Plan;
@@ -184,7 +184,7 @@ pub fn run_with(
     if !unset.is_empty() {
         return Err(EngineError::Definition(unset));
     }
-    let lacking = limits::lacking(plan, &resolved, &options.limits);
+    let lacking = memo.lacking(plan, &resolved, &options.limits)?;
     if !lacking.is_empty() {
         return Err(EngineError::Definition(lacking));
     }

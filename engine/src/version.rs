@@ -433,6 +433,22 @@ impl Base {
         Some(Trace::from_bytes(*Kind::Trace.hash(&buffers.step.bytes).as_bytes()))
     }
 
+    /// See [`crate::plan::Plan::own_facts`].
+    pub(crate) fn own_facts(&self, graph: &Graph, step: StepId) -> Vec<Version> {
+        let this = &graph.steps[step.0 as usize];
+        let index = this.invocation as usize;
+        let resources = graph.resources_of(this.invocation);
+        let mut own: Vec<Version> = vec![self.configs[step.0 as usize]];
+        own.extend(self.solids[index]);
+        own.extend(resources.into_iter().filter_map(|resource| self.resources[resource]));
+        for (at, input) in this.inputs.iter().enumerate() {
+            if matches!(input, StepInput::Path(_) | StepInput::Probe(_) | StepInput::Value(_)) {
+                own.extend(self.input(graph, index, at, input, &mut Lists::default(), &mut |_| None));
+            }
+        }
+        own
+    }
+
     /// See [`crate::plan::Plan::facts`].
     pub(crate) fn facts<'a>(&self, of: &FactsOf<'_>, asked: &mut Asked<'_, 'a>) -> Vec<(Version, FactNode)> {
         let FactsOf { graph, measures, step, key } = *of;

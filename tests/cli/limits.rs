@@ -317,3 +317,108 @@ solids:
     assert_eq!(folder.cas("run -j 1 --limit gpu=1").ok().steps(), ["train[seed=1]", "train[seed=2]"]);
     assert_eq!(folder.cas("run --limit gpu=0").ok().counts(), "nothing to run: 3 reused");
 }
+
+/// A file in the store of which a byte was changed, whatever is in it.
+fn damage_the_only_blob(folder: &Folder) {
+    let names = |path: &str| -> Vec<String> {
+        folder.names(path).into_iter().map(|name| format!("{path}/{name}")).collect()
+    };
+    let blobs: Vec<String> = names(".cas/blobs").iter().flat_map(|fan| names(fan)).collect();
+    let [blob] = blobs.as_slice() else { panic!("there is one blob: {blobs:?}") };
+    let mut bytes = std::fs::read(folder.path(blob)).expect("it can be read");
+    bytes[0] ^= 1;
+    std::fs::remove_file(folder.path(blob)).expect("the folder is ours");
+    folder.write(blob, bytes);
+}
+
+/// It ran nevertheless: only what was to run before anything began was looked at.
+#[test]
+fn a_step_that_has_to_run_after_all_fails_where_there_is_none_of_what_it_uses() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "\
+pipeline: p
+solids:
+  big: {limits: {gpu: 1}, command: 'seq 1 20000 | sort -R', stdout: result}
+  use:
+    config: {k: {type: int, default: 1}}
+    inputs: {big: big}
+    command: 'wc -l < {{ inputs.big }}; echo {{ config.k }}'
+    stdout: result
+",
+    )]);
+    assert_eq!(folder.cas("run").ok().steps(), ["big", "use"]);
+    damage_the_only_blob(&folder);
+    let ran = folder.cas("run use --set use.k=2 --limit gpu=0").code(1);
+    assert!(ran.stderr.contains("damaged   big.result"), "{}", ran.stderr);
+    let words = "it uses 1 of `gpu`, and this run was told that there is none";
+    assert_eq!(ran.stderr.matches(words).count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("`--limit gpu=1`"), "{}", ran.stderr);
+    assert_eq!((ran.steps(), ran.counts()), (Vec::new(), "0 reused, 0 ran, 1 failed, 1 skipped"));
+    // Nothing was begun, so nothing is in the way of a run that has some.
+    let ran = folder.cas("run use --set use.k=2").ok();
+    assert_eq!(ran.steps(), ["big", "use"], "{}", ran.transcript());
+}
+
+/// It was refused before anything ran.
+#[test]
+fn a_step_that_may_turn_out_unchanged_is_not_refused_before_it_is_known() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "\
+pipeline: p
+solids:
+  a: {config: {k: {type: int, default: 0}}, command: 'echo {{ config.k }} | tr 01 00', stdout: result}
+  b:
+    config: {n: {type: int, default: 0}}
+    limits: {gpu: 1}
+    inputs: {a: a}
+    command: 'cat {{ inputs.a }}; echo {{ config.n }}'
+    stdout: result
+  list:
+    config: {k: {type: int, default: 0}}
+    command: 'mkdir outputs/parts; echo {{ config.k }} | tr 01 00 > outputs/parts/x'
+    outputs: [{parts: {list: true}}]
+  each: {limits: {gpu: 1}, map: {part: list.parts}, command: 'cat {{ inputs.part }}', stdout: result}
+",
+    )]);
+    assert_eq!(folder.cas("run -j 1").ok().steps().len(), 4);
+    let of = |step: &str| format!("`{step}` uses 1 of `gpu`, and this run was told that there is none");
+
+    // What is above comes out the same: nothing of the limit is used.
+    let ran = folder.cas("run b --set a.k=1 --limit gpu=0").ok();
+    assert_eq!((ran.steps(), ran.counts()), (vec!["a"], "0 reused, 1 unchanged, 1 ran"));
+    let ran = folder.cas("run each --set list.k=1 --limit gpu=0").ok();
+    assert_eq!((ran.steps(), ran.counts()), (vec!["list"], "1 reused, 1 ran"));
+
+    // A preview says which of them it is.
+    let told = folder.cas("run -n b each --set a.k=2 --set list.k=2 --limit gpu=0").ok().stdout;
+    let may = "(fails unless it turns out unchanged: it uses 1 of `gpu`, and there is none)";
+    let expected = [
+        "4 steps: 4 to-be-recomputed".to_owned(),
+        "a        config.k: 1 → 2".to_owned(),
+        format!("b        `a`: config.k: 1 → 2 {may}"),
+        "list     config.k: 1 → 2".to_owned(),
+        format!("each[*]  `list`: config.k: 1 → 2 {may}"),
+    ];
+    assert_eq!(told.lines().take(5).collect::<Vec<_>>(), expected);
+    let json = folder.cas("run -n b --set a.k=2 --limit gpu=0 --format json").ok().stdout;
+    assert_eq!(json.matches("\"lacks\":\"gpu\"").count(), 1, "{json}");
+    assert_eq!(json.matches("\"lacks\":null").count(), 1, "{json}");
+
+    // It comes out otherwise: then it is one failure, before anything of it begins.
+    let ran = folder.cas("run b --set a.k=2 --limit gpu=0").code(1);
+    assert_eq!((ran.steps(), ran.counts()), (vec!["a"], "0 reused, 1 ran, 1 failed"));
+    let words = "it uses 1 of `gpu`, and this run was told that there is none";
+    assert_eq!(ran.stderr.matches(words).count(), 1, "{}", ran.stderr);
+    let ran = folder.cas("run each --set list.k=2 --limit gpu=0").code(1);
+    assert_eq!((ran.steps(), ran.counts()), (vec!["list"], "0 reused, 1 ran, 1 failed"));
+    assert_eq!(ran.stderr.matches(words).count(), 1, "{}", ran.stderr);
+
+    // Nothing that was ever made can be that of a config which is new: it is certain to run, whatever is above.
+    for line in ["run b --set a.k=1 --set b.n=7 --limit gpu=0", "run -n b --set b.n=7 --limit gpu=0"] {
+        let ran = folder.cas(line).code(2);
+        assert!(ran.stderr.contains(&of("b")), "{line}: {}", ran.stderr);
+        assert_eq!(ran.steps(), Vec::<&str>::new(), "{line}");
+    }
+}

@@ -281,13 +281,13 @@ pub(super) fn dry(
 ) -> Result<Dry, Failure> {
     let resolved = session.memo.resolve(plan, wanted)?;
     can_run(plan, &resolved, wanted)?;
-    let lacking = cas_engine::limits::lacking(plan, &resolved, &limits(args));
+    let lacking = session.memo.lacking(plan, &resolved, &limits(args))?;
     if !lacking.is_empty() {
         return Err(EngineError::Definition(lacking).into());
     }
     status::warn_of_secrets(world, plan, &resolved);
     let past = session.memo.past(&plan.graph.pipeline.name)?;
-    let rows = status::to_run(&session.memo, plan, &resolved, &past)?;
+    let rows = status::to_run(&session.memo, plan, &resolved, &past, &limits(args))?;
     let to_run = ToRun::of(&session.choice.dir, plan, &resolved.states, &past);
     let limits = session.memo.limits(own(args));
     let forecast = Forecast::of(std::slice::from_ref(&to_run), &limits.capacity, jobs(args));

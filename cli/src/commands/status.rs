@@ -1,9 +1,11 @@
 //! `cas status`: counts, then each step that would run with its first cause.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use cas_engine::Past;
 use cas_engine::forecast::{Durations, Forecast, Known};
+use cas_engine::lack::Lack;
 use cas_engine::memo::{Memo, Resolved, Status};
 use cas_engine::plan::Plan;
 use cas_engine::secrets;
@@ -43,6 +45,11 @@ pub(crate) struct ToRun {
     status: &'static str,
     why: Option<String>,
     may_be_unchanged: bool,
+    /// The limit that it uses and this run was told to have none of: then it fails unless it turns out unchanged.
+    lacks: Option<String>,
+    /// How much of which.
+    #[serde(skip)]
+    used: Option<String>,
     /// How long it will take, as far as that is known, and from what it is.
     expected_ms: Option<u64>,
     expected_from: &'static str,
@@ -58,7 +65,8 @@ pub(crate) fn status(world: &mut World, args: &StatusArgs) -> Result<Code, Failu
     let mut out = out();
     let counts = counts(&plan, &resolved);
     let past = session.memo.past(&plan.graph.pipeline.name)?;
-    write(world, &mut out, "status", &counts, &to_run(&session.memo, &plan, &resolved, &past)?, None, None)?;
+    let rows = to_run(&session.memo, &plan, &resolved, &past, &BTreeMap::new())?;
+    write(world, &mut out, "status", &counts, &rows, None, None)?;
     done(out)?;
     for note in judgement::notes(&session.memo, &plan, &resolved)? {
         world.tell(note);
@@ -77,22 +85,26 @@ pub(crate) fn warn_of_secrets(world: &World, plan: &Plan, resolved: &Resolved) {
     }
 }
 
-/// The steps that would run, with their first causes.
+/// The steps that would run, with their first causes, in a run that was told this of its limits.
 pub(crate) fn to_run(
     memo: &Memo,
     plan: &Plan,
     resolved: &Resolved,
     past: &Past,
+    limits: &BTreeMap<String, u32>,
 ) -> Result<Vec<ToRun>, Failure> {
     let durations = Durations::of(plan, &resolved.states, past);
     let mut steps = Vec::new();
     for &step in plan.steps.iter().filter(|step| resolved.states[step.0 as usize].to_run) {
         let cause = memo.why(plan, resolved, past, step)?;
+        let lack = Lack::of(&plan.graph.solid(step).policy, limits);
         steps.push(ToRun {
             step: plan.graph.step_name(step),
             status: Status::ToBeRecomputed.word(),
             may_be_unchanged: cause.as_ref().is_some_and(|cause| cause.may_be_unchanged),
             why: cause.map(|cause| cause.words),
+            used: lack.as_ref().map(Lack::used),
+            lacks: lack.map(|lack| lack.name),
             expected_ms: durations.get(step).map(|(took, _)| took),
             expected_from: durations.get(step).map_or(Known::Not, |(_, known)| known).word(),
         });
@@ -111,6 +123,7 @@ fn grouped(steps: &[ToRun]) -> Vec<ToRun> {
                 && *group == of
                 && first.why == step.why
                 && first.may_be_unchanged == step.may_be_unchanged
+                && first.lacks == step.lacks
         });
         match same {
             Some((_, count, _)) => *count += 1,
@@ -171,9 +184,15 @@ pub(crate) fn write(
     let steps = &grouped(steps);
     // Long names of a few elements do not push the causes of all others off the screen.
     let width = steps.iter().map(|step| step.step.len()).filter(|len| *len <= 40).max().unwrap_or(0);
-    for ToRun { step, why, may_be_unchanged, .. } in steps {
+    for ToRun { step, why, may_be_unchanged, used, .. } in steps {
         let why = why.as_deref().unwrap_or("new");
-        let may = if *may_be_unchanged { " (may turn out unchanged)" } else { "" };
+        let may = match used {
+            Some(used) => {
+                format!(" (fails unless it turns out unchanged: it uses {used}, and there is none)")
+            }
+            None if *may_be_unchanged => " (may turn out unchanged)".to_owned(),
+            None => String::new(),
+        };
         let line = format!("{step:width$}  {why}{may}");
         writeln!(out, "{}", words::wrapped(&line, width + 2, words::columns()))?;
     }

@@ -1,6 +1,7 @@
 //! What is decided about a step that opens: whether a result on record settles it, or it has to run, and with what.
 //!
-//! Invariant: a step is wanted by the schedule only when the bytes of everything that it consumes are there.
+//! Invariants: a step is wanted by the schedule only when the bytes of everything that it consumes are there; whatever
+//! runs was let by `request`, so that what may not run fails there.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use crate::event::{FailureReport, Outcome};
 use crate::execute::{Cause, Failure};
 use crate::frozen;
 use crate::graph::{OutputId, StepId};
+use crate::lack::Lack;
 use crate::memo;
 use crate::resolve::{self, Why};
 use crate::schedule::Phase;
@@ -249,6 +251,11 @@ impl<'a> Coordinator<'a> {
         let index = step.0 as usize;
         self.states[index].to_run = true;
         self.notes[index].why = Some(why);
+        // Before anything is made again for it.
+        if let Some(lack) = Lack::of(&self.plan.graph.solid(step).policy, &self.options.limits) {
+            self.fail(floor, step, FailureReport::new(lack.failure()));
+            return;
+        }
         let mut missing = Vec::new();
         self.plan.graph.each_input(step, &mut |output| {
             let above = &self.states[output.step.0 as usize];

@@ -326,8 +326,18 @@ pub(crate) fn limit(text: &str) -> Result<(String, u32), String> {
     if name.trim().is_empty() {
         return Err(wrong());
     }
-    if limits::is_own(name.trim()) {
-        return Err(format!("how much there is of `{}` is `-j` or the store's config.toml", name.trim()));
+    match name.trim() {
+        limits::CPUS => {
+            return Err("how many cores a run uses at once is `-j`; how many all runs share, `cpus` under \
+                        `[limits]` in the store's config.toml"
+                .to_owned());
+        }
+        limits::MEMORY => {
+            return Err("how much memory there is for all runs is that of the machine, or `memory` under \
+                        `[limits]` in the store's config.toml"
+                .to_owned());
+        }
+        _ => {}
     }
     Ok((name.trim().to_owned(), amount.trim().parse().map_err(|_| wrong())?))
 }
@@ -397,7 +407,9 @@ mod tests {
         assert_eq!(fraction("1%"), Ok(0.01));
         assert!(fraction("0%").is_err() && fraction("101%").is_err() && fraction("x").is_err());
         assert_eq!(limit("gpu=2"), Ok(("gpu".to_owned(), 2)));
-        assert!(limit("cpus=3").is_err());
+        // Each is told of what really sets it.
+        assert!(limit("cpus=3").is_err_and(|what| what.contains("`-j`; how many all runs share, `cpus`")));
+        assert!(limit("memory=1G").is_err_and(|what| what.contains("`memory`") && !what.contains("-j")));
         assert!(limit("gpu").is_err() && limit("=2").is_err() && limit("gpu=-1").is_err());
     }
 }

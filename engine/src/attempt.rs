@@ -10,6 +10,7 @@ mod element;
 mod facts;
 mod folders;
 mod lay;
+mod makers;
 pub mod prepare;
 mod retry;
 mod settle;
@@ -30,6 +31,7 @@ use cas_store::{Claim, ClaimGuard, Found, Put, Share, Staged, StoreError, Take, 
 
 pub(crate) use self::folders::Folders;
 use self::lay::{LaidOut, Unready};
+use self::makers::Makers;
 pub(crate) use self::several::{Several, TOLD_AFTER};
 use self::share::Shared;
 pub(crate) use self::task::{Done, End, Stored, Task, Tell, Told};
@@ -91,6 +93,7 @@ pub(crate) struct Bench<'a> {
     /// Nodes of facts that stand in the store since some commit of this run.
     written: Mutex<HashSet<Version>>,
     folders: Arc<Folders<'a>>,
+    makers: Makers,
     last_list: element::LastList,
 }
 
@@ -128,6 +131,7 @@ impl<'a> Bench<'a> {
             unknown,
             written,
             folders,
+            makers: Makers::new(memo),
             last_list: element::LastList::default(),
         }
     }
@@ -400,6 +404,8 @@ impl<'a> Bench<'a> {
             let mut failure = match outcome {
                 Ok(produced) => {
                     let provenance = self.provenance(task, solid, &laid, at_ms, elapsed_ms, attempt);
+                    let provenance = provenance.inspect_err(left)?;
+                    let made_ms = now_ms();
                     let nodes = task.names.nodes().collect();
                     let names = match solid.policy.retries.times {
                         0 => std::mem::take(&mut task.names),
@@ -414,7 +420,7 @@ impl<'a> Bench<'a> {
                         names: self.names_now(task, names)?,
                         parents: task.parents.clone(),
                         provenance: &provenance,
-                        made_ms: now_ms(),
+                        made_ms,
                         cost_ms: elapsed_ms,
                         put: if (task.why == Why::New && !task.misfit) || task.reproduces {
                             Put::IfAbsent
@@ -428,6 +434,7 @@ impl<'a> Bench<'a> {
                     laid.scratch = None;
                     match staged {
                         Ok(staging) => {
+                            self.made(task.step, task.trace, made_ms);
                             return Ok(Ended::Made(Box::new(Held {
                                 step: task.step,
                                 forced: (task.why == Why::Forced).then_some(task.trace),

@@ -3,22 +3,30 @@
 use crate::attempt::Stored;
 use crate::graph::{StepId, StepInput};
 use crate::plan::Plan;
-use crate::record::ProvenanceInput;
+use crate::record::{Maker, ProvenanceInput};
 use crate::value::Value;
 
-/// The inputs of a step, in order; `consumes` are the outputs among them, with repetitions.
-pub(crate) fn inputs(plan: &Plan, step: StepId, consumes: &[Stored]) -> Vec<ProvenanceInput> {
+/// The inputs of a step, in order; `consumes` are the outputs among them, with repetitions, and `makers` says of each who
+/// made it, as far as that is known.
+pub(crate) fn inputs(
+    plan: &Plan,
+    step: StepId,
+    consumes: &[Stored],
+    makers: &[Option<Maker>],
+) -> Vec<ProvenanceInput> {
     let graph = &plan.graph;
-    let mut consumes = consumes.iter();
+    let mut consumes = consumes.iter().enumerate();
     let mut inputs = Vec::new();
     let mut stored = |name: String, inputs: &mut Vec<ProvenanceInput>| {
-        let Some(stored) = consumes.next() else { return };
+        let Some((at, stored)) = consumes.next() else { return };
         let content = stored.artifact.as_ref().map(|artifact| artifact.digest.to_hex());
         inputs.push(ProvenanceInput {
             name,
             from: Some(graph.output_name(stored.output)),
             trace: stored.trace,
             content: content.unwrap_or_else(|| "absent".to_owned()),
+            made_ms: stored.made_ms,
+            maker: makers.get(at).cloned().flatten(),
         });
     };
     let given = |name: &str, content: String| ProvenanceInput {
@@ -26,6 +34,8 @@ pub(crate) fn inputs(plan: &Plan, step: StepId, consumes: &[Stored]) -> Vec<Prov
         from: None,
         trace: None,
         content,
+        made_ms: None,
+        maker: None,
     };
     let declared = &graph.invocation(step).inputs;
     for (input, declared) in graph.steps[step.0 as usize].inputs.iter().zip(declared) {

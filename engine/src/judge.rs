@@ -203,9 +203,10 @@ impl Memo {
             let state = &states[output.step.0 as usize];
             let artifact = state.artifact(output.output).cloned();
             let trace = state.found.as_ref().map(|found| found.trace);
-            consumes.push(Stored { output, artifact, trace, left_out: false });
+            let made_ms = state.found.as_ref().map(|found| found.record.made_ms);
+            consumes.push(Stored { output, artifact, trace, made_ms, left_out: false });
         });
-        let inputs = given::inputs(plan, step, &consumes);
+        let inputs = given::inputs(plan, step, &consumes, &[]);
         let inputs = inputs.into_iter().map(|input| (input.name, input.content)).collect();
         (version::shown_config(&plan.graph.config(step), &self.secret_key()).to_string(), inputs)
     }

@@ -1,12 +1,16 @@
 //! What was made from what, where a step was made several times under one trace.
 //!
 //! A step that runs in every run, that is good for a while only, or that was forced has one trace and several makings,
-//! one after the other; what was made from an earlier one names that trace too. So each edge is held against content:
-//! what a result was given is on record with it, and so are the contents that gave way (the ledger), the copies that runs
-//! keep (`frozen.rs`) and which run made what.
+//! one after the other; what was made from an earlier one names that trace too. So does a result that was imported, whose
+//! own was made in another store. What read a making says which: when it was made, and who made it. That is held against
+//! what stands here, what runs keep (`frozen.rs`) and what gave way (the ledger).
+//!
+//! Records of before that was said, and those that stand in for one that is not here, are held against content: what a
+//! result was given is on record with it, and so are the contents that gave way and which run made what.
 //!
 //! Invariants: who read other content than a making had is not below it; where that cannot be told, it is. A making is
-//! never one of a later run than that of who read it, unless nothing else had the content.
+//! never one of a later run than that of who read it, nor, of this store, what another store's run is only guessed to
+//! have read: then it is said that it is not known.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -16,7 +20,8 @@ use cas_store::{Digest, Forget, Found, Judged, Output, Replacement, Trace};
 use crate::error::EngineError;
 use crate::event::Outcome;
 use crate::memo::Memo;
-use crate::record::{self, Provenance, ProvenanceInput};
+use crate::origin::Origins;
+use crate::record::{self, Maker, Provenance, ProvenanceInput};
 
 /// How many results that were made from one are followed.
 const CHILDREN: usize = 100_000;
@@ -35,15 +40,35 @@ pub struct Making {
     /// Where it came from; of a making that gave way and left no copy, that of the one which stands now, whose inputs had
     /// the same content.
     pub made: Option<Provenance>,
-    /// The run that made it, where that is known.
-    pub run: Option<u64>,
+    /// Who made it, where that is known. Of one that names no store in its record, the name of this one, or of another that
+    /// is not known, which is empty.
+    pub maker: Option<Maker>,
+    /// Whether that was a run of another store.
+    pub imported: bool,
     /// When.
     pub made_ms: Option<u64>,
     /// Whether what its step has under this trace now is something else.
     pub replaced: bool,
+    /// Of what was made from something: it read another making of that, with the same content.
+    pub of_another: bool,
+    /// Whether `made` is that of another making of the trace.
+    stands_in: bool,
     /// It was there in this run.
-    by_run: Option<u64>,
+    there: Option<Ran>,
     outputs: Vec<Held>,
+}
+
+/// A run, and the store that counted it; empty where it is one that is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ran {
+    store: String,
+    run: u64,
+}
+
+impl From<&Maker> for Ran {
+    fn from(maker: &Maker) -> Self {
+        Self { store: maker.store.clone(), run: maker.run }
+    }
 }
 
 /// What an output of a making held.
@@ -97,12 +122,14 @@ pub struct Lineage<'a> {
     makings: HashMap<Trace, Rc<Making>>,
     copies: HashMap<Trace, Rc<Vec<Rc<Making>>>>,
     ledgers: HashMap<Trace, Rc<Vec<Replacement>>>,
+    origins: Origins<'a>,
 }
 
 impl<'a> Lineage<'a> {
     /// Begins with nothing read.
     pub fn new(memo: &'a Memo) -> Self {
-        Self { memo, makings: HashMap::new(), copies: HashMap::new(), ledgers: HashMap::new() }
+        let (makings, copies, ledgers) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { memo, makings, copies, ledgers, origins: Origins::new(memo) }
     }
 
     /// The making that stands under a trace, also one that counts as absent. What is a copy that a run keeps of a result
@@ -162,7 +189,8 @@ impl<'a> Lineage<'a> {
                 let mut read = inputs_from(&child, &trace).peekable();
                 let unknown = read.peek().is_none() || of.outputs.is_empty();
                 if unknown || read.any(|input| of.holds(input)) {
-                    below.push(Making::clone(&child));
+                    let of_another = self.read_another(&child, &trace, of);
+                    below.push(Making { of_another, ..Making::clone(&child) });
                 }
             }
         }
@@ -238,33 +266,100 @@ impl<'a> Lineage<'a> {
         Ok(self.ledger(trace)?.iter().any(|was| was.digests.get(at) == Some(&content)))
     }
 
-    /// The making of a trace whose content `by` was given.
+    /// Whether what `child` read of a trace is known to be another making than this, of the same content.
+    fn read_another(&self, child: &Making, trace: &Trace, of: &Making) -> bool {
+        let is_other = |input: &ProvenanceInput| match (input.made_ms, of.made_ms) {
+            (Some(read), Some(made)) => read != made,
+            _ => !self.may_have_read(child, of),
+        };
+        let mut read = inputs_from(child, trace).filter(|input| of.holds(input)).peekable();
+        read.peek().is_some() && read.all(is_other)
+    }
+
+    /// Whether nothing speaks against it that a making was read by one which does not say what it read.
+    fn may_have_read(&self, by: &Making, making: &Making) -> bool {
+        let here = self.origins.store();
+        match (&making.there, &by.there) {
+            (Some(made), Some(read)) if made.store == read.store && !made.store.is_empty() => {
+                made.run <= read.run
+            }
+            // It may have been taken there; more likely the other store made its own.
+            (Some(made), Some(read)) if made.store == here && read.store != here => false,
+            (Some(_), Some(_)) => making.made_ms.is_some_and(|made_ms| made_ms <= began(by)),
+            _ => true,
+        }
+    }
+
+    /// The making of a trace that `by` was given.
     fn read_by(
         &mut self,
         trace: &Trace,
         input: &ProvenanceInput,
         by: &Making,
     ) -> Result<Making, EngineError> {
+        match input.made_ms.filter(|_| !by.stands_in) {
+            Some(made_ms) => self.read_at(trace, made_ms, input),
+            None => self.guessed(trace, input, by),
+        }
+    }
+
+    /// The making of a trace that was read, by when it was made.
+    fn read_at(
+        &mut self,
+        trace: &Trace,
+        made_ms: u64,
+        input: &ProvenanceInput,
+    ) -> Result<Making, EngineError> {
         let stands = self.standing(trace)?;
-        let in_time = |making: &Making| match (making.run, by.by_run) {
-            (Some(made), Some(read)) => made <= read,
-            _ => true,
-        };
+        if stands.made_ms == Some(made_ms) {
+            return Ok(Making::clone(&stands));
+        }
+        let replaced = !stands.holds(input);
+        let copies = self.copies(trace, &stands)?;
+        if let Some(copy) = copies.iter().find(|copy| copy.made_ms == Some(made_ms)) {
+            return Ok(Making { trace: *trace, replaced, ..Making::clone(copy) });
+        }
+        let ledger = self.ledger(trace)?;
+        let was = ledger.iter().find(|was| !was.lost_race && was.made_ms == made_ms);
+        let digests = was.map(|was| was.digests.clone()).unwrap_or_default();
+        let imported = input.maker.as_ref().is_some_and(|maker| maker.store != self.origins.store());
+        Ok(Making {
+            made_ms: Some(made_ms),
+            maker: input.maker.clone(),
+            imported,
+            there: input.maker.as_ref().map(Ran::from),
+            ..stood_in(&stands, replaced, digests)
+        })
+    }
+
+    /// The making of a trace that `by` was given, where it is not said which it was: by content and time.
+    fn guessed(
+        &mut self,
+        trace: &Trace,
+        input: &ProvenanceInput,
+        by: &Making,
+    ) -> Result<Making, EngineError> {
+        let stands = self.standing(trace)?;
         let there = |making: &Making, replaced| Making {
             replaced,
-            by_run: making.run.or(by.by_run),
+            there: making.there.clone().or(by.there.clone()),
             ..making.clone()
         };
-        if stands.holds(input) && in_time(&stands) {
+        if stands.holds(input) && self.may_have_read(by, &stands) {
             return Ok(there(&stands, false));
         }
         let replaced = !stands.holds(input);
         let copies = self.copies(trace, &stands)?;
-        let copies = copies.iter().filter(|copy| copy.holds(input) && in_time(copy));
+        let copies = copies.iter().filter(|copy| copy.holds(input) && self.may_have_read(by, copy));
         if let Some(copy) = copies.max_by_key(|copy| copy.made_ms) {
             return Ok(Making { trace: *trace, ..there(copy, replaced) });
         }
-        let began = by.made.as_ref().map_or(u64::MAX, |made| made.started_ms);
+        let is_here = by.there.as_ref().is_none_or(|ran| ran.store == self.origins.store());
+        if !is_here {
+            // What gave way here is not what was read there; what was is not here.
+            return Ok(Making { there: by.there.clone(), ..stood_in(&stands, replaced, Vec::new()) });
+        }
+        let began = began(by);
         let at = stands.outputs.iter().position(|held| output_of(input) == Some(&held.name));
         let ledger = self.ledger(trace)?;
         // Of a list that gave way only the digest is noted: which one it was tells the time alone.
@@ -279,20 +374,20 @@ impl<'a> Lineage<'a> {
             return Ok(there(&stands, false));
         }
         let run = match was {
-            Some(was) => self.made_in(trace, was.made_ms, by.by_run)?,
+            Some(was) => self.made_in(trace, was.made_ms, by.there.as_ref().map(|ran| ran.run))?,
             None => None,
         };
         let digests = was.map(|was| was.digests.clone()).unwrap_or_default();
-        let names = stands.outputs.iter().map(|held| held.name.clone());
-        let outputs = names.zip(digests).map(|(name, digest)| Held { name, digest, elements: None });
-        Ok(Making {
-            trace: *trace,
-            made: stands.made.clone(),
+        let maker = run.zip(stands.made.as_ref()).map(|(run, made)| Maker {
             run,
+            store: self.origins.store().to_owned(),
+            ..made.maker()
+        });
+        Ok(Making {
+            there: maker.as_ref().map(Ran::from).or(by.there.clone()),
+            maker,
             made_ms: was.map(|was| was.made_ms),
-            replaced,
-            by_run: run.or(by.by_run),
-            outputs: outputs.collect(),
+            ..stood_in(&stands, replaced, digests)
         })
     }
 
@@ -316,13 +411,23 @@ impl<'a> Lineage<'a> {
             Held { name: output.name.clone(), digest, elements }
         };
         let outputs = |found: &Found| found.record.outputs.iter().map(held).collect();
-        let run = made.as_ref().map(|made| made.run);
+        let imported = match &made {
+            Some(made) => self.origins.is_elsewhere(made)?,
+            None => false,
+        };
+        let mut maker = made.as_ref().map(Provenance::maker);
+        if let Some(maker) = maker.as_mut().filter(|maker| maker.store.is_empty() && !imported) {
+            self.origins.store().clone_into(&mut maker.store);
+        }
         let making = Rc::new(Making {
             trace: *trace,
-            run,
+            there: maker.as_ref().map(Ran::from),
+            maker,
+            imported,
             made_ms: found.as_ref().map(|found| found.record.made_ms),
             replaced: false,
-            by_run: run,
+            of_another: false,
+            stands_in: false,
             outputs: found.as_ref().map(outputs).unwrap_or_default(),
             made,
         });
@@ -394,6 +499,31 @@ impl<'a> Lineage<'a> {
         let runs = self.memo.runs(by_run.map(|run| run.saturating_add(1)), RUNS)?;
         Ok(runs.into_iter().find(|(_, record)| record.steps.iter().any(made)).map(|(run, _)| run))
     }
+}
+
+/// A making of which nothing is here but what it is of: what is told of how it was made is what is told of the one that
+/// stands under its trace now, whose inputs had the same content.
+fn stood_in(stands: &Making, replaced: bool, digests: Vec<Option<Digest>>) -> Making {
+    let names = stands.outputs.iter().map(|held| held.name.clone());
+    let outputs = names.zip(digests).map(|(name, digest)| Held { name, digest, elements: None });
+    Making {
+        trace: stands.trace,
+        made: stands.made.clone(),
+        maker: None,
+        imported: false,
+        made_ms: None,
+        replaced,
+        of_another: false,
+        stands_in: true,
+        there: None,
+        outputs: outputs.collect(),
+    }
+}
+
+/// When a making was begun, or at the latest.
+fn began(by: &Making) -> u64 {
+    let own = by.made.as_ref().filter(|_| !by.stands_in).map(|made| made.started_ms);
+    own.or(by.made_ms).unwrap_or(u64::MAX)
 }
 
 /// What the outputs of a result hold, in order.

@@ -30,7 +30,7 @@ use crate::limits::{Limits, Own};
 use crate::list::List;
 use crate::plan::Plan;
 use crate::record;
-pub use crate::record::{Provenance, ProvenanceInput};
+pub use crate::record::{Maker, Provenance, ProvenanceInput};
 use crate::resolve;
 pub use crate::resolve::{Resolved, Status, StepState, Wanted, Why};
 use crate::solid::{OutputDecl, Solid};
@@ -496,6 +496,15 @@ impl Memo {
     /// equal values of two stores differ.
     pub fn secret_key(&self) -> [u8; 32] {
         version::secret_key(self.store.as_ref().map_or("", |store| store.id()).as_bytes())
+    }
+
+    /// What this store is called in what is kept of its results. Its id is not told by it: that is what secret values are
+    /// kept as digests under.
+    pub fn store_name(&self) -> String {
+        self.store.as_ref().map_or_else(String::new, |store| {
+            let name = blake3::derive_key("cas 2026 name of a store 1", store.id().as_bytes());
+            name[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        })
     }
 
     /// A node of the tree of facts; `None` where it is not kept or cannot be read.

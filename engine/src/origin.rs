@@ -1,7 +1,7 @@
 //! Whether a result was made by a run of this store, or by one of another store from which it was imported.
 //!
-//! Where a result came from names its run by number, and each store counts its own. So the number is held against the run
-//! that has it here; nothing is kept for that.
+//! Where a result came from names its run by number and the store that counted it. Records of before stores were named, and
+//! those of a copy of this store, are held against the run that has the number here.
 
 use std::collections::HashMap;
 
@@ -12,6 +12,7 @@ use crate::record::Provenance;
 /// Tells it of many results; each run is looked at once.
 pub struct Origins<'a> {
     memo: &'a Memo,
+    store: String,
     last: Option<u64>,
     runs: HashMap<u64, Option<Ran>>,
 }
@@ -36,16 +37,24 @@ impl Ran {
 impl<'a> Origins<'a> {
     /// Begins with nothing read.
     pub fn new(memo: &'a Memo) -> Self {
-        Self { memo, last: None, runs: HashMap::new() }
+        Self { memo, store: memo.store_name(), last: None, runs: HashMap::new() }
     }
 
-    /// Whether it is on record that the run was one of another store: here its number is another run's, or there was
-    /// none of that number yet. Of a run whose record is gone it is not known, nor where there is no run at all: the
-    /// records of all of them may be gone.
+    /// What this store is called.
+    pub(crate) fn store(&self) -> &str {
+        &self.store
+    }
+
+    /// Whether it is on record that the run was one of another store: it says so itself, or here its number is another
+    /// run's, or there was none of that number yet. Of a run that names no store it is not known where its record is gone,
+    /// nor where there is no run at all: the records of all of them may be gone.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn is_elsewhere(&mut self, made: &Provenance) -> Result<bool, EngineError> {
+        if !made.store.is_empty() && made.store != self.store {
+            return Ok(true);
+        }
         let last = match self.last {
             Some(last) => last,
             // The oldest go first, so the last one of all is there if any is.

@@ -5,6 +5,7 @@
 //! and what each consumed.
 
 mod first;
+mod nameless;
 mod second;
 
 use cas_store::codec::{self, DecodeError, EncodeError};
@@ -28,6 +29,10 @@ const DRAWING: u8 = 0x88;
 
 /// The version of their layout; a record of another version is not read.
 const LAYOUT: u8 = 1;
+
+/// The version of the layout of where a result came from, with lists or without; 2 since it names the store, and of each
+/// input the making that was read. Those of layout 1 are read, too.
+const LAYOUT_MADE: u8 = 2;
 
 /// The version of the layout of a run's record; 2 since it says when and where each attempt ran, 3 since it says which
 /// process ran it, and for which combination of a sweep. Those of layouts 1 and 2 are read, too.
@@ -69,6 +74,9 @@ pub struct Provenance {
     pub elapsed_ms: u64,
     /// Which attempt it was, from 1.
     pub attempt: u32,
+    /// What the store is called that counted this run ([`Memo::store_name`](crate::memo::Memo::store_name)): another, where
+    /// the result was imported. Empty in records of before that was said.
+    pub store: String,
 }
 
 /// Where a result came from, of a step that yields lists, with their elements: what is below is known by them, also
@@ -92,6 +100,36 @@ pub struct ProvenanceInput {
     pub trace: Option<Trace>,
     /// A digest, or a literal as JSON.
     pub content: String,
+    /// When the result was made that it came from: which of the makings under its trace was read. `None` where it is no
+    /// output, and in records of before that was said.
+    pub made_ms: Option<u64>,
+    /// Who had made that, where it was on record.
+    pub maker: Option<Maker>,
+}
+
+/// Who made a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maker {
+    /// What the store is called that counted the run; empty where that was not said.
+    pub store: String,
+    /// The run.
+    pub run: u64,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The step's name with its element.
+    pub step: String,
+}
+
+impl Provenance {
+    /// Who made the result.
+    pub fn maker(&self) -> Maker {
+        Maker {
+            store: self.store.clone(),
+            run: self.run,
+            pipeline: self.pipeline.clone(),
+            step: self.step.clone(),
+        }
+    }
 }
 
 /// What is kept of a run.
@@ -260,6 +298,22 @@ pub struct Published {
     pub seen: Digest,
 }
 
+/// Decodes where a result came from, also as it was written before its store was named.
+///
+/// # Errors
+/// The bytes are something else, damaged, or of another layout.
+pub fn decode_provenance(bytes: &[u8]) -> Result<Provenance, DecodeError> {
+    decode_made(bytes).or_else(|error| nameless::decode(bytes).map_err(|_| error))
+}
+
+/// Decodes where a result with lists came from, also as it was written before its store was named.
+///
+/// # Errors
+/// The bytes are something else, damaged, or of another layout.
+pub fn decode_listed(bytes: &[u8]) -> Result<Listed, DecodeError> {
+    decode_made_listed(bytes).or_else(|error| nameless::decode_listed(bytes).map_err(|_| error))
+}
+
 /// Decodes what is kept of a run, also as it was written before there were drawings, and before it named its process.
 ///
 /// # Errors
@@ -321,8 +375,15 @@ macro_rules! record {
     };
 }
 
-record!(encode_provenance, decode_provenance, PROVENANCE, LAYOUT, Provenance, "where a result came from");
-record!(encode_listed, decode_listed, LISTED, LAYOUT, Listed, "where a result with lists came from");
+record!(encode_provenance, decode_made, PROVENANCE, LAYOUT_MADE, Provenance, "where a result came from");
+record!(
+    encode_listed,
+    decode_made_listed,
+    LISTED,
+    LAYOUT_MADE,
+    Listed,
+    "where a result with lists came from"
+);
 record!(encode_run, decode_third, RUN, LAYOUT_RUN, RunRecord, "what is kept of a run");
 record!(encode_facts, decode_facts, FACTS, LAYOUT, FactNode, "a node of the tree of facts");
 record!(encode_failure, decode_failure, FAILURE, LAYOUT, Failure, "a failure that others wait for");
@@ -369,6 +430,8 @@ mod tests {
                 from: Some(text("f")),
                 trace: Some(Trace::from_bytes([8; 32])),
                 content: text("x"),
+                made_ms: Some(4),
+                maker: Some(Maker { store: text("b"), run: 2, pipeline: text("q"), step: text("t") }),
             }],
             host: text("h"),
             platform: text("l"),
@@ -376,6 +439,7 @@ mod tests {
             started_ms: 300,
             elapsed_ms: 5,
             attempt: 1,
+            store: text("a"),
         }
     }
 
@@ -392,8 +456,9 @@ mod tests {
             let hex: String = bytes[codec::HEADER_BYTES..].iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(hex, expected, "kind {kind:02x}");
         };
-        let made = "01 0170 0173 016f V 0163 01 016b 0176 027b7d 01 0169 010166 01T 0178 0168 016c 0131 fb2c01 05 01";
-        check(0x81, 1, encode_provenance(&provenance()), made);
+        let made = "01 0170 0173 016f V 0163 01 016b 0176 027b7d \
+                    01 0169 010166 01T 0178 0104 01 0162 02 0171 0174 0168 016c 0131 fb2c01 05 01 0161";
+        check(0x81, 2, encode_provenance(&provenance()), made);
         let element = |kind, within| {
             let artifact = Artifact { kind, codec: text("c"), digest: digest(), len: 9 };
             Element { label: text("l"), artifact, within }
@@ -405,7 +470,7 @@ mod tests {
         let lists = vec![(text("o"), List { digest: digest(), elements })];
         let listed = Listed { provenance: provenance(), lists };
         let expected = format!("{made} 01 016f D 02 016c 0001 0163 D 09 00 0165 016c 01 0163 D 09 01 02");
-        check(0x87, 1, encode_listed(&listed), &expected);
+        check(0x87, 2, encode_listed(&listed), &expected);
         let failure = |cause, hint: Option<&str>| Failure { cause, message: text("m"), hint: hint.map(text) };
         let attempt = AttemptRecord {
             failure: Some(failure(Cause::Timeout, Some("h"))),

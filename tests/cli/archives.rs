@@ -294,22 +294,48 @@ fn what_was_imported_is_told_apart_from_what_the_runs_here_made() {
         assert!(shown.contains(&format!("\nby        run 1 of dogs{from}, step emit_sentence (")), "{shown}");
         let lineage = folder.cas("lineage --up emit_sentence").ok().stdout;
         assert!(lineage.contains(&format!("\n  dog: dogs/emit_dog  run 1{of}\n")), "{lineage}");
-        for line in ["explain", "show", "lineage"] {
-            let json = folder.cas(&format!("{line} emit_sentence --format json")).ok().stdout;
+        let listed = folder.cas("ls").ok().stdout;
+        assert_eq!(listed.contains("  emit_sentence.result (imported)  "), imported, "{listed}");
+        let table = folder.cas("table emit_sentence --columns run,step").ok().stdout;
+        let row = table.lines().nth(1).map(|row| row.split_whitespace().collect::<Vec<_>>().join(" "));
+        assert_eq!(row, Some(format!("1{of} emit_sentence")), "{table}");
+        let of_step = |line| format!("{line} emit_sentence");
+        for line in ["explain", "show", "lineage", "ls", "table"] {
+            let asked = match line {
+                "ls" => line.to_owned(),
+                "table" => "table emit_sentence --columns run".to_owned(),
+                _ => of_step(line),
+            };
+            let json = folder.cas(&format!("{asked} --format json")).ok().stdout;
             let document: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
-            assert_eq!(document[line][0]["imported"], imported, "{json}");
+            let rows = document[line].as_array().expect("its rows");
+            let row = rows.iter().find(|row| line != "ls" || row["step"] == "emit_sentence");
+            assert_eq!(row.map(|row| &row["imported"]), Some(&imported.into()), "{json}");
         }
     };
     told(&here, false);
-    // Where there was no run yet, the records of all may be gone; then there is another one that has its number.
+    // Where there was no run yet, and where there is another one that has its number.
     let _ = there.cas("import all.cas").ok();
-    told(&there, false);
+    told(&there, true);
     let _ = there.cas("run").ok();
     told(&there, true);
     // What is made here is of here, also beside what was imported.
     let _ = there.cas("run --force emit_dog").ok();
     let shown = there.cas("show emit_dog").ok().stdout;
     assert!(shown.contains("\nby        run 2 of dogs, step emit_dog ("), "{shown}");
+    // Rows of both in one table; without the column there is nothing to tell.
+    let _ = there.cas("run emit_dog --set emit_dog.dog_breed=pug").ok();
+    let _ = there.cas("run emit_sentence --set emit_dog.dog_breed=pug").ok();
+    let table = there.cas("table emit_sentence --columns run,config.x").code(2);
+    assert!(
+        table.stderr.contains("no result of `emit_sentence` has a column `config.x`"),
+        "{}",
+        table.stderr
+    );
+    let table = there.cas("table emit_sentence --columns run").ok().stdout;
+    assert_eq!(table, "run\n4\n1 of another store\n");
+    let json = there.cas("table emit_sentence --columns step --format json").ok().stdout;
+    assert!(!json.contains("imported"), "{json}");
     // A number that no run here has had yet.
     let _ = here.cas("run --force").ok();
     let _ = here.cas("export second.cas").ok();
@@ -321,8 +347,122 @@ fn what_was_imported_is_told_apart_from_what_the_runs_here_made() {
         shown.contains("\nby        run 2 of dogs, imported from another store, step emit_sentence ("),
         "{shown}"
     );
-    // What comes back is not of another store.
+    // What comes back is not of another store, whether it is there yet or not.
     let _ = here.cas("import all.cas").ok();
     let lineage = here.cas("lineage --up emit_sentence").ok().stdout;
     assert!(lineage.contains("\n  dog: dogs/emit_dog  run 2\n"), "{lineage}");
+    let _ = there.cas("export back.cas emit_sentence").ok();
+    here.write("back.cas", fs::read(there.path("back.cas")).expect("it was exported"));
+    fs::remove_dir_all(here.path(".cas")).expect("it is there");
+    let _ = here.cas("import back.cas").ok();
+    told(&here, true);
+}
+
+const LINE: &str = "\
+pipeline: imp
+solids:
+  z: {command: echo z, stdout: result}
+  a: {inputs: {z: z}, command: 'cat inputs/z; echo a', stdout: result}
+  b: {inputs: {a: a}, config: {k: {type: int, default: 1}}, command: 'cat inputs/a; echo {{ config.k }}', stdout: result}
+  c: {inputs: {b: b}, command: cat inputs/b, stdout: result}
+";
+
+/// Once what stands above an imported result was made here, because its bytes had not come along, it was told as what that
+/// result had been made from: by a run of this store, later than what had read it.
+#[test]
+fn what_was_imported_is_told_with_what_it_was_made_from_elsewhere() {
+    let here = Folder::with(&[("pipeline.yaml", LINE)]);
+    assert_eq!(here.cas("run -j 1").ok().steps(), ["z", "a", "b", "c"]);
+    let _ = here.cas("export all.cas").ok();
+    let there = Folder::with(&[("pipeline.yaml", LINE)]);
+    there.write("all.cas", fs::read(here.path("all.cas")).expect("it was exported"));
+    let _ = there.cas("import all.cas").ok();
+    let imported = "imp/c  run 1 of another store\nmade from\n  b: imp/b  run 1 of another store\n    \
+                    a: imp/a  run 1 of another store\n";
+    let whole = format!("{imported}      z: imp/z  run 1 of another store\n");
+    assert_eq!(there.cas("lineage c").ok().stdout, whole);
+    assert_eq!(there.cas("run -j 1 --set b.k=2").ok().steps(), ["z", "a", "b", "c"]);
+    // Who made `a` there is on record with what read it; what that had been made from gave way with it.
+    let gone = format!("{imported}      z: imp/z  (what is on record of it is not here)\n");
+    assert_eq!(there.cas("lineage c").ok().stdout, gone);
+    assert_eq!(
+        there.cas("lineage c --set b.k=2").ok().stdout,
+        "imp/c  run 1\nmade from\n  b: imp/b  run 1\n    a: imp/a  run 1\n      z: imp/z  run 1\n"
+    );
+    // Both have its content, and both would be forgotten with it.
+    let down = "imp/a  run 1\nused by\n  imp/b  run 1\n    imp/c  run 1\n  imp/b  run 1 of another store  (read \
+                another making with this content)\n    imp/c  run 1 of another store\n";
+    assert_eq!(there.cas("lineage --down a").ok().stdout, down);
+    let json = there.cas("lineage c --format json").ok().stdout;
+    let document: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
+    let rows = document["lineage"].as_array().expect("its rows");
+    let told = |row: &serde_json::Value| {
+        let made_at = row["made_at"].as_str().map(str::to_owned);
+        (row["step"].as_str().map(str::to_owned), row["run"].as_u64(), row["imported"].as_bool(), made_at)
+    };
+    let rows: Vec<_> = rows.iter().map(told).collect();
+    let of = |step: &str, run, imported, made_at: &Option<String>| {
+        (Some(step.to_owned()), run, Some(imported), made_at.clone())
+    };
+    let [c, b, a, z] = &rows[..] else { panic!("{json}") };
+    assert_eq!(*c, of("c", Some(1), true, &c.3));
+    assert_eq!(*b, of("b", Some(1), true, &b.3));
+    assert_eq!(*a, of("a", Some(1), true, &a.3));
+    assert_eq!(*z, of("z", None, false, &None));
+    assert!(a.3 <= b.3 && b.3 <= c.3, "{json}");
+    // The same where it was made here before: what was read was the other one.
+    let third = Folder::with(&[("pipeline.yaml", LINE)]);
+    third.write("all.cas", fs::read(here.path("all.cas")).expect("it was exported"));
+    assert_eq!(third.cas("run -j 1 a").ok().steps(), ["z", "a"]);
+    let _ = third.cas("import all.cas").ok();
+    assert_eq!(third.cas("lineage c").ok().stdout, gone);
+    assert_eq!(third.cas("run").ok().steps(), Vec::<&str>::new());
+}
+
+/// An export left its bytes out, and another result here has the same: it was told as stored and as evicted.
+#[test]
+fn what_came_without_its_bytes_and_has_them_here_is_stored() {
+    let yaml = |other: &str| {
+        format!(
+            "pipeline: p\nsolids:\n  a: {{command: echo{other} same, stdout: result}}\n  \
+             b: {{inputs: {{a: a}}, command: cat inputs/a; echo b, stdout: result}}\n"
+        )
+    };
+    let here = Folder::with(&[("pipeline.yaml", &yaml(""))]);
+    assert_eq!(here.cas("run -j 1").ok().steps(), ["a", "b"]);
+    let _ = here.cas("export all.cas").ok();
+    let there = Folder::with(&[("pipeline.yaml", &yaml(" "))]);
+    there.write("all.cas", fs::read(here.path("all.cas")).expect("it was exported"));
+    let _ = there.cas("import all.cas").ok();
+    there.write("pipeline.yaml", yaml(""));
+    let shown = |evicted: bool| {
+        let json = there.cas("show a --format json").ok().stdout;
+        let document: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
+        let shown = &document["show"][0];
+        assert_eq!(shown["state"], if evicted { "evicted" } else { "stored" }, "{json}");
+        assert_eq!(shown["evicted_at"].is_string(), evicted, "{json}");
+        assert_eq!(shown["evicted_why"].is_string(), evicted, "{json}");
+        there.cas("show a").ok().stdout
+    };
+    let text = shown(true);
+    assert!(text.contains("\ncontent   evicted (an export left its bytes out)\n"), "{text}");
+    there.write("pipeline.yaml", yaml(" "));
+    assert_eq!(there.cas("run a").ok().steps(), ["a"]);
+    there.write("pipeline.yaml", yaml(""));
+    let text = shown(false);
+    assert!(text.contains("\ncontent   file, 5 B\n"), "{text}");
+    assert_eq!(there.cas("versions").ok().stderr, "");
+}
+
+/// In one store: the run that made what was read is told, also when what it made was evicted and made anew.
+#[test]
+fn what_was_evicted_and_made_anew_is_told_with_the_run_that_was_read() {
+    let here = Folder::with(&[("pipeline.yaml", LINE)]);
+    assert_eq!(here.cas("run -j 1").ok().steps(), ["z", "a", "b", "c"]);
+    let _ = here.cas("pin b c").ok();
+    let _ = here.cas("gc --max-size 0").ok();
+    assert_eq!(here.cas("run -j 1 --set b.k=2").ok().steps(), ["z", "a", "b", "c"]);
+    let up = here.cas("lineage --up c").ok().stdout;
+    let expected = "imp/c  run 1\nmade from\n  b: imp/b  run 1\n    a: imp/a  run 1\n      z: imp/z  run 1\n";
+    assert_eq!(up, expected);
 }

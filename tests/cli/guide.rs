@@ -160,6 +160,8 @@ fn lineage_is_what_the_guide_says() {
     tour.runs("cas lineage --up model.png");
     // Of another pipeline, over several runs: `origins.rs` has such a one.
     tour.leaves_out("cas lineage --up last_week.csv");
+    // Of two stores: `archives.rs` has these.
+    tour.leaves_out("cas lineage c");
     assert_eq!(tour.folder.cas("run -f other.yaml").ok().steps(), ["walk"]);
     tour.runs("cas lineage --down emit_dog");
     let set = "--set emit_tree.tree_species=douglas_fir";

@@ -79,7 +79,7 @@ config.lr  config.depth  metrics.auc  metrics.n[0]
     assert_eq!(all.lines().count(), 2);
     let json = folder.cas("table train --columns config.lr,run --sort run --format json").ok().stdout;
     let document: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
-    assert_eq!(document["table"][0], serde_json::json!({"config.lr": 0.1, "run": 1}));
+    assert_eq!(document["table"][0], serde_json::json!({"config.lr": 0.1, "run": 1, "imported": false}));
     // What is forgotten is compared no longer.
     let _ = folder.cas("forget train --set train.lr=0.3 --set train.depth=4 --reason wrong").ok();
     assert!(!folder.cas("table train").ok().stdout.contains("0.34"));

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 
 use cas_engine::lineage::{Lineage, Making};
 use cas_engine::memo::{self, Memo};
-use cas_engine::origin::Origins;
 use cas_store::Trace;
 use serde::Serialize;
 
@@ -61,6 +60,8 @@ struct Row {
     content: Option<String>,
     /// Its step was run again since, and what stands there now is something else.
     replaced: bool,
+    /// Of what was made from something: it read another making of that, with the same content.
+    of_another: bool,
     /// It was shown before, with what lies behind it.
     again: bool,
 }
@@ -70,7 +71,6 @@ pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Fai
     let items = ground.find_or_file(world, &args.versions)?.items;
     let memo = Memo::new(ground.store()?.clone());
     let mut lineage = Lineage::new(&memo);
-    let mut origins = Origins::new(&memo);
     let mut rows = Vec::new();
     let mut begun = BTreeSet::new();
     for item in &items {
@@ -83,12 +83,12 @@ pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Fai
         if !begun.insert(key(&making)) {
             continue;
         }
-        rows.push(Row { way: "self", ..row(&mut origins, &making, 0, None)? });
+        rows.push(Row { way: "self", ..row(&making, 0, None) });
         if !args.down {
-            up(&mut lineage, &mut origins, &making, &mut rows)?;
+            up(&mut lineage, &making, &mut rows)?;
         }
         if !args.up {
-            down(&mut lineage, &mut origins, &making, &mut rows)?;
+            down(&mut lineage, &making, &mut rows)?;
         }
     }
     let mut out = out();
@@ -105,38 +105,30 @@ fn key(making: &Making) -> (Trace, Option<u64>) {
     (making.trace, making.made_ms)
 }
 
-fn row(
-    origins: &mut Origins<'_>,
-    making: &Making,
-    depth: usize,
-    input: Option<String>,
-) -> Result<Row, Failure> {
+fn row(making: &Making, depth: usize, input: Option<String>) -> Row {
     let made = making.made.as_ref();
-    // Of a making that gave way, the run is one that was found here.
-    let by_it = made.filter(|made| making.run == Some(made.run));
-    Ok(Row {
-        imported: by_it.map_or(Ok(false), |made| origins.is_elsewhere(made))?,
+    let maker = making.maker.as_ref();
+    let pipeline = maker.map(|maker| &maker.pipeline).or(made.map(|made| &made.pipeline));
+    let step = maker.map(|maker| &maker.step).or(made.map(|made| &made.step));
+    Row {
         way: "up",
         depth,
         input,
-        pipeline: made.map(|made| made.pipeline.clone()),
-        step: made.map(|made| made.step.clone()),
-        run: making.run,
+        pipeline: pipeline.cloned(),
+        step: step.cloned(),
+        run: maker.map(|maker| maker.run),
+        imported: making.imported,
         made_at: making.made_ms.and_then(words::moment_utc),
         trace: Some(making.trace.to_string()),
         content: None,
         replaced: making.replaced,
+        of_another: making.of_another,
         again: false,
-    })
+    }
 }
 
 /// Walks up, each making once; without recursion, since a chain may be very long.
-fn up(
-    lineage: &mut Lineage<'_>,
-    origins: &mut Origins<'_>,
-    of: &Making,
-    rows: &mut Vec<Row>,
-) -> Result<(), Failure> {
+fn up(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(), Failure> {
     /// What stands in a line of the answer: an input of a result.
     struct Next {
         making: Option<Making>,
@@ -169,13 +161,14 @@ fn up(
                 trace: None,
                 content: Some(content),
                 replaced: false,
+                of_another: false,
                 again: false,
             };
             rows.push(outside);
             continue;
         };
         let again = !seen.insert(key(&making));
-        rows.push(Row { again, ..row(origins, &making, depth, Some(input))? });
+        rows.push(Row { again, ..row(&making, depth, Some(input)) });
         if !again {
             open.extend(above(lineage, &making, depth + 1)?);
         }
@@ -184,23 +177,19 @@ fn up(
 }
 
 /// Walks down, each making once.
-fn down(
-    lineage: &mut Lineage<'_>,
-    origins: &mut Origins<'_>,
-    of: &Making,
-    rows: &mut Vec<Row>,
-) -> Result<(), Failure> {
+fn down(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(), Failure> {
     let below = |lineage: &mut Lineage<'_>, making: &Making, depth: usize| -> Result<Vec<_>, Failure> {
         let name = |making: &Making| making.made.as_ref().map(|made| memo::label(&made.pipeline, &made.step));
         let mut below = lineage.below(making)?;
-        below.sort_by_key(|making| (name(making), making.run, making.trace));
+        let run = |making: &Making| making.maker.as_ref().map(|maker| maker.run);
+        below.sort_by_key(|making| (name(making), run(making), making.trace));
         Ok(below.into_iter().rev().map(|making| (making, depth)).collect())
     };
     let mut seen = BTreeSet::from([key(of)]);
     let mut open = below(lineage, of, 1)?;
     while let Some((making, depth)) = open.pop() {
         let again = !seen.insert(key(&making));
-        rows.push(Row { way: "down", again, ..row(origins, &making, depth, None)? });
+        rows.push(Row { way: "down", again, ..row(&making, depth, None) });
         if !again {
             open.extend(below(lineage, &making, depth + 1)?);
         }
@@ -226,10 +215,18 @@ fn write(to: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
             _ => row.trace.clone().unwrap_or_default(),
         };
         let of = if row.imported { " of another store" } else { "" };
-        let run = row.run.map(|run| format!("  run {run}{of}")).unwrap_or_default();
+        let run = match row.run {
+            Some(run) => format!("  run {run}{of}"),
+            None => "  (what is on record of it is not here)".to_owned(),
+        };
+        let another = if row.of_another { "  (read another making with this content)" } else { "" };
         let replaced = if row.replaced { "  (replaced since)" } else { "" };
         let again = if row.again { "  (see above)" } else { "" };
-        writeln!(to, "{indent}{}{run}{replaced}{again}", words::on_a_line(&format!("{input}{name}")))?;
+        writeln!(
+            to,
+            "{indent}{}{run}{replaced}{another}{again}",
+            words::on_a_line(&format!("{input}{name}"))
+        )?;
     }
     Ok(())
 }

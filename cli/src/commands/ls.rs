@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use cas_engine::memo::Memo;
+use cas_engine::origin::Origins;
 use cas_engine::version::output_version;
 use cas_store::{Found, Kind, Said, Store, Trace};
 use serde::Serialize;
@@ -45,6 +46,8 @@ struct Row {
     deterministic: bool,
     made_at: Option<String>,
     cost_ms: u64,
+    /// The run that made it was one of another store.
+    imported: bool,
     #[serde(skip)]
     made_ms: u64,
 }
@@ -90,6 +93,7 @@ pub(crate) fn ls(world: &mut World, args: &LsArgs) -> Result<Code, Failure> {
             (None, false) => format!("{}/{}.{}", row.pipeline, row.step, row.output),
         };
         let name = if row.accepted.is_some() { format!("{name} (accepted)") } else { name };
+        let name = if row.imported { format!("{name} (imported)") } else { name };
         let name = if row.deterministic { name } else { format!("{name} (not deterministic)") };
         let size = match (row.state, row.bytes) {
             ("stored", Some(bytes)) => words::size(bytes),
@@ -108,6 +112,8 @@ fn rows(store: &Store, pipeline: Option<&str>) -> Result<Vec<Row>, Failure> {
         true
     })?;
     let mut rows = Vec::new();
+    let memo = Memo::new(store.clone());
+    let mut origins = Origins::new(&memo);
     let any_said = store
         .judgements()?
         .iter()
@@ -127,13 +133,13 @@ fn rows(store: &Store, pipeline: Option<&str>) -> Result<Vec<Row>, Failure> {
                         forgotten: judged.forgotten().is_some(),
                         accepted: judged.accepted().map(|judgement| judgement.id),
                     };
-                    push(&mut rows, store, of, step, found, &said)?;
+                    push(&mut rows, &memo, &mut origins, (of, step), found, &said)?;
                 }
             }
             continue;
         }
         for found in store.results(&traces)?.into_iter().flatten() {
-            push(&mut rows, store, of, step, &found, &Marks::default())?;
+            push(&mut rows, &memo, &mut origins, (of, step), &found, &Marks::default())?;
         }
     }
     Ok(rows)
@@ -148,16 +154,17 @@ struct Marks {
 
 fn push(
     rows: &mut Vec<Row>,
-    store: &Store,
-    pipeline: &str,
-    step: &str,
+    memo: &Memo,
+    origins: &mut Origins<'_>,
+    (pipeline, step): (&str, &str),
     found: &Found,
     said: &Marks,
 ) -> Result<(), Failure> {
-    let provenance = store.provenance(&found.trace)?;
-    let version = provenance.as_deref().and_then(cas_engine::memo::provenance).map(|made| made.version);
+    let made = memo.provenance(&found.trace)?;
+    let imported = made.as_ref().map_or(Ok(false), |made| origins.is_elsewhere(made))?;
+    let version = made.map(|made| made.version);
     let record = &found.record;
-    let deterministic = Memo::new(store.clone()).is_deterministic(&found.trace, version.as_ref())?;
+    let deterministic = memo.is_deterministic(&found.trace, version.as_ref())?;
     let row = |output: &str, artifact: Option<&cas_store::Artifact>, present: bool| Row {
         pipeline: pipeline.to_owned(),
         step: step.to_owned(),
@@ -182,6 +189,7 @@ fn push(
         },
         made_at: words::moment_utc(record.made_ms),
         cost_ms: record.cost_ms,
+        imported,
         made_ms: record.made_ms,
     };
     if record.outputs.is_empty() {

@@ -118,7 +118,8 @@ fn unforget(item: &mut Item) {
 
 fn shown_of(item: &Item, made_by: Option<Provenance>) -> Shown {
     let record = item.found.as_ref().map(|found| &found.record);
-    let evicted = record.and_then(|record| record.evicted.as_ref());
+    // What was evicted and is there again, because another result has the same bytes, is only stored.
+    let evicted = record.filter(|_| !item.present).and_then(|record| record.evicted.as_ref());
     Shown {
         output: item.name.clone(),
         version: item.version.map(|version| version.to_string()),

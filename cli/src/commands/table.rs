@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 use cas_engine::memo::Memo;
+use cas_engine::origin::Origins;
 use cas_engine::record::Provenance;
 use cas_engine::version::output_version;
 use cas_store::{Found, Kind, Store, Trace, Version};
@@ -56,6 +57,8 @@ const HISTORY: usize = 10_000;
 struct Row {
     found: Found,
     made: Provenance,
+    /// The run that made it was one of another store.
+    imported: bool,
     config: Value,
     /// The JSON outputs by name.
     outputs: BTreeMap<String, Value>,
@@ -131,10 +134,13 @@ pub(crate) fn table(world: &mut World, args: &TableArgs) -> Result<Code, Failure
     rows.truncate(args.limit.unwrap_or(usize::MAX));
     let mut out = out();
     if world.json() {
-        let items = rows.iter().map(|(cells, ..)| {
+        let items = rows.iter().map(|(cells, _, row)| {
             let cells =
                 columns.iter().cloned().zip(cells.iter().map(|cell| cell.clone().unwrap_or_default()));
-            cells.collect::<serde_json::Map<String, Value>>()
+            // A number of a run says nothing where it is not known whose.
+            let imported = columns.iter().any(|column| column == "run");
+            let imported = imported.then(|| ("imported".to_owned(), row.imported.into()));
+            cells.chain(imported).collect::<serde_json::Map<String, Value>>()
         });
         json::document(&mut out, "table", items)?;
         return done(out);
@@ -144,8 +150,12 @@ pub(crate) fn table(world: &mut World, args: &TableArgs) -> Result<Code, Failure
         return done(out);
     }
     let text: Vec<Vec<String>> = std::iter::once(columns.clone())
-        .chain(rows.iter().map(|(cells, ..)| {
-            columns.iter().zip(cells).map(|(column, cell)| shown(column, cell.as_ref())).collect()
+        .chain(rows.iter().map(|(cells, _, row)| {
+            columns
+                .iter()
+                .zip(cells)
+                .map(|(column, cell)| shown(column, cell.as_ref(), row.imported))
+                .collect()
         }))
         .collect();
     let widths: Vec<usize> = (0..columns.len())
@@ -184,6 +194,7 @@ fn rows(
     }
     let traces: Vec<Trace> = traces.into_iter().collect();
     let mut rows = Vec::new();
+    let mut origins = Origins::new(memo);
     for found in store.results(&traces)?.into_iter().flatten() {
         let Some(made) = memo.provenance(&found.trace)? else { continue };
         let config = serde_json::from_str(&made.config).unwrap_or(Value::Null);
@@ -209,7 +220,8 @@ fn rows(
                 Err(error) => drop(unread.insert(output.name.clone(), format!("is no JSON: {error}"))),
             }
         }
-        rows.push(Row { found, made, config, outputs, unread });
+        let imported = origins.is_elsewhere(&made)?;
+        rows.push(Row { found, made, imported, config, outputs, unread });
     }
     Ok(rows)
 }
@@ -307,9 +319,10 @@ fn order(a: &Value, b: &Value) -> Ordering {
     }
 }
 
-fn shown(column: &str, value: Option<&Value>) -> String {
+fn shown(column: &str, value: Option<&Value>, imported: bool) -> String {
     match (column, value) {
         (_, None) => "-".to_owned(),
+        ("run", Some(value)) if imported => format!("{value} of another store"),
         ("duration", Some(value)) => words::duration_ms(value.as_u64().unwrap_or(0)),
         ("version", Some(Value::String(text))) => text[..12.min(text.len())].to_owned(),
         (_, Some(Value::String(text))) => text.clone(),

@@ -1,8 +1,9 @@
 //! What is told to an attempt beside its inputs (variables, resources, what is secret of them), and what is
-//! written down of where its result came from. Reads no store and no file.
+//! written down of where its result came from. Reads no file, and of the store only who made what was given (`makers.rs`).
 
 use super::lay::LaidOut;
 use super::{Bench, Task};
+use crate::error::EngineError;
 use crate::execute::line::{Facts, InputFact, InputForm};
 use crate::execute::{Cause, Content, Failure, Given, GivenResource, blot};
 use crate::given;
@@ -99,7 +100,7 @@ impl Bench<'_> {
         started_ms: u64,
         elapsed_ms: u64,
         attempt: u32,
-    ) -> Provenance {
+    ) -> Result<Provenance, EngineError> {
         let graph = &self.plan.graph;
         let config = graph.config(task.step);
         let invocation = graph.steps[task.step.0 as usize].invocation;
@@ -130,7 +131,8 @@ impl Bench<'_> {
         // What a variable is set to may hold a secret of the config.
         let secrets = self.secrets(task.step, &env, &solid.secrets);
         let env = env.into_iter().filter(|(name, _)| hashed(name));
-        Provenance {
+        let makers = self.makers_of(&task.consumes)?;
+        Ok(Provenance {
             run: self.run,
             pipeline: graph.pipeline.name.clone(),
             step: task.name.clone(),
@@ -139,14 +141,15 @@ impl Bench<'_> {
             command,
             env: env.map(|(name, value)| (name, blot::hide(&value, &secrets))).collect(),
             config: version::shown_config(&config, &self.key).to_string(),
-            inputs: given::inputs(self.plan, task.step, &task.consumes),
+            inputs: given::inputs(self.plan, task.step, &task.consumes, &makers),
             host: self.host.to_owned(),
             platform: self.plan.measures.platform.clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms,
             elapsed_ms,
             attempt,
-        }
+            store: self.makers.store().to_owned(),
+        })
     }
 }
 

@@ -82,7 +82,8 @@ pub fn prepare(
         }
         let artifact = state.artifact(output.output).cloned();
         let trace = state.found.as_ref().map(|found| found.trace);
-        consumes.push(Stored { output, artifact, trace, left_out: false });
+        let made_ms = state.found.as_ref().map(|found| found.record.made_ms);
+        consumes.push(Stored { output, artifact, trace, made_ms, left_out: false });
     });
     if let Some(output) = missing {
         return Ok(Err(Unprepared::Missing(graph.output_name(output))));

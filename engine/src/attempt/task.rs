@@ -53,6 +53,8 @@ pub(crate) struct Stored {
     pub(crate) artifact: Option<Artifact>,
     /// The result that it is of.
     pub(crate) trace: Option<Trace>,
+    /// When that was made.
+    pub(crate) made_ms: Option<u64>,
     /// It failed in this run, and who gathers goes on without it.
     pub(crate) left_out: bool,
 }

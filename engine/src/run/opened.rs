@@ -312,7 +312,7 @@ impl<'a> Coordinator<'a> {
         self.plan.graph.each_input(step, &mut |output| {
             let state = &self.states[output.step.0 as usize];
             if state.is_left_out() {
-                consumes.push(Stored { output, artifact: None, trace: None, left_out: true });
+                consumes.push(Stored { output, artifact: None, trace: None, made_ms: None, left_out: true });
                 return;
             }
             above.extend(state.version.map(|version| (output.step, version)));
@@ -320,6 +320,7 @@ impl<'a> Coordinator<'a> {
                 output,
                 artifact: state.artifact(output.output).cloned(),
                 trace: state.found.as_ref().map(|found| found.trace),
+                made_ms: state.found.as_ref().map(|found| found.record.made_ms),
                 left_out: false,
             });
         });

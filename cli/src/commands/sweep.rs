@@ -5,10 +5,9 @@
 //! the next begins, unless it waits for another process; a signal is heard of once, for all.
 
 mod dry;
+mod sessions;
 mod wrong;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -25,6 +24,7 @@ use cas_engine::pool::Pool;
 use cas_engine::run::{RunOptions, RunReport};
 use cas_store::Create;
 
+use self::sessions::Sessions;
 use self::wrong::Wrong;
 use super::run::{self, Planned, RunArgs};
 use crate::failure::{Code, Failure};
@@ -165,14 +165,12 @@ pub(crate) fn sweep(world: &mut World, args: &RunArgs, create: Create) -> Result
     let mut sweep = Sweeping {
         world,
         args,
-        create,
-        definition: &definition,
+        sessions: Sessions::new(world, &args.which, &definition, create),
         combinations: &combinations,
         report: &report,
         watch: &watch,
         cancel: &cancel,
         collector: collector.as_ref(),
-        memos: BTreeMap::new(),
         worst: Code::Done,
         done: 0,
         failed: 0,
@@ -222,15 +220,12 @@ fn combination(
 struct Sweeping<'a> {
     world: &'a World,
     args: &'a RunArgs,
-    create: Create,
-    definition: &'a Definition,
+    sessions: Sessions<'a>,
     combinations: &'a [Combination],
     report: &'a Report,
     watch: &'a Watch,
     cancel: &'a Arc<Cancel>,
     collector: Option<&'a Collector>,
-    /// The stores that are open: a run config says where one is, so that each may have its own.
-    memos: BTreeMap<PathBuf, Memo>,
     worst: Code,
     done: usize,
     failed: usize,
@@ -352,16 +347,12 @@ impl Sweeping<'_> {
 
     fn planned(&mut self, place: usize) -> Result<Ready, Failure> {
         let (world, args) = (self.world, self.args);
-        let definition = self.definition.with(self.combinations[place].config.clone());
-        let choice = world.choice(&args.which, Some(&definition))?;
-        let mut session = match self.memos.get(&choice.dir) {
-            Some(memo) => world.session_on(definition, &args.which, memo.clone())?,
-            None => world.session_of(definition, &args.which, self.create)?,
-        };
+        let mut session = self.sessions.of(&self.combinations[place])?;
         let planned = run::planned(world, args, &session)?;
         let wanted = run::wanted(world, args, &session, &planned)?;
         run::ready(world, args, &mut session, &planned.plan, &wanted)?;
-        self.memos.entry(choice.dir).or_insert_with(|| session.memo.clone());
+        // Before that there may be none.
+        self.sessions.keep(&session);
         Ok(Ready { session, planned, wanted })
     }
 

@@ -2,15 +2,13 @@
 //!
 //! Invariant: what is wrong with one combination keeps none of the others from being told, as in the sweep itself.
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 
 use cas_engine::forecast::{Forecast, ToRun};
-use cas_engine::memo::Memo;
 use cas_engine::schedule::Capacity;
 use cas_store::Create;
 
+use super::sessions::Sessions;
 use super::wrong::{self, Wrong};
 use super::{Combination, run};
 use crate::commands::run::{Dry, Nth, RunArgs};
@@ -27,7 +25,8 @@ pub(super) fn each(
     combinations: &[Combination],
     create: Create,
 ) -> Result<Code, Failure> {
-    let mut previews = Previews { world, args, definition, create, memos: BTreeMap::new(), capacity: None };
+    let sessions = Sessions::new(world, &args.which, definition, create);
+    let mut previews = Previews { world, args, sessions, capacity: None };
     let mut plans: Vec<Option<ToRun>> = Vec::new();
     let (mut wrong, mut worst) = (Wrong::default(), Code::Done);
     for (place, combination) in combinations.iter().enumerate() {
@@ -102,10 +101,7 @@ fn together(combinations: usize, wrong: usize, each: usize, forecast: &Forecast)
 struct Previews<'a> {
     world: &'a World,
     args: &'a RunArgs,
-    definition: &'a Definition,
-    create: Create,
-    /// The stores stay open from one to the next.
-    memos: BTreeMap<PathBuf, Memo>,
+    sessions: Sessions<'a>,
     /// What there is for all of them: as in the sweep, what the first one has.
     capacity: Option<Capacity>,
 }
@@ -113,13 +109,8 @@ struct Previews<'a> {
 impl Previews<'_> {
     fn of(&mut self, combination: &Combination) -> Result<Dry, Failure> {
         let (world, args) = (self.world, self.args);
-        let definition = self.definition.with(combination.config.clone());
-        let choice = world.choice(&args.which, Some(&definition))?;
-        let session = match self.memos.get(&choice.dir) {
-            Some(memo) => world.session_on(definition, &args.which, memo.clone())?,
-            None => world.session_of(definition, &args.which, self.create)?,
-        };
-        self.memos.entry(choice.dir).or_insert_with(|| session.memo.clone());
+        let session = self.sessions.of(combination)?;
+        self.sessions.keep(&session);
         let planned = run::planned(world, args, &session)?;
         let wanted = run::wanted(world, args, &session, &planned)?;
         let dry = run::dry(world, args, &session, &planned.plan, &wanted)?;

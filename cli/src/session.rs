@@ -11,7 +11,7 @@ use std::time::Duration;
 use cas_engine::config::RunConfig;
 use cas_engine::error::EngineError;
 use cas_engine::execute::Cancel;
-use cas_engine::file;
+use cas_engine::file::{self, Typed};
 use cas_engine::frozen::Frozen;
 use cas_engine::graph::{Graph, StepId};
 use cas_engine::memo::{Memo, Resolved, Wanted};
@@ -72,6 +72,13 @@ impl Definition {
 pub(crate) struct Texts(Vec<(String, String)>);
 
 impl Texts {
+    /// These, and one more.
+    pub(crate) fn and(&self, file: &str, text: String) -> Self {
+        let mut texts = self.clone();
+        texts.0.push((file.to_owned(), text));
+        texts
+    }
+
     /// A failure whose diagnostics show the lines that they are about.
     pub(crate) fn explain(&self, error: impl Into<EngineError>) -> Failure {
         let mut error = error.into();
@@ -219,7 +226,7 @@ impl World {
             texts.0.push((path.to_string_lossy().into_owned(), text));
         }
         for text in &which.set {
-            file::set(&pipeline, text, &mut config)?;
+            file::set(&pipeline, &Typed::set(text), &mut config)?;
         }
         for warning in &config.warnings {
             self.warn(warning);

@@ -89,6 +89,11 @@ pub fn secret_key(of: &[u8]) -> [u8; 32] {
     *Kind::Secret.hash(of).as_bytes()
 }
 
+/// What a value by itself is hashed to: values that no version tells apart have the same.
+pub(crate) fn value_version(value: &Value) -> Version {
+    hashed(Kind::Input, |to| literal_facts(to, value))
+}
+
 /// A config as it may be shown and kept: secret values as their keyed digests.
 pub fn shown_config(config: &Config, key: &[u8; 32]) -> Value {
     let shown = config.values.iter().map(|(name, value)| {

@@ -212,7 +212,7 @@ impl Kit {
         pipeline.home.clone_from(&pipeline.folder);
         let mut config = RunConfig::default();
         for set in &self.set {
-            file::set(&pipeline, set, &mut config).unwrap();
+            file::set(&pipeline, &file::Typed::set(set), &mut config).unwrap();
         }
         Graph::new(Arc::new(pipeline), None, &config).unwrap_or_else(|wrong| panic!("{wrong:?}"))
     }

@@ -29,6 +29,7 @@ mod screens;
 mod several_files;
 mod signals;
 mod stores;
+mod sweep_values;
 mod sweeps;
 mod terminal;
 mod tour;

@@ -6,8 +6,10 @@
 
 mod dry;
 mod sessions;
+mod typed;
 mod wrong;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -16,15 +18,15 @@ use std::time::Instant;
 use cas_engine::config::RunConfig;
 use cas_engine::error::EngineError;
 use cas_engine::event::Event;
-use cas_engine::execute::{Cancel, HIDDEN, Stop, orphans};
-use cas_engine::file;
-use cas_engine::graph::Graph;
+use cas_engine::execute::{Cancel, Stop, orphans};
 use cas_engine::memo::{Memo, Wanted};
 use cas_engine::pool::Pool;
 use cas_engine::run::{RunOptions, RunReport};
 use cas_store::Create;
 
 use self::sessions::Sessions;
+use self::typed::Setting;
+pub(crate) use self::typed::{Sweep, parse};
 use self::wrong::Wrong;
 use super::run::{self, Planned, RunArgs};
 use crate::failure::{Code, Failure};
@@ -33,106 +35,6 @@ use crate::report::lines::Detail;
 use crate::report::{Report, words};
 use crate::session::{Definition, Session, World};
 use crate::signals::Watch;
-
-/// More combinations than this are a mistake in the command line.
-const COMBINATIONS: usize = 10_000;
-
-/// One key with the values that it is given in turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sweep {
-    key: String,
-    values: Vec<String>,
-}
-
-/// A key, which of its values it is given, and that value.
-type Setting<'s> = (&'s str, usize, &'s str);
-
-/// Reads a sweep as it is typed: `train.lr=0.1,0.01`, `train.depth=4..8`.
-pub(crate) fn parse(text: &str) -> Result<Sweep, String> {
-    let wrong = || "give a key and its values: train.lr=0.1,0.01 or train.depth=4..8".to_owned();
-    let (key, values) = text.split_once('=').ok_or_else(wrong)?;
-    if key.trim().is_empty() {
-        return Err(wrong());
-    }
-    let mut all = Vec::new();
-    for value in split(values) {
-        let value = value.trim();
-        if value.is_empty() {
-            return Err(wrong());
-        }
-        match value
-            .split_once("..")
-            .and_then(|(from, to)| Some((from.parse::<i64>().ok()?, to.parse().ok()?)))
-        {
-            Some((from, to)) if from > to => return Err(format!("{from} is larger than {to}")),
-            Some((from, to)) => {
-                if to.abs_diff(from) >= COMBINATIONS as u64 {
-                    return Err(format!("{value} is more than {COMBINATIONS} values"));
-                }
-                all.extend((from..=to).map(|number| number.to_string()));
-            }
-            None => all.push(value.to_owned()),
-        }
-    }
-    Ok(Sweep { key: key.trim().to_owned(), values: all })
-}
-
-/// Splits at commas that stand in no quotes and no brackets.
-fn split(text: &str) -> Vec<&str> {
-    let (mut parts, mut start, mut depth, mut quote) = (Vec::new(), 0, 0_u32, None);
-    for (at, char) in text.char_indices() {
-        match (char, quote) {
-            ('"' | '\'', None) => quote = Some(char),
-            (char, Some(open)) if char == open => quote = None,
-            (_, Some(_)) => {}
-            ('[' | '{', None) => depth += 1,
-            (']' | '}', None) => depth = depth.saturating_sub(1),
-            (',', None) if depth == 0 => {
-                parts.push(&text[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
-}
-
-/// Whether each key is given once: of two that set the same, one would be for nothing.
-fn given_once(definition: &Definition, sweeps: &[Sweep]) -> Result<(), Failure> {
-    for (index, sweep) in sweeps.iter().enumerate() {
-        let key = &sweep.key;
-        let same = |before: &&Sweep| file::sets_the_same(&definition.pipeline, &before.key, key);
-        if let Some(before) = sweeps[..index].iter().find(same) {
-            let also = if before.key == *key { String::new() } else { format!(", as `{}`", before.key) };
-            return Err(Failure::usage(format!("`{key}` is given to --sweep twice{also}"))
-                .hint(format!("give all its values at once: --sweep {key}=1,2,3")));
-        }
-    }
-    Ok(())
-}
-
-/// Every combination, the last key changing fastest: each key with its value, and which of its values that is.
-fn combinations(sweeps: &[Sweep]) -> Result<Vec<Vec<Setting<'_>>>, Failure> {
-    let count = sweeps.iter().try_fold(1_usize, |count, sweep| count.checked_mul(sweep.values.len()));
-    if count.is_none_or(|count| count > COMBINATIONS) {
-        return Err(Failure::usage(format!("that is more than {COMBINATIONS} combinations")));
-    }
-    let mut all = vec![Vec::new()];
-    for Sweep { key, values } in sweeps {
-        all = all
-            .into_iter()
-            .flat_map(|begun: Vec<Setting<'_>>| {
-                values.iter().enumerate().map(move |(index, value)| {
-                    let mut next = begun.clone();
-                    next.push((key.as_str(), index + 1, value.as_str()));
-                    next
-                })
-            })
-            .collect();
-    }
-    Ok(all)
-}
 
 /// What a sweep is made of.
 struct Combination {
@@ -144,17 +46,17 @@ struct Combination {
 /// Runs all combinations as one piece of work: `-j` and all limits are theirs together, and what they have in common
 /// runs once.
 pub(crate) fn sweep(world: &mut World, args: &RunArgs, create: Create) -> Result<Code, Failure> {
-    let settings = combinations(&args.sweep)?;
+    let settings = typed::combinations(&args.sweep)?;
     let definition = world.definition(&args.which)?.ok_or_else(crate::session::no_pipeline)?;
-    given_once(&definition, &args.sweep)?;
+    typed::check(&definition.pipeline, &args.sweep, &args.which.set)?;
     run::warn_of_limits(world, args, &definition.pipeline);
-    // What is wrong with one of them is said before any of them runs.
-    let combinations = settings
-        .iter()
-        .map(|settings| combination(&definition, args, settings))
-        .collect::<Result<Vec<_>, _>>()?;
+    let (combinations, unfit) = combined(&definition, args, &settings);
     if args.dry_run {
-        return dry::each(world, args, &definition, &combinations, create);
+        return dry::each(world, args, &definition, &combinations, unfit, create);
+    }
+    // What is wrong with one of them is said before any of them runs.
+    if !unfit.is_empty() {
+        return refused(world, &combinations, &unfit);
     }
     let began = Instant::now();
     let names: Vec<String> = combinations.iter().map(|combination| combination.name.clone()).collect();
@@ -195,25 +97,36 @@ pub(crate) fn sweep(world: &mut World, args: &RunArgs, create: Create) -> Result
     }
 }
 
-/// The run config of one combination, and whether the pipeline takes it.
-fn combination(
+/// The combinations, and what is wrong with those of them that the pipeline does not take, by their places.
+fn combined(
     definition: &Definition,
     args: &RunArgs,
-    settings: &[Setting<'_>],
-) -> Result<Combination, Failure> {
-    let mut config = definition.config.clone();
-    for (key, _, value) in settings {
-        let value = file::without_quotes(&definition.pipeline, key, value);
-        file::set(&definition.pipeline, &format!("{key}={value}"), &mut config)?;
+    all: &[Vec<Setting<'_>>],
+) -> (Vec<Combination>, BTreeMap<usize, Failure>) {
+    let (mut combinations, mut unfit) = (Vec::with_capacity(all.len()), BTreeMap::new());
+    for (place, settings) in all.iter().enumerate() {
+        let mut config = definition.config.clone();
+        if let Err(failure) = typed::set(definition, args, settings, &mut config) {
+            unfit.insert(place, failure);
+        }
+        let name = typed::name(&definition.pipeline, settings);
+        combinations.push(Combination { name, config });
     }
-    Graph::new(Arc::clone(&definition.pipeline), args.which.mode.as_deref(), &config)
-        .map_err(|diagnostics| definition.texts.explain(EngineError::Definition(diagnostics)))?;
-    let shown = |(key, number, value): &Setting<'_>| match file::sets_a_secret(&definition.pipeline, key) {
-        true => format!("{key}={HIDDEN}{number}"),
-        false => format!("{key}={value}"),
-    };
-    let name = settings.iter().map(shown).collect::<Vec<_>>().join(" ");
-    Ok(Combination { name, config })
+    (combinations, unfit)
+}
+
+/// Nothing is run where something of it could not be, as nothing is where a value given to `--set` is wrong.
+fn refused(
+    world: &World,
+    combinations: &[Combination],
+    unfit: &BTreeMap<usize, Failure>,
+) -> Result<Code, Failure> {
+    let mut wrong = Wrong::default();
+    for (place, failure) in unfit {
+        wrong.tell(world, combinations, *place, failure)?;
+    }
+    wrong.tell_same(world, combinations);
+    Ok(unfit.values().map(|failure| failure.code).max().unwrap_or(Code::Usage))
 }
 
 /// A sweep that goes on.
@@ -441,35 +354,5 @@ impl Sweeping<'_> {
         }
         let time = words::duration_ms(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
         (all > 1).then(|| format!("{}: {}, {time}", words::count(all, "combination"), parts.join(", ")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_and_ranges_are_read_as_typed() {
-        let values = |text: &str| parse(text).map(|sweep| sweep.values.join(" "));
-        assert_eq!(values("a.b=0.1,0.01"), Ok("0.1 0.01".to_owned()));
-        assert_eq!(values("a.b=4..8"), Ok("4 5 6 7 8".to_owned()));
-        assert_eq!(values("a.b=-1..1,9"), Ok("-1 0 1 9".to_owned()));
-        assert_eq!(values("a.b=[1,2],{x: 1,y: 2},'a,b'"), Ok("[1,2] {x: 1,y: 2} 'a,b'".to_owned()));
-        assert_eq!(values("a.b=x..y"), Ok("x..y".to_owned()));
-        for wrong in ["a.b", "=1", "a.b=", "a.b=1,,2", "a.b=8..4", "a.b=0..99999999"] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn combinations_are_all_of_them_in_order() {
-        let sweeps = [parse("a=1,2").expect("it is one"), parse("b=x,y").expect("it is one")];
-        let shown = |one: &Vec<Setting<'_>>| {
-            one.iter().map(|(key, _, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
-        };
-        let all: Vec<String> = combinations(&sweeps).expect("they are few").iter().map(shown).collect();
-        assert_eq!(all, ["a=1 b=x", "a=1 b=y", "a=2 b=x", "a=2 b=y"]);
-        let many = [parse("a=1..200").expect("it is one"), parse("b=1..200").expect("it is one")];
-        assert!(combinations(&many).is_err());
     }
 }

@@ -12,6 +12,11 @@ pub fn excerpt(text: &str, line: u32, column: u32) -> Option<String> {
     render(text.lines().nth(line.checked_sub(1)? as usize)?, line, column)
 }
 
+/// The same of a text that is one line, and has this number among others.
+pub(super) fn of_line(text: &str, number: u32, column: u32) -> Option<String> {
+    render(text, number, column)
+}
+
 /// Adds the excerpt to each of these diagnostics that stands in this file and has none.
 pub fn add_excerpts(diagnostics: &mut [Diagnostic], file: &str, text: &str) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);

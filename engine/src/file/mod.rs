@@ -44,7 +44,9 @@ pub use excerpt::{add_excerpts, excerpt};
 pub(crate) use include::tidy;
 pub use reference::{Wrong, is_name, reference, variable};
 pub(crate) use reference::{name_of, written_label};
-pub use run_config::{run_config, set, sets_a_secret, sets_the_same, without_quotes};
+pub use run_config::{
+    Typed, run_config, set, sets_a_secret, sets_the_same, settable, value_as_typed, without_quotes,
+};
 pub use schema::json_schema;
 pub use template::{Filled, arguments, quote, shell_line, text, value_text};
 

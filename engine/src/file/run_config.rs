@@ -6,10 +6,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cas_store::Version;
+
 use crate::config::{Placed, RunConfig};
 use crate::error::{Diagnostic, Place};
 use crate::pipeline::{Pipeline, Source};
-use crate::value::{Schema, Type, Value, listed, nearest};
+use crate::value::{Field, Type, Value, listed, nearest};
+use crate::version;
 
 use super::keys;
 use super::node::{self, Entry, Kind, Node};
@@ -140,40 +143,80 @@ fn placed(reader: &mut Reader<'_>, entry: &Entry, value: &Node) -> Option<Placed
     Some(Placed { value: reader.value(value)?, text: None, place: Some(reader.place(at)) })
 }
 
-/// Lays one `--set` over what was given before it: `solids.emit_dog.config.dog_breed=pug`, `emit_dog.dog_breed=pug`,
-/// `seed=1`.
+/// One setting as it was typed: `solids.emit_dog.config.dog_breed=pug`, `emit_dog.dog_breed=pug`, `seed=1`.
+#[derive(Debug, Clone, Copy)]
+pub struct Typed<'t> {
+    /// The option that it was given to: `--set`.
+    pub option: &'t str,
+    /// Which of several, from 1 on, where messages are to tell them apart.
+    pub line: u32,
+    /// Key and value.
+    pub text: &'t str,
+}
+
+impl<'t> Typed<'t> {
+    /// What was given to `--set`.
+    pub fn set(text: &'t str) -> Self {
+        Self { option: "--set", line: 1, text }
+    }
+
+    fn place(&self, column: u32) -> Place {
+        Place { file: self.option.into(), line: self.line, column }
+    }
+
+    /// What is wrong with its key, or with all of it. What was to be set is shown, its value is not: it may be a secret.
+    fn wrong(&self, message: String, hint: String) -> Diagnostic {
+        let written =
+            self.text.split_once('=').map_or_else(|| self.text.to_owned(), |(key, _)| format!("{key}=…"));
+        Diagnostic {
+            excerpt: super::excerpt::of_line(&written, self.line, 1),
+            ..Diagnostic::new(message).hint(hint).at(Some(&self.place(1)))
+        }
+    }
+}
+
+const FORMS: &str = "write step.key=value, or in full solids.step.config.key=value, solids.step.inputs.name=value, \
+                     resources.name.config.key=value, config.key=value";
+
+/// Finds what a setting is about.
 ///
 /// # Errors
-/// It is none of these forms, or nothing of the pipeline has that name.
-pub fn set(pipeline: &Pipeline, text: &str, over: &mut RunConfig) -> Result<(), Diagnostic> {
-    // What was to be set is shown, its value is not: it may be a secret.
-    let written = text.split_once('=').map_or_else(|| text.to_owned(), |(path, _)| format!("{path}=…"));
-    let wrong = |message: String| Diagnostic {
-        excerpt: super::excerpt(&written, 1, 1),
-        ..Diagnostic::new(message).at(Some(&Place { file: "--set".into(), line: 1, column: 1 }))
+/// It is none of the forms, or nothing of the pipeline has that name.
+pub fn settable(pipeline: &Pipeline, typed: &Typed<'_>) -> Result<(), Diagnostic> {
+    target_of(pipeline, typed).map(|_| ())
+}
+
+fn target_of<'t>(pipeline: &Pipeline, typed: &Typed<'t>) -> Result<(Target<'t>, &'t str), Diagnostic> {
+    let text = typed.text;
+    let Some((key, raw)) = text.split_once('=') else {
+        return Err(typed.wrong(format!("`{text}` sets nothing: it has no `=`"), FORMS.to_owned()));
     };
-    let forms = "write step.key=value, or in full solids.step.config.key=value, solids.step.inputs.name=value, \
-                 resources.name.config.key=value, config.key=value";
-    let Some((path, raw)) = text.split_once('=') else {
-        return Err(wrong(format!("`{text}` sets nothing: it has no `=`")).hint(forms));
-    };
-    let path = parts_of(path);
-    let target = target(pipeline, &path).map_err(|(message, hint)| {
-        wrong(message).hint(if hint.is_empty() { forms.to_owned() } else { hint })
+    let target = target(pipeline, &parts_of(key)).map_err(|(message, hint)| {
+        typed.wrong(message, if hint.is_empty() { FORMS.to_owned() } else { hint })
     })?;
+    Ok((target, raw))
+}
+
+/// Lays one setting over what was given before it.
+///
+/// # Errors
+/// As [`settable`], or its value cannot be read.
+pub fn set(pipeline: &Pipeline, typed: &Typed<'_>, over: &mut RunConfig) -> Result<(), Diagnostic> {
+    let (target, raw) = target_of(pipeline, typed)?;
     if let Target::Store = target {
         over.base_dir = Some(raw.to_owned());
         return Ok(());
     }
+    let text = typed.text;
     let column =
         u32::try_from(text.chars().count() - raw.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
-    let place = Place { file: "--set".into(), line: 1, column };
+    let place = typed.place(column);
     let value = if target.ty(pipeline) == Some(Type::Str) {
         Value::Str(raw.to_owned())
     } else {
         yaml(raw).map_err(|(message, hint)| {
             let diagnostic = Diagnostic {
-                excerpt: super::excerpt(text, 1, column),
+                excerpt: super::excerpt::of_line(text, typed.line, column),
                 ..Diagnostic::new(message).at(Some(&place))
             };
             let diagnostic = if target.secret(pipeline) { diagnostic.without_excerpt() } else { diagnostic };
@@ -191,6 +234,23 @@ pub fn set(pipeline: &Pipeline, text: &str, over: &mut RunConfig) -> Result<(), 
     };
     map.insert(key.to_owned(), placed);
     Ok(())
+}
+
+/// What a value is to a key, as [`set`] takes both: texts that give the same are the same value, however they are
+/// written (`0.1` and `0.10`; `1` and `1.0` where it is to be a float).
+pub fn value_as_typed(pipeline: &Pipeline, key: &str, value: &str) -> Vec<Version> {
+    let target = target(pipeline, &parts_of(key)).ok();
+    let is_text = |target: &Target<'_>| target.ty(pipeline) == Some(Type::Str);
+    let value = match target.as_ref().filter(|target| is_text(target)) {
+        Some(_) => Value::Str(value.to_owned()),
+        // What cannot be read is only ever the same as itself.
+        None => yaml(value).unwrap_or_else(|_| Value::Str(value.to_owned())),
+    };
+    let fields = target.map(|target| target.fields(pipeline)).unwrap_or_default();
+    let seen = |field: &&Field| field.check("it", &value).unwrap_or_else(|_| value.clone());
+    let mut values: Vec<Value> = fields.iter().map(seen).collect();
+    values.push(if fields.is_empty() { value } else { Value::Null });
+    values.iter().map(version::value_version).collect()
 }
 
 /// Whether two keys, as `--set` takes them, set the same thing.
@@ -246,44 +306,39 @@ enum Target<'t> {
 impl Target<'_> {
     /// Whether its value is secret, in whatever mode.
     fn secret(&self, pipeline: &Pipeline) -> bool {
-        let of = |schema: &Schema, key: &str| schema.fields.get(key).is_some_and(|field| field.secret);
-        match self {
-            Self::Config(step, key) => pipeline
-                .invocations
-                .iter()
-                .find(|invocation| invocation.name == *step)
-                .is_some_and(|invocation| of(&invocation.solid.config, key)),
-            Self::Resource(name, key) => {
-                let modes = pipeline.modes.iter().map(|mode| &mode.resources);
-                std::iter::once(&pipeline.resources)
-                    .chain(modes)
-                    .filter_map(|resources| resources.get(*name))
-                    .any(|resource| of(&resource.config, key))
-            }
-            Self::Pipeline(key) => of(&pipeline.config, key),
-            Self::Input(..) | Self::Store => false,
-        }
+        self.fields(pipeline).iter().any(|field| field.secret)
     }
 
     /// The declared type, where there is one and it is the same in every mode.
     fn ty(&self, pipeline: &Pipeline) -> Option<Type> {
-        let of = |schema: &Schema, key: &str| schema.fields.get(key).map(|field| field.ty);
+        if let Self::Store = self {
+            return Some(Type::Str);
+        }
+        let mut types = self.fields(pipeline).into_iter().map(|field| field.ty);
+        let first = types.next()?;
+        types.all(|other| other == first).then_some(first)
+    }
+
+    /// The fields that it fills: of a resource, one in every mode that has it.
+    fn fields<'p>(&self, pipeline: &'p Pipeline) -> Vec<&'p Field> {
         match self {
             Self::Config(step, key) => {
-                let invocation = pipeline.invocations.iter().find(|invocation| invocation.name == *step)?;
-                of(&invocation.solid.config, key)
+                let mut invocations = pipeline.invocations.iter();
+                let invocation = invocations.find(|invocation| invocation.name == *step);
+                invocation
+                    .and_then(|invocation| invocation.solid.config.fields.get(*key))
+                    .into_iter()
+                    .collect()
             }
             Self::Resource(name, key) => {
                 let modes = pipeline.modes.iter().map(|mode| &mode.resources);
-                let mut types = std::iter::once(&pipeline.resources)
+                std::iter::once(&pipeline.resources)
                     .chain(modes)
-                    .filter_map(|resources| of(&resources.get(*name)?.config, key));
-                let first = types.next()?;
-                types.all(|other| other == first).then_some(first)
+                    .filter_map(|resources| resources.get(*name)?.config.fields.get(*key))
+                    .collect()
             }
-            Self::Pipeline(key) => of(&pipeline.config, key),
-            Self::Input(..) => None,
-            Self::Store => Some(Type::Str),
+            Self::Pipeline(key) => pipeline.config.fields.get(*key).into_iter().collect(),
+            Self::Input(..) | Self::Store => Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{pipeline, run_config, set};
+use super::{Typed, pipeline, run_config, set};
 use crate::config::RunConfig;
 use crate::error::Diagnostic;
 use crate::pipeline::{Pick, Pipeline, Source};

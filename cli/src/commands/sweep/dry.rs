@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is wrong with one combination keeps none of the others from being told, as in the sweep itself.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use cas_engine::forecast::{Forecast, ToRun};
@@ -9,7 +10,7 @@ use cas_engine::schedule::Capacity;
 use cas_store::Create;
 
 use super::sessions::Sessions;
-use super::wrong::{self, Wrong};
+use super::wrong::Wrong;
 use super::{Combination, run};
 use crate::commands::run::{Dry, Nth, RunArgs};
 use crate::commands::{done, is_unread, out, status};
@@ -17,12 +18,13 @@ use crate::failure::{Code, Failure};
 use crate::report::{json, words};
 use crate::session::{Definition, World};
 
-/// Says it of all of them.
+/// Says it of all of them; `unfit` is what is wrong with those that the pipeline does not take.
 pub(super) fn each(
     world: &World,
     args: &RunArgs,
     definition: &Definition,
     combinations: &[Combination],
+    mut unfit: BTreeMap<usize, Failure>,
     create: Create,
 ) -> Result<Code, Failure> {
     let sessions = Sessions::new(world, &args.which, definition, create);
@@ -30,7 +32,7 @@ pub(super) fn each(
     let mut plans: Vec<Option<ToRun>> = Vec::new();
     let (mut wrong, mut worst) = (Wrong::default(), Code::Done);
     for (place, combination) in combinations.iter().enumerate() {
-        match previews.of(combination) {
+        match unfit.remove(&place).map_or_else(|| previews.of(combination), Err) {
             Ok(dry) => {
                 let nth = Nth { number: place + 1, of: combinations.len(), name: &combination.name };
                 dry.write(world, Some(&nth))?;
@@ -39,14 +41,7 @@ pub(super) fn each(
             Err(failure) if failure.code >= Code::Store => return Err(failure),
             Err(failure) => {
                 worst = worst.max(failure.code);
-                if let Some(told) = wrong.note(combinations, place, &failure) {
-                    world.interrupts.say()(told);
-                }
-                if world.json() {
-                    let mut out = out();
-                    writeln!(out, "{}", wrong::json(combinations, place, &failure))?;
-                    done(out)?;
-                }
+                wrong.tell(world, combinations, place, &failure)?;
                 plans.push(None);
             }
         }
@@ -55,9 +50,7 @@ pub(super) fn each(
             return Ok(worst);
         }
     }
-    for line in wrong.same(combinations) {
-        world.tell(line);
-    }
+    wrong.tell_same(world, combinations);
     let of_each: Vec<_> = combinations
         .iter()
         .zip(&plans)

@@ -1,10 +1,13 @@
 //! What is wrong with combinations: where it is the same with many, it is told of the first, and in the end of the others.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use super::Combination;
+use crate::commands::{done, out};
 use crate::failure::Failure;
 use crate::report::words;
+use crate::session::World;
 
 /// What was wrong, and with which combinations.
 #[derive(Debug, Default)]
@@ -26,6 +29,32 @@ impl Wrong {
         let same = self.0.entry(text).or_default();
         same.push(place);
         (same.len() == 1).then_some(told)
+    }
+
+    /// Tells what is wrong with a combination: people once, a program of each.
+    pub(super) fn tell(
+        &mut self,
+        world: &World,
+        combinations: &[Combination],
+        place: usize,
+        failure: &Failure,
+    ) -> Result<(), Failure> {
+        if let Some(told) = self.note(combinations, place, failure) {
+            world.interrupts.say()(told);
+        }
+        if world.json() {
+            let mut out = out();
+            writeln!(out, "{}", json(combinations, place, failure))?;
+            done(out)?;
+        }
+        Ok(())
+    }
+
+    /// Tells what is wrong with several of them in the same way.
+    pub(super) fn tell_same(&self, world: &World, combinations: &[Combination]) {
+        for line in self.same(combinations) {
+            world.tell(line);
+        }
     }
 
     /// With how many something is wrong.

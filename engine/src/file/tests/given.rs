@@ -23,7 +23,8 @@ solids: {train: {config: {lr: float}, inputs: {n: {default: 1}, m: {value: 1}}, 
 ",
     );
     let mut given = RunConfig::default();
-    let shown = set(&pipeline, text, &mut given).map_or_else(|w| rendered(&[w]), |()| String::new());
+    let shown =
+        set(&pipeline, &Typed::set(text), &mut given).map_or_else(|w| rendered(&[w]), |()| String::new());
     assert_eq!(shown.trim_end(), expected.trim(), "\n{text}\n--- says:\n{shown}");
 }
 
@@ -93,7 +94,7 @@ fn a_wrong_set_says_what_there_is() {
 fn the_value_of_a_secret_is_not_shown_where_it_is_wrong() {
     let pipeline = parsed("solids: {train: {config: {token: {type: int, secret: true}}, command: echo}}\n");
     for text in ["train.token=[hunter2", "train.tokn=hunter2", "tran.token=hunter2"] {
-        let shown = set(&pipeline, text, &mut RunConfig::default())
+        let shown = set(&pipeline, &Typed::set(text), &mut RunConfig::default())
             .map_or_else(|w| rendered(&[w]), |()| String::new());
         assert!(!shown.is_empty() && !shown.contains("hunter2"), "{shown}");
     }

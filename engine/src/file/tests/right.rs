@@ -324,7 +324,8 @@ solids:
         "config.seed=8",
         "a.any=",
     ] {
-        set(&pipeline, text, &mut given).unwrap_or_else(|wrong| panic!("{text}: {}", rendered(&[wrong])));
+        set(&pipeline, &Typed::set(text), &mut given)
+            .unwrap_or_else(|wrong| panic!("{text}: {}", rendered(&[wrong])));
     }
     assert_eq!(given.config["a"]["s"].value, Value::Str("1.0".into()));
     assert_eq!(given.config["a"]["s"].text.as_deref(), Some("1.0"));

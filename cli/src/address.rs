@@ -15,6 +15,7 @@ use cas_store::{Artifact, Create, Digest, Found, Judged, Store, Take, Trace, Ver
 
 use crate::args::Which;
 use crate::failure::{Code, Failure};
+use crate::given_file;
 use crate::session::{Choice, Definition, Session, World};
 
 /// Something that was named.
@@ -247,7 +248,7 @@ fn of_path(store: Option<&Store>, path: &Path) -> Result<Vec<Item>, Failure> {
     let digest = if path.is_dir() {
         store.stage_tree(path, Take::Copy).map_err(|error| cannot(&error))?.digest()
     } else {
-        std::fs::File::open(path).and_then(Digest::of_reader).map_err(|error| cannot(&error))?
+        given_file::open(path).and_then(Digest::of_reader).map_err(|error| cannot(&error))?
     };
     let traces = store.makers(&digest, MAKERS)?;
     if traces.is_empty() {

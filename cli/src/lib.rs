@@ -23,6 +23,7 @@ mod closed;
 mod commands;
 mod failure;
 mod fault;
+mod given_file;
 mod memory;
 mod otel;
 mod page;

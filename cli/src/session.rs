@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +24,8 @@ use cas_store::{Create, Hosting, Open, Store, StoreError};
 use crate::args::{Common, Format, Program, Which};
 use crate::commands::runs;
 use crate::failure::{Code, Failure, HINT};
+use crate::given_file;
 use crate::report::lines::Detail;
-use crate::report::words;
 use crate::signals::Interrupts;
 
 /// The name of a pipeline file that is looked for.
@@ -35,8 +34,6 @@ const PIPELINE_FILE: &str = "pipeline.yaml";
 const STORE: &str = ".cas";
 /// Where digests of project files are kept between runs, in the store's folder.
 const STAT_CACHE: &str = "stat-cache";
-/// The largest pipeline file, run config or table.
-const TEXT_BYTES: u64 = 256_000_000;
 /// How long a store is waited for where nothing else is said.
 const WAIT: Duration = Duration::from_secs(600);
 
@@ -218,7 +215,7 @@ impl World {
         let mut config = RunConfig::default();
         let first = pipeline.run_config.iter().map(|path| pipeline.home.join(path));
         for path in first.chain(which.config.iter().cloned()) {
-            let text = read_text(&path).map_err(|error| {
+            let text = given_file::text(&path).map_err(|error| {
                 Failure::usage(format!("cannot read the run config `{}`", path.display())).because(error)
             })?;
             let path = shown(&path);
@@ -540,12 +537,12 @@ fn pipeline_file(which: &Which) -> Result<Option<PathBuf>, Failure> {
 
 fn read_pipeline(path: &Path, texts: &mut Texts) -> Result<Pipeline, Failure> {
     let path = shown(path);
-    let text = read_text(&path).map_err(|error| {
+    let text = given_file::text(&path).map_err(|error| {
         Failure::usage(format!("cannot read the pipeline `{}`", path.display())).because(error)
     })?;
     // Those of included files too: what is wrong with them may be found later.
     let mut read = |path: &Path| {
-        let text = read_text(path)?;
+        let text = given_file::text(path)?;
         texts.0.push((path.to_string_lossy().into_owned(), text.clone()));
         Ok(text)
     };
@@ -557,29 +554,6 @@ fn read_pipeline(path: &Path, texts: &mut Texts) -> Result<Pipeline, Failure> {
     pipeline.home = tidy(&here.join(&pipeline.home));
     texts.0.push((path.to_string_lossy().into_owned(), text));
     Ok(pipeline)
-}
-
-/// Reads a file that has to be text. It may be a pipe (`-f <(…)`), and what never ends is not read to its end.
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(TEXT_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > TEXT_BYTES {
-        let what = format!("it has more than {}, which is the most", words::size(TEXT_BYTES));
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let bytes = error.as_bytes();
-        let good = &bytes[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let what = match bytes {
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16, and should be saved as UTF-8".to_owned(),
-            _ => format!(
-                "line {line} holds bytes that are no UTF-8 text (byte {} of the file)",
-                good.len() + 1
-            ),
-        };
-        io::Error::new(io::ErrorKind::InvalidData, what)
-    })
 }
 
 pub(crate) fn no_pipeline() -> Failure {

@@ -318,6 +318,20 @@ impl Store {
     }
 }
 
+/// Looks at a file that is to be imported where there is no store yet, before one is made for it: whether it is a whole
+/// export, and one that needs no other.
+///
+/// # Errors
+///
+/// [`StoreError::Archive`] as for an import.
+pub fn check_export(path: &Path) -> Result<(), StoreError> {
+    let mut parts = Parts::open(path)?;
+    if parts.head()?.since.is_some() {
+        return Err(parts.bad("it leaves out what another export has, which was not imported here"));
+    }
+    Since::read(path).map(drop)
+}
+
 /// Hashes what is written.
 struct Hashing<W> {
     to: W,

@@ -98,7 +98,7 @@ mod work;
 
 pub use blob::Bytes;
 
-pub use archive::{Archived, Export, Standing};
+pub use archive::{Archived, Export, Standing, check_export};
 pub use check::{Depth, Finding, Stats, VerifyReport};
 pub use claim::{Claim, ClaimGuard};
 pub use collect::{CollectReport, Garbage, Going, Mode, Policy, Why};

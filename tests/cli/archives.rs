@@ -1,7 +1,7 @@
 //! `export` and `import`: what runs where a file was imported, and what a bad file changes (nothing).
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -15,6 +15,12 @@ fn elsewhere(from: &Folder, files: &[&str]) -> Folder {
         folder.write(file, fs::read(from.path(file)).expect("it was exported"));
     }
     folder
+}
+
+/// A pipe with a name.
+fn pipe(folder: &Folder, name: &str) {
+    let made = Command::new("mkfifo").arg(folder.path(name)).status().expect("mkfifo is there");
+    assert!(made.success(), "mkfifo {name}");
 }
 
 #[test]
@@ -153,9 +159,16 @@ $ cas import bad.cas
 [1]
 ",
     );
-    for line in ["import .", "export more.cas --since ."] {
-        assert_eq!(there.cas(line).code(2).stderr, "error: there is no file `.`\n");
+    pipe(&there, "pipe");
+    let unlike =
+        [(".", "a folder"), ("pipe", "a pipe"), ("/dev/null", "a device"), ("/dev/zero", "a device")];
+    for (path, what) in unlike {
+        for line in [format!("import {path}"), format!("export more.cas --since {path}")] {
+            let told = there.cas(&line).code(2).stderr;
+            assert_eq!(told, format!("error: `{path}` is {what}, and an export is a file\n"));
+        }
     }
+    assert_eq!(there.cas("import no.cas").code(2).stderr, "error: there is no file `no.cas`\n");
     assert_eq!(there.cas("ls --format json").ok().stdout, before);
     assert_eq!(there.cas("verify").ok().code, 0);
     let _ = there.cas("import not-there.cas").code(2);
@@ -163,6 +176,35 @@ $ cas import bad.cas
     let _ = there.cas("import good.cas").ok();
     let ran = there.cas("run --format json").ok();
     assert_eq!(outcomes(&ran), ["emit_dog reused", "emit_tree reused", "emit_sentence reused"]);
+}
+
+/// It made the store first, and left it there with nothing in it.
+#[test]
+fn what_cannot_be_imported_leaves_no_store_where_there_was_none() {
+    let here = dogs();
+    let _ = here.cas("run").ok();
+    let _ = here.cas("export --all first.cas").ok();
+    let _ = here.cas("run --set emit_tree.tree_species=oak").ok();
+    let _ = here.cas("export --all second.cas --since first.cas --set emit_tree.tree_species=oak").ok();
+    let there = elsewhere(&here, &["first.cas", "second.cas"]);
+    let good = fs::read(there.path("first.cas")).expect("it is there");
+    let before = there.names("");
+    let bad: [&[u8]; 3] = [b"", b"something else entirely, and long enough\n", &good[..good.len() - 9]];
+    for bytes in bad {
+        there.write("second.cas", bytes);
+        let told = there.cas("import second.cas").code(1).stderr;
+        assert!(told.starts_with("error: `second.cas` cannot be imported: "), "{told}");
+        assert_eq!(there.names(""), before, "{told}");
+    }
+    // One that needs another is none that a new store could take.
+    there.write("second.cas", fs::read(here.path("second.cas")).expect("it is there"));
+    let told = there.cas("import second.cas").code(1).stderr;
+    assert!(told.contains("it leaves out what another export has, which was not imported here"), "{told}");
+    assert_eq!(there.names(""), before);
+    for file in ["first.cas", "second.cas"] {
+        let _ = there.cas(&format!("import {file}")).ok();
+    }
+    assert_eq!(there.cas("run").ok().steps(), Vec::<&str>::new());
 }
 
 #[test]

@@ -363,3 +363,57 @@ fn a_wait_that_is_none_says_what_can_be_written() {
     let message = "`banana` is not how long something takes; write `30s` or `10m`";
     assert!(refused.stderr.contains(message), "{}", refused.stderr);
 }
+
+/// Nobody wrote into it: it was waited for, without a word and without end.
+#[test]
+fn a_pipe_that_nobody_writes_into_is_an_error_at_once_and_one_that_somebody_does_is_read() {
+    let folder = dogs();
+    let made = Command::new("mkfifo").arg(folder.path("pipe")).status().expect("mkfifo is there");
+    assert!(made.success());
+    std::os::unix::fs::symlink("pipe", folder.path("link")).expect("it can be made");
+    folder.write("more.yaml", "include: [pipe]\npipeline: more\nsolids: {a: {command: ls}}\n");
+    folder.write(
+        "asks.yaml",
+        "run_config: [pipe]\npipeline: asks\nsolids: {a: {command: ls, stdout: result}}\n",
+    );
+    let _ = folder.cas("run emit_dog").ok();
+    folder.cas("versions -f pipe").shows(
+        "
+$ cas versions -f pipe
+! error: cannot read the pipeline `pipe`
+!   because it is a named pipe that nobody writes into
+[2]
+",
+    );
+    let lines = [
+        "versions -f link",
+        "versions -c pipe",
+        "run -c link",
+        "show pipe",
+        "status -f more.yaml",
+        "run -f asks.yaml",
+    ];
+    for line in lines {
+        let ran = folder.cas(line).code(2);
+        let told = ran.stderr.matches("it is a named pipe that nobody writes into").count();
+        assert_eq!(told, 1, "{}", ran.transcript());
+    }
+    // What is asked of a pipe that has a writer is waited for, whatever kind of pipe it is.
+    let cas = env!("CARGO_BIN_EXE_cas");
+    let read = |script: &str| {
+        let mut command = folder.command("bash".as_ref());
+        let output = command.args(["-c", script, cas]).output().expect("bash is there");
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"))
+    };
+    let expected = folder.cas("versions").ok().stdout;
+    for script in [
+        "cat pipeline.yaml | \"$0\" versions --store .cas -f /dev/stdin",
+        "\"$0\" versions --store .cas -f <(cat pipeline.yaml) -c <(true)",
+        // It reads what is there, and waits for the rest until the shell has closed its end.
+        "exec 3<>pipe; cat pipeline.yaml >&3; \"$0\" versions -f pipe 3>&- & \
+         until [ \"$(readlink /proc/$!/exe)\" = \"$0\" ] && ls -l /proc/$!/fd | grep -q '/pipe$'; do :; done; \
+         exec 3>&-; wait $!",
+    ] {
+        assert_eq!(read(script), (Some(0), expected.clone()), "{script}");
+    }
+}

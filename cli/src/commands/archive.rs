@@ -8,12 +8,13 @@ use cas_engine::frozen::Frozen;
 use cas_engine::memo::Wanted;
 use cas_engine::run::now_ms;
 use cas_engine::select::Selection;
-use cas_store::{Archived, Create, Export};
+use cas_store::{Archived, Create, Export, check_export};
 use serde::Serialize;
 
 use super::{done, out};
 use crate::args::Which;
 use crate::failure::{Code, Failure};
+use crate::given_file;
 use crate::report::{json, words};
 use crate::session::World;
 
@@ -129,16 +130,25 @@ pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failu
     done(out)
 }
 
-/// A folder, or what has no end, is no export.
+/// An export is read more than once, and what is no file has no end, or none that can be gone back from.
 fn is_file(path: &Path) -> Result<(), Failure> {
-    let none = || Failure::usage(format!("there is no file `{}`", path.display()));
-    if path.is_file() { Ok(()) } else { Err(none()) }
+    let shown = path.display();
+    match given_file::unlike_a_file(path) {
+        Some(what) => Err(Failure::usage(format!("`{shown}` is {what}, and an export is a file"))),
+        None if path.is_file() => Ok(()),
+        None => Err(Failure::usage(format!("there is no file `{shown}`"))),
+    }
 }
 
 pub(crate) fn import(world: &mut World, args: &ImportArgs) -> Result<Code, Failure> {
     let (choice, _) = world.store_choice(&args.which)?;
     is_file(&args.path)?;
-    let store = world.open(&choice, &args.which, Create::IfAbsent)?;
+    let mut store = world.open(&choice, &args.which, Create::Never)?;
+    if store.is_none() {
+        // What is refused leaves no store where there was none.
+        check_export(&args.path)?;
+        store = world.open(&choice, &args.which, Create::IfAbsent)?;
+    }
     let store = store.ok_or_else(|| Failure::missing("there is no store"))?;
     let archived = store.import(&args.path, now_ms())?;
     if archived.differing > 0 {

@@ -50,9 +50,11 @@ struct State {
     failed: HashMap<(Arc<Path>, Trace), Failure>,
 }
 
-/// How many steps the workers of a run have.
+/// How far a run is, and how many steps its workers have.
 #[derive(Debug, Default, Clone, Copy)]
 struct AtWork {
+    /// Whether it is noted in its store, and told.
+    begun: bool,
     all: usize,
     /// Those of them that wait for somebody who is at the same step.
     held_up: usize,
@@ -78,6 +80,9 @@ pub(crate) struct Slot<'a> {
     pool: &'a Pool,
     need: Need,
 }
+
+/// Lets a run begin before those after it, until it is dropped.
+pub(crate) struct Begins<'a>(&'a Turn);
 
 /// Something that a worker does, counted until it is dropped.
 pub(crate) struct Counted<'a> {
@@ -140,6 +145,14 @@ impl Turn {
     /// Whether nothing more is to be started.
     pub(crate) fn is_over(&self) -> bool {
         self.pool.lock().closed
+    }
+
+    /// Waits until all runs before this one have begun, so that they are numbered and told in the order of the sweep. What
+    /// comes before that (what is there, what has to run) waits for none of them.
+    pub(crate) fn begins(&self) -> Begins<'_> {
+        let waits = |state: &mut State| state.runs.range(..self.place).any(|(_, run)| !run.begun);
+        drop(self.pool.moved.wait_while(self.pool.lock(), waits));
+        Begins(self)
     }
 
     /// Waits for a slot; `None` if the run was stopped meanwhile.
@@ -240,6 +253,15 @@ impl Drop for Turn {
     }
 }
 
+impl Drop for Begins<'_> {
+    fn drop(&mut self) {
+        if let Some(run) = self.0.pool.lock().runs.get_mut(&self.0.place) {
+            run.begun = true;
+        }
+        self.0.pool.moved.notify_all();
+    }
+}
+
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
@@ -292,6 +314,27 @@ mod tests {
         assert_eq!(had.into_inner(), WAITERS);
         let state = pool.lock();
         assert_eq!((state.slots.used().cpus, state.slots.waiting().count()), (0, 0));
+    }
+
+    /// Each noted itself when it was ready to, and what came second in a sweep was run 3.
+    #[test]
+    fn runs_begin_in_their_order_but_for_one_that_ended_before() {
+        let pool = Pool::new(Capacity { cpus: 1, memory: None, limits: BTreeMap::new() });
+        let mut turns: Vec<Turn> = (0..16).map(|place| turn(&pool, place)).collect();
+        let begun = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            let first = turns.remove(0);
+            for turn in turns.into_iter().rev() {
+                let begun = &begun;
+                scope.spawn(move || {
+                    let _begins = turn.begins();
+                    begun.lock().expect("nobody panics").push(turn.place);
+                });
+            }
+            // It could not be run.
+            drop(first);
+        });
+        assert_eq!(begun.into_inner().expect("nobody panics"), (1..16).collect::<Vec<_>>());
     }
 
     #[test]

@@ -214,6 +214,7 @@ pub fn run_with(
         true => memo.past(&record.pipeline)?,
         false => Past::default(),
     };
+    let begins = options.turn.as_ref().map(Turn::begins);
     let run = memo.begin_run(started_ms, &record)?;
     tell(&Event::RunStarted {
         run,
@@ -224,6 +225,7 @@ pub fn run_with(
         jobs: options.jobs.max(1),
         at_ms: started_ms,
     });
+    drop(begins);
     if let Some(text) = memo.common_cause(plan, &resolved)? {
         tell(&Event::Warning { text });
     }

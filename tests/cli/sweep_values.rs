@@ -1,4 +1,4 @@
-//! The values that a sweep is given, where something is wrong with them.
+//! The values that a sweep is given: their order, and what is wrong with them.
 
 use crate::kit::Folder;
 
@@ -103,4 +103,21 @@ fn a_key_that_is_swept_is_not_set_beside_that() {
         assert!(!folder.has(".cas"), "{line}");
     }
     assert_eq!(folder.cas("run -j 1 --sweep train.lr=0.1,0.2 --set train.d=4").ok().steps().len(), 2);
+}
+
+/// Runs noted themselves when they were ready to: with several at once, `cas runs` had them in another order.
+#[test]
+fn combinations_begin_in_the_order_in_which_they_are_given() {
+    let folder = train();
+    let given: Vec<String> = (1..=24).rev().map(|d| d.to_string()).collect();
+    let told = folder.cas(&format!("run -j 8 --sweep train.d={} --format json", given.join(","))).ok().stdout;
+    let begun: Vec<serde_json::Value> = told
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("it is an event"))
+        .filter(|event: &serde_json::Value| event["event"] == "run-started")
+        .collect();
+    let of = |member: &str| begun.iter().map(|event| event[member].clone()).collect::<Vec<_>>();
+    let combinations: Vec<serde_json::Value> = given.iter().map(|d| format!("train.d={d}").into()).collect();
+    assert_eq!(of("combination"), combinations);
+    assert_eq!(of("run"), (1..=24).map(serde_json::Value::from).collect::<Vec<_>>());
 }

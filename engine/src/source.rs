@@ -32,6 +32,7 @@ use asked::{Asked, Questions};
 pub use hash::Counters;
 pub(crate) use ignored::is_no_code_by_name;
 pub use looked::Looked;
+pub(crate) use looked::{IGNORED, SHOWN};
 
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::execute::{Cancel, sandbox};
@@ -410,7 +411,8 @@ fn keep(probe: &probe::Probe, key: Trace, before: Option<&Answer>, text: &str, h
 pub struct FileChange {
     /// The file; relative to the project folder, if it lies in it.
     pub path: String,
-    /// What became of it: `changed`, `was added`, `was removed`.
+    /// What became of it: `changed`, `was added`, `was removed`; of one that lies where it did, `began to be ignored`,
+    /// `ceased to be ignored`.
     pub how: &'static str,
 }
 

@@ -275,3 +275,34 @@ fn a_file_that_is_added_to_what_is_declared_or_removed_while_the_step_runs_is_no
         assert_eq!(folder.cas("run t").ok().steps(), ["t"], "{declared}");
     }
 }
+
+/// It was told as removed, and lay there; or as added, and had been there all along.
+#[test]
+fn what_an_ignore_file_leaves_out_since_it_was_edited_while_the_step_ran_is_told_as_that() {
+    for declared in ["code: [lib]", "code: ['lib/**/*.txt']", "resources: [r]"] {
+        for ignore in ["AT/.gitignore", "AT/lib/.casignore"] {
+            let folder = Folder::with(&[("lib/a.txt", "a\n"), ("lib/f2.txt", "b\n")]);
+            let at = folder.path("").display().to_string();
+            let text = "resources: {r: {files: ['lib/**']}}\nsolids:\n  s: {DECLARED, command: 'rm -f IGNORE; test ! -e AT/on || \
+                        echo f2.txt > IGNORE; cat lib/*', stdout: result}\n";
+            folder.write(
+                "pipeline.yaml",
+                text.replace("IGNORE", ignore).replace("AT/", &at).replace("DECLARED", declared),
+            );
+            folder.write("on", "");
+            let failed = folder.cas("run").code(1).stderr;
+            assert!(failed.contains("`lib/f2.txt` began to be ignored while it ran"), "{declared}: {failed}");
+            let hint = "nothing was stored; run again to go by the ignore files as they are now";
+            assert!(failed.contains(hint), "{failed}");
+            // The other way round, where it is ignored when the run begins.
+            std::fs::remove_file(folder.path("on")).expect("it is there");
+            let failed = folder.cas("run").code(1).stderr;
+            assert!(
+                failed.contains("`lib/f2.txt` ceased to be ignored while it ran"),
+                "{declared}: {failed}"
+            );
+            assert_eq!(folder.cas("run").ok().steps(), ["s"], "{declared}");
+            assert_eq!(folder.cas("cat s").ok().stdout, "a\nb\n");
+        }
+    }
+}

@@ -262,6 +262,9 @@ impl Bench<'_> {
         let changed = sets.into_iter().find_map(|files| files.changed(project))?;
         let hint = match changed.how {
             "changed" => "nothing was stored; run again to use the file as it is now",
+            source::IGNORED | source::SHOWN => {
+                "nothing was stored; run again to go by the ignore files as they are now"
+            }
             _ => "nothing was stored; run again to use the files that are there now",
         };
         Some(Failure {

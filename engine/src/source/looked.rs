@@ -14,8 +14,14 @@ use std::sync::{Mutex, PoisonError};
 use super::hash::stat_of;
 use super::search::{Search, Sought};
 use super::stat_cache::{file_clock_ns, lies_on_trusted, settled};
-use super::walk::Found;
+use super::walk::{Found, FoundWhat};
 use super::{FileChange, Stat};
+
+/// What became of something that lies where it did, and is excluded by an ignore file since.
+pub(crate) const IGNORED: &str = "began to be ignored";
+
+/// What became of something that was excluded by an ignore file, and is not since.
+pub(crate) const SHOWN: &str = "ceased to be ignored";
 
 /// A folder as it was when it was listed, or an ignore file as it was when it was read.
 #[derive(Debug, Clone)]
@@ -28,8 +34,8 @@ pub(super) struct Seen {
 enum Was {
     There(Stat),
     NotThere,
-    /// It may have changed in the moment in which it was looked at.
-    Unsure,
+    /// It may have changed in the moment in which it was looked at; how it was in that.
+    Unsure(Option<Stat>),
 }
 
 impl Seen {
@@ -37,14 +43,14 @@ impl Seen {
     pub(super) fn at(path: &Path) -> Self {
         let now = file_clock_ns();
         let was = match was(path) {
-            Was::There(stat) if !settled(&stat, now) || !lies_on_trusted(path) => Was::Unsure,
+            Was::There(stat) if !settled(&stat, now) || !lies_on_trusted(path) => Was::Unsure(Some(stat)),
             was => was,
         };
         Self { path: path.to_owned(), was }
     }
 
     fn is_same(&self) -> bool {
-        self.was != Was::Unsure && was(&self.path) == self.was
+        !matches!(self.was, Was::Unsure(_)) && was(&self.path) == self.was
     }
 }
 
@@ -52,7 +58,7 @@ fn was(path: &Path) -> Was {
     match path.metadata() {
         Ok(metadata) => Was::There(stat_of(&metadata)),
         Err(error) if error.kind() == ErrorKind::NotFound => Was::NotThere,
-        Err(_) => Was::Unsure,
+        Err(_) => Was::Unsure(None),
     }
 }
 
@@ -103,12 +109,44 @@ impl Looked {
         let new = found.iter().find(|now| !self.found.iter().any(|was| was.path == now.path));
         let gone = || self.found.iter().find(|was| !found.iter().any(|now| now.path == was.path));
         Some(match new {
+            Some(new) if self.was_there(new, &seen) => FileChange { path: named(new), how: SHOWN },
             Some(new) => FileChange { path: named(new), how: "was added" },
             None => match gone() {
+                Some(gone) if self.is_there(gone) => FileChange { path: named(gone), how: IGNORED },
                 Some(gone) => FileChange { path: named(gone), how: "was removed" },
                 None => FileChange { path: self.sought.text.clone(), how: "changed" },
             },
         })
+    }
+
+    /// Where something lies that was found.
+    fn place(&self, found: &Found) -> PathBuf {
+        self.project.join(&self.base).join(&found.path)
+    }
+
+    /// Whether something that is not found any longer is where it was: then it is left out.
+    fn is_there(&self, found: &Found) -> bool {
+        let there = self.place(found).symlink_metadata();
+        there.is_ok_and(|there| match found.what {
+            FoundWhat::File => there.is_file() || there.is_symlink(),
+            FoundWhat::Link(_) => there.is_symlink(),
+            FoundWhat::Folder => false,
+        })
+    }
+
+    /// Whether something that is found now was there before, left out: nothing was added to or taken from the folder above
+    /// it that was listed then, or it has not changed in any way since the last thing that had been. These are words for
+    /// people: what happened in the moment of the listing is not asked.
+    fn was_there(&self, found: &Found, seen: &[Seen]) -> bool {
+        let place = self.place(found);
+        let Some(listed) =
+            place.ancestors().skip(1).find_map(|above| seen.iter().find(|seen| seen.path == above))
+        else {
+            return false;
+        };
+        let (Was::There(then) | Was::Unsure(Some(then))) = &listed.was else { return false };
+        let untouched = || place.symlink_metadata().is_ok_and(|now| stat_of(&now).ctime_ns <= then.mtime_ns);
+        was(&listed.path) == Was::There(then.clone()) || untouched()
     }
 }
 

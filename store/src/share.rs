@@ -21,11 +21,10 @@ use rustix::fs::{OFlags, XattrFlags};
 use crate::config::{Config, Sharing};
 use crate::error::{At, StoreError};
 use crate::folder::Folder;
-use crate::hosts::{self, Wanted};
+use crate::hosts;
 use crate::layout::Layout;
 use crate::plain_file;
 use crate::store::{Open, Store};
-use crate::times::MOMENT;
 
 /// The mode of a private store's folder.
 pub(crate) const PRIVATE_MODE: u32 = 0o700;
@@ -43,20 +42,10 @@ impl Store {
     /// # Errors
     ///
     /// As for [`Store::open`]; a folder of another user's; a file system that has no access lists.
-    pub fn share(dir: &Path, open: Open<'_>) -> Result<u32, StoreError> {
+    pub fn share(dir: &Path, mut open: Open<'_>) -> Result<u32, StoreError> {
         let folder = Folder::open(dir, open.create)?;
         own_folder(&folder.layout)?;
-        let Open { wait, hosting, owner, on_wait, .. } = open;
-        let mut wanted = Wanted {
-            wait,
-            moment: MOMENT.get(),
-            owner: &owner,
-            hosting,
-            on_wait,
-            to_read: false,
-            go_on: &|| true,
-        };
-        hosts::alone(&folder, &mut wanted, &|layout, _lock| share(layout))
+        hosts::alone(&folder, &mut open.wanted(), &|layout, _lock| share(layout))
     }
 }
 

@@ -67,6 +67,21 @@ pub struct Open<'a> {
     pub on_wait: &'a mut dyn FnMut(&str),
 }
 
+impl Open<'_> {
+    /// The host that is wanted for it, as long as it takes; not to read alone.
+    pub(crate) fn wanted(&mut self) -> Wanted<'_> {
+        Wanted {
+            wait: self.wait,
+            moment: MOMENT.get(),
+            owner: &self.owner,
+            hosting: self.hosting,
+            on_wait: &mut *self.on_wait,
+            to_read: false,
+            go_on: &|| true,
+        }
+    }
+}
+
 /// What may be done with a file or folder that is staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
@@ -167,24 +182,12 @@ impl Store {
     /// [`StoreError::Absent`], [`StoreError::NotAStore`], [`StoreError::Format`], [`StoreError::Network`],
     /// [`StoreError::InUse`] where whoever serves it does not answer, [`StoreError::Skew`],
     /// [`StoreError::NoHost`], [`StoreError::Config`], and [`StoreError::IndexDamaged`], which [`Store::rebuild`] mends.
-    pub fn open(dir: &Path, open: Open<'_>) -> Result<Self, StoreError> {
+    pub fn open(dir: &Path, mut open: Open<'_>) -> Result<Self, StoreError> {
         network::check(dir)?;
         let folder = Folder::open(dir, open.create)?;
         let member = hosts::join(folder, &open.owner)?;
-        let Open { create, wait, hosting, owner, on_wait } = open;
-        let to_read = create == Create::Never;
-        let client = Client::open(
-            member,
-            &mut Wanted {
-                wait,
-                moment: MOMENT.get(),
-                owner: &owner,
-                hosting,
-                on_wait,
-                to_read,
-                go_on: &|| true,
-            },
-        )?;
+        let to_read = open.create == Create::Never;
+        let client = Client::open(member, &mut Wanted { to_read, ..open.wanted() })?;
         let warnings = client.warnings();
         let first = blake3::hash(crate::blob::token().as_bytes());
         let first = first.as_bytes().first_chunk::<8>().copied().unwrap_or_default();
@@ -197,20 +200,10 @@ impl Store {
     /// # Errors
     ///
     /// As for [`Store::open`].
-    pub fn rebuild(dir: &Path, open: Open<'_>) -> Result<RebuildReport, StoreError> {
+    pub fn rebuild(dir: &Path, mut open: Open<'_>) -> Result<RebuildReport, StoreError> {
         network::check(dir)?;
         let folder = Folder::mend(dir)?;
-        let Open { wait, hosting, owner, on_wait, .. } = open;
-        let mut wanted = Wanted {
-            wait,
-            moment: MOMENT.get(),
-            owner: &owner,
-            hosting,
-            on_wait,
-            to_read: false,
-            go_on: &|| true,
-        };
-        hosts::rebuild(&folder, &mut wanted)
+        hosts::rebuild(&folder, &mut open.wanted())
     }
 
     /// Hands over every work folder of a store that no live process uses. It needs no index: a store whose disk
@@ -221,24 +214,11 @@ impl Store {
     /// As for [`Store::open`], and what `each` gives.
     pub fn clean(
         dir: &Path,
-        open: Open<'_>,
+        mut open: Open<'_>,
         each: &mut dyn FnMut(WorkFolder) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let folder = Folder::open(dir, Create::Never)?;
-        let Open { wait, hosting, owner, on_wait, .. } = open;
-        hosts::clean(
-            &folder,
-            &Wanted {
-                wait,
-                moment: MOMENT.get(),
-                owner: &owner,
-                hosting,
-                on_wait,
-                to_read: false,
-                go_on: &|| true,
-            },
-            each,
-        )
+        hosts::clean(&folder, &open.wanted(), each)
     }
 
     /// Whether a folder holds a store, of whatever format; opens nothing.

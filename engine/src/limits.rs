@@ -6,15 +6,13 @@
 
 use std::collections::BTreeMap;
 
+pub use cas_store::CPUS;
 use cas_store::Portion;
 
 use crate::schedule::{Capacity, Need};
 use crate::solid::Policy;
 
-/// The name under which cores are shared; no limit of a pipeline has it.
-pub const CPUS: &str = "cpus";
-
-/// The same for memory, in bytes.
+/// The name under which memory is shared, in bytes, as [`CPUS`] is that of cores; no limit of a pipeline has one of them.
 pub const MEMORY: &str = "memory";
 
 /// Whether this is a limit that has a key of its own, so that no pipeline and no command line can name one like it.

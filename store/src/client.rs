@@ -482,12 +482,16 @@ impl Client {
             return false;
         }
         state.shares.insert(ticket, portions.to_vec());
+        self.member.file.share(ticket, portions);
         true
     }
 
     /// Notes that a share was given back.
     pub(crate) fn end_share(&self, ticket: u64) {
-        self.state().shares.remove(&ticket);
+        let mut state = self.state();
+        if let Some(portions) = state.shares.remove(&ticket) {
+            self.member.file.unshare(ticket, &portions);
+        }
     }
 
     fn silence(&self) -> MutexGuard<'_, Silence> {

@@ -14,7 +14,7 @@ use crate::host::Core;
 use crate::ids::IdSet;
 use crate::index::Family;
 use crate::leases::Notify;
-use crate::processes;
+use crate::processes::{self, Listed};
 use crate::record::{Found, ResultRecord};
 use crate::shares::{Portion, Taken};
 use crate::sync::Mutex;
@@ -51,9 +51,7 @@ impl Core {
             if token != own || !listed.leases.is_empty() || !listed.claims.is_empty() {
                 self.former.note(&token);
             }
-            for (trace, ticket) in &listed.claims {
-                self.claims.expect(&token, &listed.owner, *trace, *ticket);
-            }
+            self.expect_held(&token, &listed);
         }
         if self.connections.awaits(PATIENCE) {
             self.claims.freeze();
@@ -75,19 +73,25 @@ impl Core {
         let Newcomer { owner, token, user } = newcomer;
         let listed = processes::read(&self.layout, token);
         // What the former host granted to others in this process may have come into its file since this host looked.
-        for (trace, ticket) in &listed.claims {
-            self.claims.expect(token, &listed.owner, *trace, *ticket);
-        }
+        self.expect_held(token, &listed);
         let leases = if again { listed.leases } else { IdSet::default() };
         // What cannot be read here fails where it is asked for.
         let blobs = self.replaced_bytes(&leases).unwrap_or_default();
         // Its claims first: as soon as its process is no longer absent, another thread may begin to grant.
         let number = self.connections.number();
         self.claims.enter(number, token, owner, claims);
-        self.shares.enter(number, owner, shares);
+        self.shares.enter(number, token, owner, shares);
         self.connections.enter(number, owner, token, (leases, blobs), user, notify);
         self.thaw_if_all_are_back();
         number
+    }
+
+    /// Notes what a process claims and uses, as its file says, of which it has not spoken yet.
+    fn expect_held(&self, token: &str, listed: &Listed) {
+        for (trace, ticket) in &listed.claims {
+            self.claims.expect(token, &listed.owner, *trace, *ticket);
+        }
+        self.shares.expect(token, &listed.owner, &listed.shares);
     }
 
     /// Gives up everything that a connection held.
@@ -109,34 +113,41 @@ impl Core {
             if !processes::is_live(&self.layout, &token) {
                 self.connections.give_up(&token);
                 self.connections.tell(self.claims.give_up(&token));
+                self.connections.tell(self.shares.keep_listed(&token, &[]));
             } else if absent > SILENCE.get() {
                 self.connections.tell(self.claims.give_up(&token));
             }
         }
-        for token in self.claims.absent() {
-            self.look_for_user(&token);
+        for token in self.claims.absent().union(&self.shares.absent()) {
+            self.look_for_user(token);
         }
         self.thaw_if_all_are_back();
         let silent = self.connections.silent();
-        if !silent.is_empty() {
-            self.connections.tell(self.claims.hand_on(&silent));
-            self.connections.tell(self.shares.hand_on(&silent));
-        }
+        self.connections.tell(self.claims.hand_on(&silent));
+        let uses = |connection: u64, ticket: u64| {
+            let Some(token) = self.connections.token(connection) else { return false };
+            let listed = processes::read(&self.layout, &token);
+            listed.shares.iter().any(|(of, _)| *of == ticket)
+        };
+        self.connections.tell(self.shares.hand_on(&silent, &uses));
         if self.is_frozen() { LOOK_OUT } else { LOOK.get() }
     }
 
-    /// A process that is back may use the store in several places, each with claims of its own, which come back one by
-    /// one. Those that are not back are given up with the process, with its silence, or when its file says so.
+    /// A process that is back may use the store in several places, each with claims and shares of its own, which come
+    /// back one by one. Those that are not back are given up with the process, or when its file says so; claims with its
+    /// silence, too.
     fn look_for_user(&self, token: &str) {
         if self.connections.is_absent(token) {
             return;
         }
-        if !processes::is_live(&self.layout, token) || self.connections.is_silent(token) {
+        let is_live = processes::is_live(&self.layout, token);
+        let listed = if is_live { processes::read(&self.layout, token) } else { Listed::default() };
+        if !is_live || self.connections.is_silent(token) {
             self.connections.tell(self.claims.give_up(token));
         } else {
-            let listed = processes::read(&self.layout, token);
             self.connections.tell(self.claims.keep_listed(token, &listed.claims));
         }
+        self.connections.tell(self.shares.keep_listed(token, &listed.shares));
     }
 
     fn thaw_if_all_are_back(&self) {

@@ -117,7 +117,7 @@ pub use record::{
 };
 pub use scratch::Scratch;
 pub use share::group as group_name;
-pub use shares::Portion;
+pub use shares::{CPUS, Portion};
 pub use stage::Staged;
 pub use store::{Create, Hosting, Link, Open, Provided, Run, Store, Take, WeakStore};
 pub use tree::{Entry, Node, Tree, TreeError};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::StoreError;
 use crate::shares::Portion;
 use crate::store::Store;
+use crate::times::RENEW;
 use crate::wire::{Request, Response};
 
 /// How often whoever waits is asked whether to go on.
@@ -70,12 +71,17 @@ impl Store {
         let client = self.client();
         let mut said = false;
         loop {
+            let asked = Instant::now();
             let answer = self.ask_on(Request::Take { ticket, portions: portions.to_vec() })?;
             match answer.response {
                 Response::Done => {
                     // Given by a host that is gone, it has to be given again.
                     if client.keep_share(ticket, portions, answer.link) {
-                        return Ok(Some(Share { store: self.clone(), ticket }));
+                        if asked.elapsed() < RENEW.get() {
+                            return Ok(Some(Share { store: self.clone(), ticket }));
+                        }
+                        // Stopped before it was noted, this process was silent, and the host may have given it on.
+                        client.end_share(ticket);
                     }
                     continue;
                 }

@@ -2,11 +2,13 @@
 //!
 //! The kernel's lock says that a process lives, whatever namespace its number is from; nothing else is
 //! believed. What the file lists is what a new host has to know of a process that is not back yet: the
-//! claims that it has and the results that it was told are present.
+//! claims that it has, what it uses of limits, and the results that it was told are present.
 //!
 //! ```text
 //!   processes/<token>:   owner in words \n   (tag: 1 byte, trace: 32, ticket: 8, little-endian)*
 //! ```
+//!
+//! Of a limit there is its name in the place of the trace, in pieces of 32 bytes, and then how much is used.
 //!
 //! A file is locked before it has its name, so one with a name and without a lock belongs to nobody.
 
@@ -23,6 +25,7 @@ use crate::error::{At, StoreError};
 use crate::ids::IdSet;
 use crate::layout::Layout;
 use crate::plain_file;
+use crate::shares::Portion;
 use crate::sys::{Birth, Kept};
 
 /// The bytes of an entry.
@@ -42,6 +45,12 @@ mod tag {
     pub(super) const STOP: u8 = b's';
     /// It goes on.
     pub(super) const GO: u8 = b'g';
+    /// A piece of the name of a limit.
+    pub(super) const NAME: u8 = b'n';
+    /// It uses so much of the limit of that name, of which it says that there is so much, under this ticket.
+    pub(super) const USE: u8 = b'u';
+    /// It gave that share back.
+    pub(super) const RETURN: u8 = b'r';
 }
 
 /// This process's own file; it goes when this is dropped.
@@ -67,6 +76,8 @@ pub(crate) struct Listed {
     pub(crate) owner: String,
     pub(crate) leases: IdSet<Trace>,
     pub(crate) claims: Vec<(Trace, u64)>,
+    /// What it uses also while it is stopped, by ticket.
+    pub(crate) shares: Vec<(u64, Vec<Portion>)>,
     pub(crate) stopped: bool,
 }
 
@@ -150,6 +161,32 @@ impl ProcessFile {
     /// Notes that claims were given back.
     pub(crate) fn end(&self, claims: &[(Trace, u64)]) {
         self.note(tag::END, claims);
+    }
+
+    /// Notes a share, but for what of it is nobody's while the process is stopped.
+    pub(crate) fn share(&self, ticket: u64, portions: &[Portion]) {
+        let mut entries = Vec::new();
+        for portion in portions.iter().filter(|portion| portion.outlasts_a_stop()) {
+            for piece in portion.name.as_bytes().chunks(32) {
+                let mut name = [0; 32];
+                name[..piece.len()].copy_from_slice(piece);
+                push(&mut entries, tag::NAME, &Trace::from_bytes(name), ticket);
+            }
+            let mut amounts = [0; 32];
+            amounts[..8].copy_from_slice(&portion.amount.to_le_bytes());
+            amounts[8] = u8::from(portion.of.is_some());
+            amounts[9..17].copy_from_slice(&portion.of.unwrap_or(0).to_le_bytes());
+            push(&mut entries, tag::USE, &Trace::from_bytes(amounts), ticket);
+        }
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        self.append(&mut written, &entries);
+    }
+
+    /// Notes that a share was given back.
+    pub(crate) fn unshare(&self, ticket: u64, portions: &[Portion]) {
+        if portions.iter().any(Portion::outlasts_a_stop) {
+            self.note(tag::RETURN, &[(Trace::from_bytes([0; 32]), ticket)]);
+        }
     }
 
     /// Notes that the process is about to be stopped, or goes on.
@@ -272,6 +309,7 @@ fn parse(bytes: &[u8]) -> Listed {
     let mut listed = Listed::default();
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return listed };
     listed.owner = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let mut name = Vec::new();
     // One that was cut short by the end of its process says nothing.
     for entry in bytes[end + 1..].chunks_exact(ENTRY_BYTES) {
         let (Some(trace), Some(ticket)) = (entry[1..33].first_chunk::<32>(), entry.last_chunk::<8>()) else {
@@ -284,11 +322,32 @@ fn parse(bytes: &[u8]) -> Listed {
             tag::END => listed.claims.retain(|claim| *claim != (trace, ticket)),
             tag::STOP => listed.stopped = true,
             tag::GO => listed.stopped = false,
+            tag::NAME => name.extend_from_slice(trace.as_bytes()),
+            tag::USE => {
+                let portion = portion(std::mem::take(&mut name), trace.as_bytes());
+                match listed.shares.last_mut().filter(|(of, _)| *of == ticket) {
+                    Some((_, portions)) => portions.push(portion),
+                    None => listed.shares.push((ticket, vec![portion])),
+                }
+            }
+            tag::RETURN => listed.shares.retain(|(of, _)| *of != ticket),
             // Of a later version: it means nothing here.
             _ => {}
         }
     }
     listed
+}
+
+/// A portion, from the pieces of its name and what is said of how much.
+fn portion(mut name: Vec<u8>, amounts: &[u8; 32]) -> Portion {
+    name.truncate(name.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    let number =
+        |from: usize| u64::from_le_bytes(amounts[from..].first_chunk::<8>().copied().unwrap_or_default());
+    Portion {
+        name: String::from_utf8_lossy(&name).into_owned(),
+        amount: number(0),
+        of: (amounts[8] == 1).then(|| number(9)),
+    }
 }
 
 #[cfg(test)]
@@ -311,11 +370,20 @@ mod tests {
         file.lease([T].into_iter());
         file.claim(&[(T, 7), (U, 8)]);
         file.end(&[(T, 7)]);
+        let gpu = Portion { name: "gpu".to_owned(), amount: 2, of: Some(258) };
+        let long = Portion { name: "é".repeat(40), amount: u64::MAX, of: None };
+        let cpus = Portion { name: "cpus".to_owned(), amount: 1, of: Some(4) };
+        file.share(9, &[long.clone(), cpus.clone(), gpu.clone()]);
+        file.share(10, std::slice::from_ref(&cpus));
+        file.share(11, std::slice::from_ref(&gpu));
+        file.unshare(11, std::slice::from_ref(&gpu));
+        file.unshare(10, &[cpus]);
         file.stopped(true);
         let expected = Listed {
             owner: "run 1 of two lines".to_owned(),
             leases: [T, U].into_iter().collect(),
             claims: vec![(U, 8)],
+            shares: vec![(9, vec![long, gpu.clone()])],
             stopped: true,
         };
         assert!(is_live(&layout, "abc"));
@@ -346,8 +414,17 @@ mod tests {
         let bytes = fs::read(layout.processes().join("abc")).unwrap();
         let golden = [b"me\nc".as_slice(), &[1; 32], &[2, 1, 0, 0, 0, 0, 0, 0]].concat();
         assert_eq!(bytes, golden);
-        drop(file);
         assert_eq!(parse(&golden[..golden.len() - 1]).claims, []);
+        let gpu = Portion { name: "gpu".to_owned(), amount: 3, of: Some(4) };
+        file.share(5, std::slice::from_ref(&gpu));
+        file.unshare(5, &[gpu]);
+        let bytes = fs::read(layout.processes().join("abc")).unwrap();
+        drop(file);
+        let five = [5, 0, 0, 0, 0, 0, 0, 0];
+        let share =
+            [b"ngpu".as_slice(), &[0; 29], &five, b"u", &[3, 0, 0, 0, 0, 0, 0, 0, 1, 4], &[0; 22], &five];
+        let golden = [golden, share.concat(), [b"r".as_slice(), &[0; 32], &five].concat()].concat();
+        assert_eq!(bytes, golden);
         for cut in 0..golden.len() {
             parse(&golden[..cut]);
         }

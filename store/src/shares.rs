@@ -5,20 +5,27 @@
 //! when its share is there; nobody waits in here. Since a share is asked for whole, and nothing else is waited for
 //! by whoever has one, nobody waits in a circle.
 //!
+//! A process that is stopped uses no cores, and those of one that has been silent for long are given on. All else it
+//! has still: its memory, its card, its licence. What a process has of that stands in its file, so that it is known
+//! to a host that it has not entered at.
+//!
 //! Fairness: the queue is gone through in its order. One that has to wait keeps what it *lacks* from all behind it;
 //! what it could have, others may use meanwhile, until it was passed by [`PATIENCE`] times: from then on all that it
 //! needs is kept for it. So nobody is passed by for ever, and a limit that one waits for leaves the others busy.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 
-use crate::claims::Ended;
+use crate::claims::{Ended, Holder};
 use crate::sync::{Mutex, MutexGuard};
 
 /// How often one that waits is passed by before everything that it needs is kept for it.
 const PATIENCE: u32 = 16;
+
+/// The name under which cores are shared.
+pub const CPUS: &str = "cpus";
 
 /// So much of a named limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +37,13 @@ pub struct Portion {
     /// How much there is of it, as far as whoever asks knows. It counts where the store's `config.toml` says nothing:
     /// then there is what the most generous of those says who use or await it; without any, one.
     pub of: Option<u64>,
+}
+
+impl Portion {
+    /// Whether a process that is stopped has it still.
+    pub(crate) fn outlasts_a_stop(&self) -> bool {
+        self.name != CPUS
+    }
 }
 
 /// All shares of one host.
@@ -52,11 +66,13 @@ struct Table {
 }
 
 struct Place {
-    connection: u64,
+    by: Holder,
     ticket: u64,
     owner: String,
     portions: Vec<Portion>,
     given: bool,
+    /// Whether whoever has it was not heard of for long.
+    silent: bool,
     /// How often one behind it was given something that it needs.
     passed: u32,
 }
@@ -99,20 +115,40 @@ impl Shares {
         table.settle()
     }
 
+    /// Notes what a process that is not here yet has; what it has here already, it has once.
+    pub(crate) fn expect(&self, token: &str, owner: &str, held: &[(u64, Vec<Portion>)]) {
+        let mut table = self.table();
+        for (ticket, portions) in held {
+            if table.queue.iter().all(|place| place.ticket != *ticket) {
+                table.hold(Holder::Absent(token.to_owned()), owner, *ticket, portions);
+            }
+        }
+    }
+
+    /// The processes that have something and are not here, or not with the user that has it.
+    pub(crate) fn absent(&self) -> BTreeSet<String> {
+        let token = |place: &Place| match &place.by {
+            Holder::Absent(token) => Some(token.clone()),
+            Holder::Connection(_) => None,
+        };
+        self.table().queue.iter().filter_map(token).collect()
+    }
+
+    /// Gives back what a process had that did not come back, but for what is listed.
+    pub(crate) fn keep_listed(&self, token: &str, listed: &[(u64, Vec<Portion>)]) -> Vec<Ended> {
+        let absent = Holder::Absent(token.to_owned());
+        let stays = |place: &Place| listed.iter().any(|(ticket, _)| *ticket == place.ticket);
+        self.table().drop_where(|place| place.by == absent && !stays(place))
+    }
+
     /// A connection begins, with the shares that its process has already.
-    pub(crate) fn enter(&self, connection: u64, owner: &str, held: &[(u64, Vec<Portion>)]) {
+    pub(crate) fn enter(&self, connection: u64, token: &str, owner: &str, held: &[(u64, Vec<Portion>)]) {
         let mut table = self.table();
         table.alive.insert(connection);
+        let absent = Holder::Absent(token.to_owned());
         for (ticket, portions) in held {
-            let place = Place {
-                connection,
-                ticket: *ticket,
-                owner: owner.to_owned(),
-                portions: portions.clone(),
-                given: true,
-                passed: 0,
-            };
-            table.queue.push(place);
+            table.queue.retain(|place| (&place.by, place.ticket) != (&absent, *ticket));
+            table.hold(Holder::Connection(connection), owner, *ticket, portions);
         }
     }
 
@@ -135,7 +171,9 @@ impl Shares {
         let mut ended = Vec::new();
         if table.place(connection, ticket).is_none() {
             let owner = owner.to_owned();
-            table.queue.push(Place { connection, ticket, owner, portions, given: false, passed: 0 });
+            let by = Holder::Connection(connection);
+            let (given, silent, passed) = (false, false, 0);
+            table.queue.push(Place { by, ticket, owner, portions, given, silent, passed });
             ended = table.settle();
             // Whoever asks is told by the answer.
             ended.retain(|ended| (ended.connection, ended.ticket) != (connection, ticket));
@@ -151,19 +189,44 @@ impl Shares {
 
     /// Gives a share, or a place in the queue, back. One that is not held (any longer) is passed over.
     pub(crate) fn give_back(&self, connection: u64, ticket: u64) -> Vec<Ended> {
-        self.table().drop_where(|place| place.connection == connection && place.ticket == ticket)
+        self.table().drop_where(|place| place.is_of(connection) && place.ticket == ticket)
     }
 
-    /// Gives on what silent connections have: whoever is stopped uses nothing, and may be stopped for long.
-    pub(crate) fn hand_on(&self, silent: &HashSet<u64>) -> Vec<Ended> {
-        self.table().drop_where(|place| place.given && silent.contains(&place.connection))
+    /// Gives on the cores that silent connections have, and all that was given to one and has not come to be used:
+    /// `uses` says whether what a connection has under a ticket did. A place in the queue of one that cannot take what it
+    /// waits for is given up; it is told so, and asks again when it goes on.
+    pub(crate) fn hand_on(&self, silent: &HashSet<u64>, uses: &dyn Fn(u64, u64) -> bool) -> Vec<Ended> {
+        let mut table = self.table();
+        if table.closed {
+            return Vec::new();
+        }
+        let (mut ended, mut changed) = (Vec::new(), false);
+        table.queue.retain_mut(|place| {
+            let Holder::Connection(connection) = place.by else { return true };
+            place.silent = silent.contains(&connection);
+            if !place.silent {
+                return true;
+            }
+            let before = place.portions.len();
+            place.portions.retain(Portion::outlasts_a_stop);
+            let stays = place.given && !place.portions.is_empty() && uses(connection, place.ticket);
+            changed |= !stays || place.portions.len() < before;
+            if !stays {
+                ended.push(Ended { connection, ticket: place.ticket, failure: None });
+            }
+            stays
+        });
+        if changed {
+            ended.extend(table.settle());
+        }
+        ended
     }
 
     /// Gives back all that a connection had that is gone.
     pub(crate) fn leave(&self, connection: u64) -> Vec<Ended> {
         let mut table = self.table();
         table.alive.remove(&connection);
-        table.drop_where(|place| place.connection == connection)
+        table.drop_where(|place| place.is_of(connection))
     }
 
     /// A table that a panicking thread left behind is still whole: no change of it panics half-way.
@@ -172,9 +235,22 @@ impl Shares {
     }
 }
 
+impl Place {
+    fn is_of(&self, connection: u64) -> bool {
+        self.by == Holder::Connection(connection)
+    }
+}
+
 impl Table {
     fn place(&self, connection: u64, ticket: u64) -> Option<&Place> {
-        self.queue.iter().find(|place| place.connection == connection && place.ticket == ticket)
+        self.queue.iter().find(|place| place.is_of(connection) && place.ticket == ticket)
+    }
+
+    /// Notes what somebody has.
+    fn hold(&mut self, by: Holder, owner: &str, ticket: u64, portions: &[Portion]) {
+        let silent = matches!(by, Holder::Absent(_));
+        let (owner, portions) = (owner.to_owned(), portions.to_vec());
+        self.queue.push(Place { by, ticket, owner, portions, given: true, silent, passed: 0 });
     }
 
     fn drop_where(&mut self, goes: impl Fn(&Place) -> bool) -> Vec<Ended> {
@@ -245,7 +321,10 @@ impl Table {
                 }
                 let place = &mut self.queue[index];
                 place.given = true;
-                ended.push(Ended { connection: place.connection, ticket: place.ticket, failure: None });
+                // Nobody waits who is not here.
+                if let Holder::Connection(connection) = place.by {
+                    ended.push(Ended { connection, ticket: place.ticket, failure: None });
+                }
             } else {
                 waiting.push(index);
             }
@@ -257,7 +336,7 @@ impl Table {
         ended
     }
 
-    /// What lacks for one that waits, and who has it.
+    /// What lacks for one that waits, and who has it: of each limit the first of them.
     fn lacks(&self, waits: &Place) -> Taken {
         let used = self.used();
         let lacks = |portion: &&Portion| !self.is_free(portion, &used);
@@ -267,13 +346,19 @@ impl Table {
             // It is all there, and kept for those before it.
             names = waits.portions.iter().map(|portion| portion.name.clone()).collect();
         }
-        let has = |place: &&Place| {
-            let uses = |portion: &Portion| portion.amount > 0 && names.contains(&portion.name);
-            let is_other = (place.connection, place.ticket) != (waits.connection, waits.ticket);
-            is_other && place.portions.iter().any(uses)
-        };
-        let by = self.queue.iter().find(has).map(|place| place.owner.clone()).unwrap_or_default();
-        Taken::Lacks(names, by)
+        let mut by: Vec<String> = Vec::new();
+        for name in &names {
+            let uses = |portion: &Portion| portion.amount > 0 && portion.name == *name;
+            let is_other = |place: &&Place| (&place.by, place.ticket) != (&waits.by, waits.ticket);
+            let first = self.queue.iter().filter(is_other).find(|place| place.portions.iter().any(uses));
+            let Some(first) = first else { continue };
+            let owner =
+                if first.silent { format!("the stopped {}", first.owner) } else { first.owner.clone() };
+            if !by.contains(&owner) {
+                by.push(owner);
+            }
+        }
+        Taken::Lacks(names, by.join(" and "))
     }
 }
 
@@ -302,7 +387,9 @@ mod tests {
         fn new(limits: &[(&str, u64)], connections: &[u64]) -> Self {
             let limits = limits.iter().map(|(name, amount)| ((*name).to_owned(), *amount)).collect();
             let shares = Shares::new(limits);
-            connections.iter().for_each(|connection| shares.enter(*connection, &who(*connection), &[]));
+            for connection in connections {
+                shares.enter(*connection, &token(*connection), &who(*connection), &[]);
+            }
             Self { shares, said: Vec::new() }
         }
 
@@ -322,6 +409,12 @@ mod tests {
             self.told(ended);
         }
 
+        fn hand_on(&mut self, silent: &[u64], uses: &[u64]) {
+            let silent = silent.iter().copied().collect();
+            let ended = self.shares.hand_on(&silent, &|_, ticket| uses.contains(&ticket));
+            self.told(ended);
+        }
+
         fn told(&mut self, ended: Vec<Ended>) {
             self.said.extend(ended.iter().map(|ended| format!("{} is told", ended.ticket)));
         }
@@ -333,6 +426,10 @@ mod tests {
 
     fn who(connection: u64) -> String {
         format!("run {connection}")
+    }
+
+    fn token(connection: u64) -> String {
+        format!("token {connection}")
     }
 
     #[test]
@@ -456,21 +553,78 @@ mod tests {
     }
 
     #[test]
-    fn what_a_silent_one_had_is_given_on() {
-        let mut check = Check::new(&[], &[1, 2]);
+    fn of_what_a_silent_one_has_its_cores_are_given_on_and_all_else_stays() {
+        let mut check = Check::new(&[("cpus", 1)], &[1, 2, 3]);
+        check.take(1, 10, "cpus 1, gpu 1");
+        check.take(2, 20, "cpus 1");
+        check.take(2, 21, "gpu 1");
+        check.hand_on(&[1], &[10]);
+        // Nothing is told twice.
+        check.hand_on(&[1], &[10]);
+        check.take(3, 30, "gpu 1");
+        // It gives back what it has no longer, and what it has.
+        check.give_back(1, 10);
+        check.said(&[
+            "10 has cpus 1, gpu 1",
+            "20 lacks cpus of run 1",
+            "21 lacks gpu of run 1",
+            "20 is told",
+            "30 lacks gpu of the stopped run 1",
+            "10 gives back",
+            "21 is told",
+        ]);
+    }
+
+    #[test]
+    fn what_a_silent_one_was_given_and_did_not_take_is_given_on_and_so_is_its_place() {
+        let mut check = Check::new(&[], &[1, 2, 3]);
         check.take(1, 10, "gpu 1");
         check.take(2, 20, "gpu 1");
-        let ended = check.shares.hand_on(&HashSet::from([1]));
-        check.told(ended);
-        // It gives back what it no longer has.
-        check.give_back(1, 10);
-        check.take(1, 11, "gpu 1");
+        check.take(3, 30, "gpu 1");
+        // Of 10 its process says nothing: it was stopped before it heard that it has it. 20 waits no longer.
+        check.hand_on(&[1, 2], &[]);
+        check.take(1, 10, "gpu 1");
+        check.take(2, 20, "gpu 1");
         check.said(&[
             "10 has gpu 1",
             "20 lacks gpu of run 1",
+            "30 lacks gpu of run 1",
+            "10 is told",
             "20 is told",
-            "10 gives back",
-            "11 lacks gpu of run 2",
+            "30 is told",
+            "10 lacks gpu of run 3",
+            "20 lacks gpu of run 3",
+        ]);
+    }
+
+    #[test]
+    fn what_one_has_who_is_not_here_is_not_given_until_it_is_gone_or_gives_it_back() {
+        let mut check = Check::new(&[], &[1, 2]);
+        let held = [(70, portions("gpu 1")), (71, portions("net 1"))];
+        check.shares.expect("seven", "run 7", &held);
+        check.shares.expect("seven", "run 7", &held);
+        check.shares.expect("eight", "run 8", &[(80, portions("disk 1"))]);
+        assert_eq!(Vec::from_iter(check.shares.absent()), ["eight", "seven"]);
+        check.take(1, 10, "gpu 1");
+        check.take(1, 11, "gpu 1, net 1, disk 1");
+        check.take(1, 12, "disk 1");
+        // It comes with one of the two; the other is another user's in the same process, who gave it back.
+        check.shares.enter(3, "seven", "run 7", &held[..1]);
+        let ended = check.shares.keep_listed("seven", &held[..1]);
+        check.told(ended);
+        check.take(2, 20, "net 1");
+        // A process that is gone lists nothing.
+        let ended = check.shares.keep_listed("eight", &[]);
+        check.told(ended);
+        check.give_back(3, 70);
+        check.said(&[
+            "10 lacks gpu of the stopped run 7",
+            "11 lacks gpu and net and disk of the stopped run 7 and the stopped run 8",
+            "12 lacks disk of the stopped run 8",
+            "20 has net 1",
+            "12 is told",
+            "70 gives back",
+            "10 is told",
         ]);
     }
 
@@ -479,7 +633,7 @@ mod tests {
         let mut check = Check::new(&[], &[1]);
         check.shares.freeze();
         check.take(1, 10, "gpu 1");
-        check.shares.enter(2, "run 2", &[(20, portions("gpu 1"))]);
+        check.shares.enter(2, "two", "run 2", &[(20, portions("gpu 1"))]);
         let ended = check.shares.thaw();
         check.told(ended);
         check.take(1, 10, "gpu 1");

@@ -1,5 +1,8 @@
 //! Named limits: all processes on one store share them, whoever serves it.
 
+#[cfg(feature = "crash-points")]
+use rustix::process::Signal;
+
 use crate::child::Child;
 use crate::kit::*;
 
@@ -74,4 +77,69 @@ fn who_waits_while_the_host_is_killed_gets_its_turn_at_the_next() {
     assert_eq!(two.ask("take gpu=1"), "waits for gpu");
     assert_eq!(one.ask("close"), "closed");
     assert_eq!(two.hear(), "given");
+}
+
+/// It was given on at once: two steps had one card, the one of the run that was stopped and another one.
+#[test]
+fn what_a_stopped_host_has_stays_its_own_but_for_its_cores() {
+    for is_killed in [false, true] {
+        let kit = Kit::new();
+        let mut host = Child::opened(&kit.dir());
+        assert_eq!(host.ask("take gpu=1 cpus=1"), "given");
+        assert_eq!(host.ask("hand-over"), "handed over");
+        let mut next = Child::opened(&kit.dir());
+        let mut other = Child::opened(&kit.dir());
+        assert_eq!(next.ask("host"), "own");
+        assert_eq!(other.ask("take gpu=1 cpus=1"), "waits for gpu");
+        if is_killed {
+            host.kill();
+        } else {
+            assert_eq!(host.ask("go-on"), "goes on");
+            assert_eq!(host.ask("give-back"), "given back");
+        }
+        assert_eq!(other.hear(), "given");
+    }
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn what_a_silent_process_has_stays_its_own_but_for_its_cores() {
+    let kit = Kit::new();
+    // Half a minute is a second and a half.
+    let start = || {
+        let mut child = Child::start_with(&kit.dir(), &[("CAS_HURRY", "20")]);
+        assert_eq!(child.ask("open"), "opened");
+        child
+    };
+    let (mut host, mut silent, mut third) = (start(), start(), start());
+    assert_eq!(silent.ask("take gpu=1 cpus=1"), "given");
+    silent.signal(Signal::STOP);
+    assert_eq!(third.ask("take cpus=1"), "waits for cpus");
+    assert_eq!(third.hear(), "given");
+    assert_eq!(host.ask("take gpu=1"), "waits for gpu");
+    silent.signal(Signal::CONT);
+    assert_eq!(silent.ask("give-back"), "given back");
+    assert_eq!(host.hear(), "given");
+}
+
+/// Given to whoever was stopped while it waited, it would be nobody's.
+#[cfg(feature = "crash-points")]
+#[test]
+fn what_a_process_is_given_that_was_stopped_while_it_waited_is_given_on() {
+    let kit = Kit::new();
+    let start = || {
+        let mut child = Child::start_with(&kit.dir(), &[("CAS_HURRY", "20")]);
+        assert_eq!(child.ask("open"), "opened");
+        child
+    };
+    let (mut host, mut silent, mut third) = (start(), start(), start());
+    assert_eq!(host.ask("take gpu=1"), "given");
+    assert_eq!(silent.ask("take gpu=1"), "waits for gpu");
+    silent.signal(Signal::STOP);
+    assert_eq!(host.ask("give-back"), "given back");
+    assert_eq!(third.ask("take gpu=1"), "waits for gpu");
+    assert_eq!(third.hear(), "given");
+    silent.signal(Signal::CONT);
+    assert_eq!(third.ask("give-back"), "given back");
+    assert_eq!(silent.hear(), "given");
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use cas_engine::execute::{Cancel, Stop};
+use cas_engine::execute::{self, Cancel, Stop};
 use cas_store::{Store, WeakStore};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGSTOP, SIGTERM, SIGTSTP};
 use signal_hook::iterator::{Handle, Signals};
@@ -93,7 +93,7 @@ impl Drop for Watch {
 /// What Ctrl-C and its kin do before a run has begun: probes that are being asked are ended first, because they have
 /// process groups of their own and would not hear of it; else they do what they always do.
 ///
-/// And what Ctrl-Z does: one thread hands over all stores that this process hosts, and stops it once.
+/// And what Ctrl-Z does: one thread stops what runs, hands over all stores that this process hosts, and stops it once.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
     shared: Arc<Shared>,
@@ -215,8 +215,8 @@ impl Interrupts {
         });
     }
 
-    /// From now on Ctrl-Z first lets another process serve this store, so that nobody has to wait for this one to go
-    /// on, and takes away what is live on the terminal, which is somebody else's then. However many stores are opened one
+    /// From now on Ctrl-Z first stops what runs, which the terminal does not reach, lets another process serve this store,
+    /// so that nobody has to wait for this one to go on, and takes away what is live on the terminal, which is somebody else's then. However many stores are opened one
     /// after the other, the process is stopped once, and goes on when it is told to once.
     pub(crate) fn hand_over_when_stopped(&self, store: &Store) {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
@@ -250,8 +250,9 @@ impl Interrupts {
                         let stores = stores.lock().unwrap_or_else(PoisonError::into_inner);
                         stores.iter().filter_map(WeakStore::upgrade).collect()
                     };
-                    let handed_over: Vec<_> =
-                        unborn::none_stopped_while(|| open.iter().map(Store::hand_over).collect());
+                    let (stopped, handed_over): (_, Vec<_>) = unborn::none_stopped_while(|| {
+                        (execute::pause(), open.iter().map(Store::hand_over).collect())
+                    });
                     drop(open);
                     let notes = shared.telling().clone();
                     let paused = notes.map(|notes| notes.pause());
@@ -264,6 +265,7 @@ impl Interrupts {
                         // This returns when the process goes on.
                         let _ = signal_hook::low_level::raise(SIGSTOP);
                     }
+                    drop(stopped);
                     drop(paused);
                     drop(handed_over);
                 }

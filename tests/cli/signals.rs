@@ -2,11 +2,11 @@
 //! Ctrl-C between two runs.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 
 use crate::kit::Folder;
 
@@ -136,6 +136,83 @@ fn a_sweep_is_stopped_once_and_goes_on_when_it_is_told_to_once() {
         let _ = child.kill();
     }
     assert_eq!(ended, Some(0), "{status:?}");
+}
+
+/// The state of a process, as the kernel has it: `T` is stopped.
+fn state(pid: &str) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).expect("it is there");
+    let (_, rest) = stat.rsplit_once(") ").expect("its name ends");
+    rest.chars().take(1).collect()
+}
+
+/// Waits until it is stopped, or has ended.
+fn status(child: &Child) -> WaitStatus {
+    let pid = Some(Pid::from_child(child));
+    waitpid(pid, WaitOptions::UNTRACED).expect("it is a child").expect("it waits").1
+}
+
+/// The step went on, with a process group of its own, and nobody was left to hold its time against it.
+#[test]
+#[expect(clippy::zombie_processes, reason = "it is waited for in a way that tells of a stop, too")]
+fn ctrl_z_stops_what_runs_and_the_time_is_nobodys() {
+    let folder = project(
+        "\
+pipeline: p
+solids:
+  a: {command: 'echo $$ > PLACE/ready; cat PLACE/go > {{ outputs.result }}'}
+",
+    );
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let child = started(command.arg("run"));
+    let step = heard(&folder.path("ready"));
+    for _ in 0..2 {
+        send(&child, Signal::TSTP);
+        assert!(status(&child).stopped());
+        assert_eq!(state(&step), "T");
+        send(&child, Signal::CONT);
+    }
+    // It reads only when it goes on.
+    say(&folder.path("go"), "done\n");
+    assert_eq!(status(&child).exit_status(), Some(0));
+    assert_eq!(folder.cas("cat a").ok().stdout, "done\n");
+}
+
+/// What the step of a stopped run used was given to the next one that asked: two steps had one card.
+#[test]
+#[expect(clippy::zombie_processes, reason = "it is waited for in a way that tells of a stop, too")]
+fn a_limit_stays_with_the_step_of_a_stopped_run() {
+    let folder = project(
+        "\
+pipeline: p
+solids:
+  a:
+    limits: {gpu: 1}
+    command: |
+      echo a begins >> PLACE/ran; echo > PLACE/ready; cat PLACE/go > {{ outputs.result }}; echo a ends >> PLACE/ran
+  b:
+    limits: {gpu: 1}
+    command: 'echo b begins >> PLACE/ran; echo > {{ outputs.result }}'
+",
+    );
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let stopped = started(command.args(["run", "a"]));
+    heard(&folder.path("ready"));
+    send(&stopped, Signal::TSTP);
+    assert!(status(&stopped).stopped());
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let mut other =
+        command.args(["run", "-v", "b"]).stderr(Stdio::piped()).spawn().expect("it can be started");
+    let mut said = BufReader::new(other.stderr.take().expect("a pipe")).lines();
+    let waits = said.find_map(|line| line.ok().filter(|line| line.contains("waits"))).expect("it waits");
+    let pid = stopped.id();
+    assert_eq!(waits.trim(), format!("waits     b  for gpu, used by the stopped `cas run` (pid {pid})"));
+    send(&stopped, Signal::CONT);
+    say(&folder.path("go"), "done\n");
+    assert_eq!(status(&stopped).exit_status(), Some(0));
+    said.for_each(drop);
+    assert_eq!(other.wait().expect("it ends").code(), Some(0));
+    let ran = std::fs::read_to_string(folder.path("ran")).expect("it is text");
+    assert_eq!(ran, "a begins\na ends\nb begins\n");
 }
 
 /// A run that was told to go on while it still handed over stopped itself after that, and nobody told it again: `kill -TSTP`

@@ -48,7 +48,7 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Op
         Event::StepWaits { step, limits, by, .. } => {
             if detail == Detail::Verbose {
                 let limits = limits.join(" and ");
-                lines.err.push(said(FAINT, "waits", &format!("{step}{of}  for {limits}, which {by} uses")));
+                lines.err.push(said(FAINT, "waits", &format!("{step}{of}  for {limits}, used by {by}")));
             }
         }
         Event::StepRetried { step, attempt, failure } => {

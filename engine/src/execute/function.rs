@@ -12,9 +12,8 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
 
-use super::{Attempt, Attempted, Call, Cause, Execute, Failure, Opened};
+use super::{Attempt, Attempted, Call, Cause, Execute, Failure, Opened, paused};
 use crate::graph::Graph;
 use crate::solid::Body;
 
@@ -87,9 +86,9 @@ impl Drop for FunctionExecutor {
 
 impl Execute for FunctionExecutor {
     fn execute(&self, attempt: &Attempt<'_>) -> Attempted {
-        let began = Instant::now();
+        let began = paused::now();
         let outcome = self.outcome(attempt);
-        Attempted::new(outcome, began.elapsed())
+        Attempted::new(outcome, paused::now().saturating_duration_since(began))
     }
 }
 
@@ -107,7 +106,7 @@ impl FunctionExecutor {
             resources.insert(given.name.clone(), self.open(index)?);
         }
         // The time of a step begins when its resources are open: they are opened once for many.
-        let deadline = attempt.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = attempt.timeout.and_then(|timeout| paused::now().checked_add(timeout));
         let call = Call {
             config: attempt.config,
             inputs: attempt.inputs,
@@ -119,7 +118,7 @@ impl FunctionExecutor {
         };
         let called = catch_unwind(AssertUnwindSafe(|| function.call(&call)));
         if let (Some(deadline), Some(timeout)) = (deadline, attempt.timeout)
-            && Instant::now() >= deadline
+            && paused::now() >= deadline
         {
             return Err(failure(Cause::Timeout, format!("it took longer than {timeout:?}")));
         }

@@ -23,6 +23,7 @@ pub mod function;
 pub mod line;
 mod mounts;
 pub mod orphans;
+pub(crate) mod paused;
 pub(crate) mod process;
 pub(crate) mod produced;
 pub(crate) mod program;
@@ -32,6 +33,7 @@ pub mod scratch;
 
 pub use blot::{HIDDEN, blotted};
 pub use cancel::{Cancel, Stop};
+pub use paused::{Pause, now, pause};
 
 /// Runs attempts.
 pub trait Execute: Send + Sync {
@@ -314,7 +316,7 @@ pub struct Call<'a> {
     pub outputs: &'a [OutputDecl],
     /// Set when the run is being stopped; a long computation may look at it.
     pub cancel: &'a Arc<Cancel>,
-    /// When the attempt has had its time. It cannot be ended from outside.
+    /// When the attempt has had its time, by the clock of [`now`]. It cannot be ended from outside.
     pub deadline: Option<Instant>,
 }
 

@@ -33,6 +33,7 @@ use rustix::process::{
 use rustix::time::Timespec;
 
 use super::orphans::{self, Started};
+use super::paused::{self, Group};
 use super::sandbox::{Sandbox, Seen, Watch};
 use super::{Cancel, Stop};
 use capture::Capture;
@@ -118,9 +119,9 @@ pub(crate) struct Ended {
     pub(crate) seen: Option<Seen>,
 }
 
-/// Held for reading while a process is being started; see [`Spawner::settle`]. There is one for this process,
+/// Held for reading while a process is being started; see [`Spawner::settle`] and `paused.rs`. There is one for this process,
 /// because what it guards, the table of descriptors, is the process's: two runs in one program share it.
-static STARTING: RwLock<()> = RwLock::new(());
+pub(super) static STARTING: RwLock<()> = RwLock::new(());
 
 /// Starts processes; shared by all threads that do.
 #[derive(Debug)]
@@ -155,7 +156,7 @@ impl Spawner {
     /// # Errors
     /// It could not be started.
     pub(crate) fn run(&self, process: Process<'_>) -> io::Result<Ended> {
-        let begun = Instant::now();
+        let begun = paused::now();
         let (mut capture, stderr) = match process.stderr {
             Sink::Log(log) => {
                 Capture::begin(log).map(|(capture, end)| (Some(capture), OwnedFd::from(end)))?
@@ -174,14 +175,17 @@ impl Spawner {
             })
             .stderr(stderr)
             .process_group(0);
-        let (started, mut child, watch) = loop {
+        let (started, group, mut child, watch) = loop {
             let start = |command: &mut Command| match process.sandbox {
                 None => command.spawn().map(|child| (child, None)),
                 Some(sandbox) => sandbox.spawn(command),
             };
-            // Noted before the lock is given back: whoever looks for orphans holds it alone.
+            // Noted before the lock is given back: whoever looks for orphans, or stops all that runs, holds it alone.
             let start = |command: &mut Command| {
-                start(command).map(|(child, watch)| (Started::note(Pid::from_child(&child)), child, watch))
+                start(command).map(|(child, watch)| {
+                    let pid = Pid::from_child(&child);
+                    (Started::note(pid), Group::note(pid), child, watch)
+                })
             };
             let spawned = match process.inherits {
                 None => {
@@ -199,7 +203,7 @@ impl Spawner {
             };
             match spawned {
                 Err(error)
-                    if error.kind() == io::ErrorKind::ExecutableFileBusy && begun.elapsed() < BUSY_WITHIN =>
+                    if error.kind() == io::ErrorKind::ExecutableFileBusy && since(begun) < BUSY_WITHIN =>
                 {
                     std::thread::sleep(BUSY_PAUSE);
                 }
@@ -215,7 +219,7 @@ impl Spawner {
             cancel: process.cancel,
             capture: &mut capture,
         };
-        let waited = waiting.wait(&mut child, begun);
+        let waited = waiting.wait(&mut child, group, begun);
         if waited.is_err() {
             // It cannot be watched, so it may not go on.
             let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
@@ -282,7 +286,7 @@ enum Stage {
 }
 
 impl Waiting<'_, '_> {
-    fn wait(&mut self, child: &mut Child, begun: Instant) -> io::Result<(End, Duration)> {
+    fn wait(&mut self, child: &mut Child, noted: Group, begun: Instant) -> io::Result<(End, Duration)> {
         let group = Pid::from_child(child);
         let leader = pidfd_open(group, PidfdFlags::empty()).ok();
         let mut stage = Stage::Running;
@@ -292,19 +296,20 @@ impl Waiting<'_, '_> {
                 break;
             }
         }
-        let elapsed = begun.elapsed();
+        let elapsed = since(begun);
         // What is left of a group that was asked to end may take its time too: it was asked with its leader.
         while let Stage::Asked { kill_at, .. } = stage {
             let Some(member) = members(group).into_iter().find(|member| *member != group) else { break };
             let member = pidfd_open(member, PidfdFlags::empty()).ok();
             self.sleep(member.as_ref(), stage)?;
             stage = self.advance(stage, group);
-            if Instant::now() >= kill_at {
+            if paused::now() >= kill_at {
                 break;
             }
         }
         // Before the leader is reaped: until then its number, which is the group's, is not given to others.
         let _ = kill_process_group(group, Signal::KILL);
+        drop(noted);
         let status = child.wait()?;
         gone(group);
         let end = match stage {
@@ -319,7 +324,7 @@ impl Waiting<'_, '_> {
 
     /// Does what is due.
     fn advance(&self, stage: Stage, group: Pid) -> Stage {
-        let now = Instant::now();
+        let now = paused::now();
         let level = self.cancel.now();
         let why = match stage {
             Stage::Running if level > Stop::No => End::Cancelled,
@@ -360,7 +365,7 @@ impl Waiting<'_, '_> {
         };
         let blind = process.is_none() || cancel.is_err();
         let cancel = cancel.ok().flatten();
-        let mut time = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let mut time = due.map(|due| due.saturating_duration_since(paused::now()));
         if blind {
             time = Some(time.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN));
         }
@@ -389,6 +394,11 @@ impl Waiting<'_, '_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// How long it is since then, by the clock that steps are timed by.
+fn since(begun: Instant) -> Duration {
+    paused::now().saturating_duration_since(begun)
 }
 
 /// Waits until nothing of a killed group runs any more. Its leader was reaped.

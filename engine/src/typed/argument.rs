@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::BoxError;
 use super::output::Reader;
-use crate::execute::{Call, Cancel, Content, Stop, folder};
+use crate::execute::{self, Call, Cancel, Content, Stop, folder};
 use crate::value::Config;
 
 /// Something that a body is given.
@@ -127,7 +127,7 @@ impl Context {
     /// Whether the run is being stopped, or the attempt has had its time. A function cannot be ended from
     /// outside: a long one looks here now and then, and returns an error.
     pub fn stopped(&self) -> bool {
-        self.cancel.now() != Stop::No || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.cancel.now() != Stop::No || self.deadline.is_some_and(|deadline| execute::now() >= deadline)
     }
 }
 

@@ -177,6 +177,34 @@ solids:
     assert_eq!(folder.cas("cat a").ok().stdout, "done\n");
 }
 
+/// They went on beside those of the run that came next, and used what it had been given since.
+#[test]
+fn what_runs_ends_with_a_run_that_is_killed_also_where_it_is_stopped() {
+    for is_stopped in [false, true] {
+        let folder = project(
+            "\
+pipeline: p
+solids:
+  a: {command: '(trap \"\" HUP TERM; exec 3> PLACE/ready; echo runs >&3; cat PLACE/go) & wait'}
+",
+        );
+        let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+        let mut child = started(command.arg("run"));
+        let mut alive = BufReader::new(File::open(folder.path("ready")).expect("a pipe"));
+        let mut line = String::new();
+        alive.read_line(&mut line).expect("it says so");
+        assert_eq!(line, "runs\n");
+        if is_stopped {
+            send(&child, Signal::TSTP);
+            assert!(status(&child).stopped());
+        }
+        child.kill().expect("it is there");
+        child.wait().expect("it ends");
+        // This ends when nobody can write any more.
+        assert_eq!(alive.read_line(&mut line).expect("a pipe"), 0);
+    }
+}
+
 /// What the step of a stopped run used was given to the next one that asked: two steps had one card.
 #[test]
 #[expect(clippy::zombie_processes, reason = "it is waited for in a way that tells of a stop, too")]

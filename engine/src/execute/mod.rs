@@ -20,6 +20,7 @@ mod cancel;
 pub mod command;
 pub mod folder;
 pub mod function;
+mod guard;
 pub mod line;
 mod mounts;
 pub mod orphans;

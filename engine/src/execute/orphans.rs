@@ -23,6 +23,8 @@ use rustix::process::{
 };
 use rustix::time::Timespec;
 
+use super::guard;
+
 /// Whether this process is given orphans.
 static ADOPTS: AtomicBool = AtomicBool::new(false);
 
@@ -36,8 +38,9 @@ static STARTED: Mutex<BTreeMap<i32, u32>> = Mutex::new(BTreeMap::new());
 /// How long killed processes may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Has this process given all orphans below it, so that what leaves the group of a step is ended with it too. For a
-/// program whose only children, while it runs steps, are these steps'. False where the system cannot.
+/// Has this process given all orphans below it, so that what leaves the group of a step is ended with it too, and has
+/// its steps end where it is killed itself. For a program whose only children, while it runs steps, are these steps'.
+/// False where the system cannot give it orphans.
 pub fn adopt() -> bool {
     if ADOPTS.load(Ordering::Relaxed) {
         return true;
@@ -55,6 +58,12 @@ pub fn end_all() {
     if ADOPTS.load(Ordering::Relaxed) && !HAS_OTHERS.load(Ordering::Relaxed) {
         end(&|_| true);
     }
+    guard::end();
+}
+
+/// Whether this process is given orphans.
+pub(super) fn are_adopted() -> bool {
+    ADOPTS.load(Ordering::Relaxed)
 }
 
 /// A process that was started here, until it has been waited for.
@@ -86,7 +95,7 @@ fn started() -> MutexGuard<'static, BTreeMap<i32, u32>> {
 
 /// Whether there may be processes that left a step's group: one look, for each step that ends.
 pub(super) fn may_be_left() -> bool {
-    ADOPTS.load(Ordering::Relaxed) && !strangers().is_empty()
+    are_adopted() && !strangers().is_empty()
 }
 
 /// Ends what left the group of the step whose attempt has this folder. Nothing is being started.
@@ -137,7 +146,7 @@ fn strangers() -> Vec<i32> {
         children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect();
     if !children.is_empty() {
         let started = started();
-        children.retain(|child| !started.contains_key(child));
+        children.retain(|child| !started.contains_key(child) && !guard::is(*child));
     }
     children
 }

@@ -3,7 +3,7 @@
 //! A step has a process group of its own, so that a terminal's stop does not reach it: it would go on, with nobody to
 //! look after it. Whoever stops this process stops the groups that it started first. The time that they are stopped for
 //! is nobody's: the clock in here, by which steps are timed, stands still meanwhile. What left its group (`setsid`)
-//! goes on. Where this process is killed while it is stopped, the kernel has its groups go on, with SIGHUP.
+//! goes on. Where this process is killed while it is stopped, so are they: see `guard.rs`.
 //!
 //! Invariants: while there is a [`Pause`] nothing is started; a group is told only while its leader has not been reaped.
 
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::guard;
 use super::process::STARTING;
 
 /// The leaders of the groups that were started here and have not been reaped.
@@ -57,6 +58,7 @@ impl Group {
     pub(super) fn note(leader: Pid) -> Self {
         let leader = leader.as_raw_nonzero().get();
         groups().insert(leader);
+        guard::begins(leader);
         Self(leader)
     }
 }
@@ -64,6 +66,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         groups().remove(&self.0);
+        guard::ends(self.0);
     }
 }
 

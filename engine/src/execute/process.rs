@@ -32,6 +32,7 @@ use rustix::process::{
 };
 use rustix::time::Timespec;
 
+use super::guard;
 use super::orphans::{self, Started};
 use super::paused::{self, Group};
 use super::sandbox::{Sandbox, Seen, Watch};
@@ -157,6 +158,10 @@ impl Spawner {
     /// It could not be started.
     pub(crate) fn run(&self, process: Process<'_>) -> io::Result<Ended> {
         let begun = paused::now();
+        if orphans::are_adopted() {
+            let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+            guard::stand_by();
+        }
         let (mut capture, stderr) = match process.stderr {
             Sink::Log(log) => {
                 Capture::begin(log).map(|(capture, end)| (Some(capture), OwnedFd::from(end)))?

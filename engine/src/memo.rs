@@ -440,11 +440,13 @@ impl Memo {
         Ok(Staging { commit, shown })
     }
 
-    /// Commits what was staged, each with its solid; of several, as many as can be at once.
+    /// Commits what was staged, each with its solid; of several, as many as can be at once. `None` for one of which
+    /// somebody else has the claim by now, and for which `go_on` does not wait.
     pub(crate) fn commit(
         &self,
         staged: Vec<(Staging, &Solid)>,
-    ) -> Result<Vec<Result<Kept, EngineError>>, EngineError> {
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<Result<Option<Kept>, EngineError>>, EngineError> {
         let store = self.open()?;
         let mut commits = Vec::with_capacity(staged.len());
         let mut expected = Vec::with_capacity(staged.len());
@@ -461,11 +463,13 @@ impl Memo {
             commits.push(commit);
         }
         let committed = match commits.len() {
-            1 => commits.into_iter().map(|commit| store.commit(commit)).collect(),
-            _ => store.commit_all(commits)?,
+            1 => commits.into_iter().map(|commit| store.commit_while(commit, go_on)).collect(),
+            _ => store.commit_all(commits, go_on)?,
         };
-        let kept = |(committed, (new, shown, solid)): (Result<Committed, StoreError>, (Found, _, &Solid))| {
-            Ok(match committed? {
+        type Settled = Result<Option<Committed>, StoreError>;
+        let kept = |(committed, (new, shown, solid)): (Settled, (Found, _, &Solid))| {
+            let Some(committed) = committed? else { return Ok(None) };
+            Ok(Some(match committed {
                 Committed::New => Kept { found: new, differs: None },
                 Committed::Replaced { differs, .. } => Kept { found: new, differs: differs.then_some(shown) },
                 // What reads a record reads it by position: another solid's would be believed for ever.
@@ -475,7 +479,7 @@ impl Memo {
                     return Err(StoreError::IndexDamaged { dir, what }.into());
                 }
                 Committed::Adopted { found, differs } => Kept { found, differs: differs.then_some(shown) },
-            })
+            }))
         };
         Ok(committed.into_iter().zip(expected).map(kept).collect())
     }

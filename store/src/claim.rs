@@ -7,10 +7,8 @@ use crate::digest::Trace;
 use crate::error::StoreError;
 use crate::record::Found;
 use crate::store::Store;
+use crate::tickets::LOOK;
 use crate::wire::{Opaque, Request, Response};
-
-/// How often whoever waits is asked whether to go on.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What became of an attempt to claim a trace.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Results on their way into the store: [`Commit`], all of it or nothing, and [`Relink`].
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,10 +10,8 @@ use crate::error::StoreError;
 use crate::record::{Found, Output, ResultRecord};
 use crate::stage::Staged;
 use crate::store::{Store, announced};
+use crate::tickets::LOOK;
 use crate::wire::{CommitMessage, Opaque, RelinkMessage, Request, Response};
-
-/// A ticket is waited for in pieces of this length.
-const LONG: Duration = Duration::from_secs(3600);
 
 /// What to do where the trace has a result already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,18 +116,38 @@ impl Store {
     ///
     /// [`StoreError::Missing`] names a blob that is neither staged with it nor in the store.
     pub fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
-        let (message, _staged) = message(commit, self.client().new_ticket());
+        let (mut message, _staged) = message(commit, 0);
         // What was staged lives until here: what the host did not take is removed with it.
-        self.commit_message(&message)
+        loop {
+            message.ticket = self.client().new_ticket();
+            if let Some(committed) = self.commit_message(&message, &|| true)? {
+                return Ok(committed);
+            }
+        }
+    }
+
+    /// As [`Store::commit`]. Where this process was silent for so long that somebody else has its claim by now, it waits
+    /// for what that gives, unless `go_on` says otherwise, which is asked now and then: `None`, and nothing is written.
+    pub fn commit_while(
+        &self,
+        commit: Commit,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Committed>, StoreError> {
+        let (message, _staged) = message(commit, self.client().new_ticket());
+        self.commit_message(&message, go_on)
     }
 
     /// Writes several results, each atomically and answered by itself, as far as can be in one piece of the journal and
-    /// one batch of the index. None of them may have been made from another.
+    /// one batch of the index. None of them may have been made from another. Of `go_on` see [`Store::commit_while`].
     ///
     /// # Errors
     ///
     /// The host cannot be reached, or nothing can be written. What is wrong with one of them is in its place.
-    pub fn commit_all(&self, commits: Vec<Commit>) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
+    pub fn commit_all(
+        &self,
+        commits: Vec<Commit>,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<Result<Option<Committed>, StoreError>>, StoreError> {
         let client = self.client();
         let told: (Vec<CommitMessage>, Vec<Vec<Staged>>) =
             commits.into_iter().map(|commit| message(commit, client.silent_ticket())).unzip();
@@ -142,30 +160,38 @@ impl Store {
         let leased = messages.iter().zip(&answers).filter(|(_, answer)| new(answer));
         self.note_leases(leased.map(|(message, _)| message.trace));
         let each = messages.iter().zip(answers).map(|(message, answer)| match answer {
-            Response::New => Ok(Committed::New),
+            Response::New => Ok(Some(Committed::New)),
             // It has to wait for somebody else.
             Response::Held { .. } => {
-                self.commit_message(&CommitMessage { ticket: client.new_ticket(), ..message.clone() })
+                self.commit_message(&CommitMessage { ticket: client.new_ticket(), ..message.clone() }, go_on)
             }
             Response::Failed(failure) => Err(failure.into_error(self.dir())),
             answer => {
                 let committed = self.committed(answer)?;
                 self.note_lease(message.trace);
-                Ok(committed)
+                Ok(Some(committed))
             }
         });
         Ok(each.collect())
     }
 
-    /// As [`Store::commit`]; the message's ticket is open, and is given up.
-    fn commit_message(&self, message: &CommitMessage) -> Result<Committed, StoreError> {
+    /// As [`Store::commit_while`]; the message's ticket is open, and is given up.
+    fn commit_message(
+        &self,
+        message: &CommitMessage,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Committed>, StoreError> {
         let (client, ticket, trace) = (self.client(), message.ticket, message.trace);
         let answer = loop {
             match self.ask(Request::Commit(Box::new(message.clone()))) {
-                // This process was silent for so long that somebody else has its claim by now: what that
-                // gives is the result, and this one is compared with it.
+                // Somebody else has the claim by now: what that gives is the result, and this one is compared with it.
                 Ok(Response::Held { .. }) => {
-                    while client.await_ticket(ticket, Instant::now() + LONG).is_none() {}
+                    while client.await_ticket(ticket, Instant::now() + LOOK).is_none() {
+                        if !go_on() {
+                            client.drop_ticket(ticket);
+                            return Ok(None);
+                        }
+                    }
                 }
                 answer => break answer,
             }
@@ -173,7 +199,7 @@ impl Store {
         client.drop_ticket(ticket);
         let committed = self.committed(answer?)?;
         self.note_lease(trace);
-        Ok(committed)
+        Ok(Some(committed))
     }
 
     fn committed(&self, answer: Response) -> Result<Committed, StoreError> {

@@ -1,15 +1,13 @@
 //! Using something of which there is only so much, in all processes together: [`Share`].
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::StoreError;
 use crate::shares::Portion;
 use crate::store::Store;
+use crate::tickets::LOOK;
 use crate::times::RENEW;
 use crate::wire::{Request, Response};
-
-/// How often whoever waits is asked whether to go on.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// A share of named limits. Dropped, it is given back; so it is when the process that has it ends, however that
 /// happens.

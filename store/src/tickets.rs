@@ -6,7 +6,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often whoever waits is asked whether to go on.
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
 /// Who waits to be told something.
 pub(crate) struct Tickets {

@@ -74,7 +74,7 @@ fn work(folder: &Path) {
     };
     // The first of all that is written is several results together.
     let together = (0..4).map(|number| commit_of(&store, number, &noise(number, len_of(number)))).collect();
-    for (number, committed) in (0..4).zip(store.commit_all(together).expect("commit")) {
+    for (number, committed) in (0..4).zip(store.commit_all(together, &|| true).expect("commit")) {
         committed.expect("it is taken in");
         acknowledge(number);
     }

@@ -227,8 +227,8 @@ fn work(strict: bool) -> Done {
             // Three together.
             7 => {
                 let commit = |number| commit_of(&store, number, &noise(number, len_of(number)));
-                let committed = store.commit_all((7..10).map(commit).collect()).expect("commit");
-                assert!(committed.iter().all(|committed| matches!(committed, Ok(Committed::New))));
+                let committed = store.commit_all((7..10).map(commit).collect(), &|| true).expect("commit");
+                assert!(committed.iter().all(|committed| matches!(committed, Ok(Some(Committed::New)))));
                 open.extend(7..10);
             }
             8 | 9 => {}

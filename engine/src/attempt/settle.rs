@@ -32,7 +32,7 @@ impl Bench<'_> {
             settled.push(done);
             rests.push((step, Rest { forced, nodes, folder, elapsed, at_ms }));
         }
-        let committed = catch_unwind(AssertUnwindSafe(|| self.memo.commit(staged)));
+        let committed = catch_unwind(AssertUnwindSafe(|| self.memo.commit(staged, &|| self.goes_on())));
         let mut failed = None;
         let mut kept = match committed {
             Ok(Ok(kept)) => kept.into_iter(),
@@ -49,7 +49,7 @@ impl Bench<'_> {
             let Rest { forced, nodes, folder, elapsed, at_ms } = rest;
             self.discard(folder, graph.solid(step), elapsed);
             done.end = match kept.next() {
-                Some(Ok(kept)) => {
+                Some(Ok(Some(kept))) => {
                     self.wrote(nodes);
                     self.turn.zip(forced).into_iter().for_each(|(turn, trace)| turn.made(trace));
                     done.attempts.push(AttemptRecord {
@@ -61,6 +61,8 @@ impl Bench<'_> {
                     });
                     End::Made { found: kept.found, outcome: Outcome::Ran, differs: kept.differs }
                 }
+                // Stopped while somebody else was at it: what this one made is thrown away.
+                Some(Ok(None)) => End::Cancelled,
                 Some(Err(error)) => End::Broken(error),
                 // The first of them says what is wrong.
                 None => failed.take().unwrap_or(End::Cancelled),

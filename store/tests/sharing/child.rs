@@ -238,6 +238,14 @@ pub(crate) fn main() {
                     Err(error) => say(&format!("error: {error}")),
                 }
             }
+            // As `put`, but waits for nobody.
+            "put-at-once" => {
+                let commit = commit_of(store, number(), words[2].as_bytes());
+                match store.commit_while(commit, &|| false) {
+                    Ok(None) => say("gave up"),
+                    other => say(&format!("{other:?}")),
+                }
+            }
             "get" => match get(store, number()) {
                 Some(bytes) if bytes == noise(number(), 5_000) => say("there"),
                 Some(bytes) => say(&String::from_utf8_lossy(&bytes)),

@@ -378,7 +378,9 @@ fn a_silent_claimant_is_followed_and_its_late_result_is_compared_and_not_used() 
         if who_is_stopped == "a former host" {
             assert_eq!(silent.ask("go-on"), "goes on");
         }
-        // Late, but not as late as that: whoever took it over is at it.
+        // Whoever took it over is at it.
+        assert_eq!(silent.ask("put-at-once 1 late"), "gave up", "{who_is_stopped}");
+        // Late, but not as late as that.
         silent.tell("put 1 late");
         assert_eq!(other.ask("put 1"), "new", "{who_is_stopped}");
         assert_eq!(other.ask("release"), "released");

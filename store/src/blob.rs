@@ -88,6 +88,11 @@ impl Files {
         self.inline_limit_bytes
     }
 
+    /// Which blobs were hashed since the machine started.
+    pub(crate) fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
     /// What every name ends with that this process gives in staging and among the work folders, before a
     /// final `-` and a number.
     pub(crate) fn token(&self) -> &str {

@@ -205,7 +205,7 @@ impl Files {
             && record.len >= copied::FROM_BYTES
             && self.copy_raw(digest, record, &file, path)?
         {
-            // It was hashed as it arrived.
+            // It was checked before, or hashed as it arrived.
         } else {
             let mut write = |bytes: &[u8]| file.write_all(bytes).at("write", path);
             self.stream(digest, record, Some(&mut write))?;

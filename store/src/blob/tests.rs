@@ -286,6 +286,43 @@ fn mapped_bytes_are_hashed_again_only_when_the_file_looks_different() {
 }
 
 #[test]
+fn a_large_raw_blob_is_hashed_when_it_is_given_unless_it_was_and_looks_as_it_did() {
+    let mut space = Space::new();
+    let bytes = noise(17 << 20);
+    let artifact = space.put(&bytes);
+    let path = space.blob_path(&artifact);
+    let stamp = |path: &Path| Stamp::of(&fs::metadata(path).unwrap());
+    let got = |name: &str| {
+        let to = space.outside.join(name);
+        space.materialize(&artifact, &to).map(|()| fs::read(&to).unwrap())
+    };
+    // It was hashed when it was staged.
+    assert!(got("first").unwrap() == bytes);
+    // Other bytes of which it is said that they were checked as they are: nobody looks at them again. (What a test can
+    // do; whoever writes to a file changes how it looks, which the next lines are about.)
+    let mut other = bytes.clone();
+    other[9 << 20] ^= 1;
+    overwrite(&path, &other);
+    space.files.marks.note(artifact.digest, stamp(&path));
+    assert!(got("second").unwrap() == other);
+    // Any look but that one is a doubt, and in doubt it is hashed: here only the change time is another.
+    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+    assert!(
+        matches!(got("third").unwrap_err(), StoreError::Damaged { digest, .. } if digest == artifact.digest)
+    );
+    assert!(!space.outside.join("third").exists());
+    assert!(
+        !space.files.marks.holds(&artifact.digest, &stamp(&path)),
+        "what was found wrong is not believed again"
+    );
+    // What is right is believed from then on.
+    overwrite(&path, &bytes);
+    assert!(!space.files.marks.holds(&artifact.digest, &stamp(&path)));
+    assert!(got("fourth").unwrap() == bytes);
+    assert!(space.files.marks.holds(&artifact.digest, &stamp(&path)));
+}
+
+#[test]
 fn a_file_keeps_its_executable_bit_and_nothing_else() {
     let mut space = Space::new();
     let path = space.outside.join("program");

@@ -3,8 +3,10 @@
 //! ```text
 //!            ┌──► hash                        (calling thread: reads, hashes, writes)
 //!   source ──┤
-//!            └──► compress 1 MiB at a time ──► file    (raw: write)
+//!            └──► compress 1 MiB at a time ──► file
 //!                 └─ some threads, in order ─┘
+//!
+//!   source ──► hash ──► file                  (raw: three threads; the calling one reads)
 //! ```
 //!
 //! A compressed file is a sequence of zstd frames, each of which holds [`FRAME_BYTES`] raw bytes (the last
@@ -33,6 +35,9 @@ const LEVEL: i32 = 1;
 
 /// Threads that compress one stream; more than these do not keep up with one that reads and hashes.
 const THREADS_MAX: usize = 4;
+
+/// Buffers that may wait for the next thread. They even out what takes now longer, now shorter.
+const WAITING: usize = 2;
 
 /// How much is written between two requests to begin writing it to the disk.
 const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
@@ -187,7 +192,7 @@ pub(crate) fn pass(
     }
 }
 
-/// Hashes here what another thread writes meanwhile.
+/// Reads here what a thread hashes and another writes: each takes as long as the others, and two cores share them evenly.
 fn pass_raw(
     head: Vec<u8>,
     source: &mut dyn Read,
@@ -195,8 +200,20 @@ fn pass_raw(
     file: &File,
 ) -> Result<Passed, PipeError> {
     thread::scope(|scope| {
-        let (full, to_write) = sync_channel::<Vec<u8>>(2);
+        let (full, to_hash) = sync_channel::<Vec<u8>>(WAITING);
+        let (hashed, to_write) = sync_channel::<Vec<u8>>(WAITING);
         let (empty, written) = channel::<Vec<u8>>();
+        let hashing = scope.spawn(move || {
+            let mut len = 0;
+            for chunk in to_hash {
+                hasher.update(&chunk);
+                len += chunk.len() as u64;
+                if hashed.send(chunk).is_err() {
+                    break; // The writer gave up; it says why.
+                }
+            }
+            (Digest::from(hasher.finalize()), len)
+        });
         let writer = scope.spawn(move || -> io::Result<u64> {
             let mut output = Output::new(file);
             for chunk in to_write {
@@ -206,14 +223,11 @@ fn pass_raw(
             }
             Ok(output.len)
         });
-        let mut len = 0;
         let mut chunk = head;
         let mut failure = None;
         while !chunk.is_empty() {
-            hasher.update(&chunk);
-            len += chunk.len() as u64;
             if full.send(chunk).is_err() {
-                break; // The writer gave up; it says why.
+                break;
             }
             chunk = written.try_recv().unwrap_or_else(|_| Vec::with_capacity(FRAME_BYTES));
             chunk.clear();
@@ -223,13 +237,14 @@ fn pass_raw(
             }
         }
         drop(full);
+        let (digest, len) = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let stored_len = writer
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             .map_err(PipeError::Write)?;
         match failure {
             Some(failure) => Err(failure),
-            None => Ok(Passed { digest: hasher.finalize().into(), len, stored_len }),
+            None => Ok(Passed { digest, len, stored_len }),
         }
     })
 }

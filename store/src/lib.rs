@@ -92,6 +92,7 @@ mod tidy;
 mod times;
 mod together;
 pub mod tree;
+mod unpack;
 mod walk;
 mod wire;
 mod work;

@@ -7,7 +7,7 @@
 //!                  └───── empty buffers ─────┘
 //! ```
 //!
-//! Writing is what takes longest, so that what is read is hashed for nothing where two cores are free. What is
+//! Decompressing takes longest, so that it is shared by several threads ([`crate::unpack`]), and no core waits for another. What is
 //! only checked has no sink: then the calling thread hashes, together with those that have nothing to do.
 //!
 //! Nothing is believed: a file that is shorter or longer than it should be, broken zstd data, more raw
@@ -15,10 +15,10 @@
 //! the bytes are the right ones is for the caller to say, who is given their hash.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, Scope};
 
 use rustix::io::Errno;
 
@@ -26,6 +26,7 @@ use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::pipe::{FRAME_BYTES, fill};
 use crate::record::Encoding;
+use crate::unpack::{self, Raw};
 
 /// From here other threads are worth their start.
 const THREADS_FROM_BYTES: u64 = 4 * FRAME_BYTES as u64;
@@ -87,11 +88,8 @@ pub(crate) fn run(flow: Flow, hasher: blake3::Hasher, sink: Option<Sink<'_>>) ->
     match encoding {
         Encoding::Raw if long => ahead(file, passed, sink),
         Encoding::Raw => here(file, passed, sink),
-        Encoding::Zstd => {
-            let decoder = zstd::Decoder::with_buffer(BufReader::with_capacity(FRAME_BYTES / 4, file));
-            let decoder = decoder.map_err(StreamError::Read)?;
-            if long { ahead(decoder, passed, sink) } else { here(decoder, passed, sink) }
-        }
+        Encoding::Zstd if long => unpacked(file, passed, sink),
+        Encoding::Zstd => here(unpack::stream(file).map_err(StreamError::Read)?, passed, sink),
     }
 }
 
@@ -147,52 +145,68 @@ fn here(
     }
 }
 
-fn ahead(
-    source: impl Read + Send,
-    mut passed: Passed,
-    sink: Option<Sink<'_>>,
-) -> Result<Flowed, StreamError> {
+fn ahead(source: impl Read + Send, passed: Passed, sink: Option<Sink<'_>>) -> Result<Flowed, StreamError> {
     thread::scope(|scope| {
         let (empty, used) = channel::<Vec<u8>>();
-        let (full, arriving) = sync_channel::<io::Result<Vec<u8>>>(WAITING);
+        let (full, arriving) = sync_channel::<Raw>(WAITING);
         scope.spawn(move || read_ahead(source, &used, &full));
-        let Some(sink) = sink else {
-            for buffer in arriving {
-                let buffer = buffer.map_err(broken)?;
-                passed.count(&buffer)?;
-                passed.hasher.update_rayon(&buffer);
-                // The reader may have ended already.
-                let _ = empty.send(buffer);
-            }
-            return passed.end();
-        };
-        let (hashed, ready) = sync_channel::<Vec<u8>>(WAITING);
-        let hashing = scope.spawn(move || {
-            for buffer in arriving {
-                let buffer = buffer.map_err(broken)?;
-                passed.count(&buffer)?;
-                passed.hasher.update(&buffer);
-                if hashed.send(buffer).is_err() {
-                    break; // The sink has failed; it says why.
-                }
-            }
-            passed.end()
-        });
-        let mut failed = None;
-        for buffer in ready {
-            if let Err(error) = sink(&buffer) {
-                failed = Some(StreamError::Sink(error));
-                break;
-            }
-            let _ = empty.send(buffer);
-        }
-        let flowed = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        failed.map_or(flowed, Err)
+        onwards(scope, arriving.into_iter(), empty, passed, sink)
     })
 }
 
+fn unpacked(file: File, passed: Passed, sink: Option<Sink<'_>>) -> Result<Flowed, StreamError> {
+    let (jobs, queue) = unpack::queue();
+    thread::scope(|scope| {
+        let (empty, used) = channel::<Vec<u8>>();
+        let arriving = unpack::start(scope, (jobs, &queue), file, used, WAITING);
+        onwards(scope, arriving, empty, passed, sink)
+    })
+}
+
+/// Hashes what arrives and passes it on; gives the buffers back.
+fn onwards<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    arriving: impl Iterator<Item = Raw> + Send + 'scope,
+    empty: Sender<Vec<u8>>,
+    mut passed: Passed,
+    sink: Option<Sink<'_>>,
+) -> Result<Flowed, StreamError> {
+    let Some(sink) = sink else {
+        for buffer in arriving {
+            let buffer = buffer.map_err(broken)?;
+            passed.count(&buffer)?;
+            passed.hasher.update_rayon(&buffer);
+            // The reader may have ended already.
+            let _ = empty.send(buffer);
+        }
+        return passed.end();
+    };
+    let (hashed, ready) = sync_channel::<Vec<u8>>(WAITING);
+    let hashing = scope.spawn(move || {
+        for buffer in arriving {
+            let buffer = buffer.map_err(broken)?;
+            passed.count(&buffer)?;
+            passed.hasher.update(&buffer);
+            if hashed.send(buffer).is_err() {
+                break; // The sink has failed; it says why.
+            }
+        }
+        passed.end()
+    });
+    let mut failed = None;
+    for buffer in ready {
+        if let Err(error) = sink(&buffer) {
+            failed = Some(StreamError::Sink(error));
+            break;
+        }
+        let _ = empty.send(buffer);
+    }
+    let flowed = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    failed.map_or(flowed, Err)
+}
+
 /// Reads to the end or to what cannot be read, into buffers that come back.
-fn read_ahead(mut source: impl Read, used: &Receiver<Vec<u8>>, full: &SyncSender<io::Result<Vec<u8>>>) {
+fn read_ahead(mut source: impl Read, used: &Receiver<Vec<u8>>, full: &SyncSender<Raw>) {
     loop {
         let mut buffer = used.try_recv().unwrap_or_else(|_| Vec::with_capacity(FRAME_BYTES));
         buffer.clear();

@@ -125,11 +125,14 @@ pub struct Forecast {
     pub unknown: usize,
     /// How many may turn out unchanged, and then take no time.
     pub may_be_unchanged: usize,
+    /// How many are elements of a list that is not known yet: as many as the last one had.
+    pub by_last_list: usize,
 }
 
 impl Forecast {
     /// Foresees the runs of what is to run of these plans, which go on over one pool with this `-j`. What they share is
-    /// made once; steps that are mapped over a list that is not known count as one.
+    /// made once; steps that are mapped over a list that is not known count as one, unless it is known how many there
+    /// were last.
     pub fn of(plans: &[ToRun], capacity: &Capacity, jobs: usize) -> Self {
         let steps = laid_out::distinct(plans);
         let count = |wanted: &[Option<Known>]| {
@@ -149,6 +152,7 @@ impl Forecast {
             alike: count(&[Some(Known::Alike)]),
             unknown: count(&[None]),
             may_be_unchanged: steps.iter().filter(|step| step.may_be_unchanged).count(),
+            by_last_list: steps.iter().filter(|step| step.by_last_list).count(),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use grow::Moved;
 use crate::config::RunConfig;
 use crate::error::Diagnostic;
 use crate::list::List;
-use crate::pipeline::{Axis, Invocation, Pipeline, Point};
+use crate::pipeline::{Axis, Invocation, Pipeline, Point, Source};
 use crate::resource::Resource;
 use crate::solid::{Declared, Solid, Template};
 use crate::value::{Config, Value};
@@ -222,6 +222,17 @@ impl Graph {
     pub fn is_placeholder(&self, step: StepId) -> bool {
         let of = &self.steps[step.0 as usize];
         self.elements[of.invocation as usize].is_placeholder(of.element)
+    }
+
+    /// The list whose elements a step stands in the place of, where it is that list that is not known yet.
+    pub(crate) fn unknown_list(&self, step: StepId) -> Option<OutputId> {
+        let of = &self.steps[step.0 as usize];
+        let inputs = &self.pipeline.invocations[of.invocation as usize].inputs;
+        let at = inputs.iter().position(|input| matches!(input.source, Source::Element(_)))?;
+        match of.inputs.get(at)? {
+            StepInput::Unknown(lists) if self.is_placeholder(step) => lists.first().copied(),
+            _ => None,
+        }
     }
 
     /// The name of a step output: `train.result`, `train[lr=0.1].model`.

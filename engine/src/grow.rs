@@ -7,14 +7,16 @@
 //! The same happens in a run, whenever lists became known by steps that ran. Nothing is measured again: elements
 //! differ in nothing that is, so what was measured for their placeholder is theirs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Diagnostic, EngineError};
 use crate::graph::{Graph, Moved, OutputId, StepId};
 use crate::list::List;
-use crate::memo::{Memo, Resolved, StepState, Wanted};
+use crate::memo::{self, Memo, Resolved, StepState, Wanted};
 use crate::plan::Plan;
+use crate::resolve;
 use crate::source::Measures;
 
 /// How many times a plan grows before anything runs: the depth of lists within lists, which nobody writes so deep.
@@ -141,6 +143,39 @@ impl Memo {
             graph = Arc::new(grown);
         }
         graph
+    }
+
+    /// How many elements the last list had, by the steps that stand in the place of those of a list which is not known
+    /// yet. Of lists within such a list, nobody knows even how many there will be.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn last_lengths(&self, plan: &Plan) -> Result<BTreeMap<StepId, usize>, EngineError> {
+        let graph = &plan.graph;
+        let mut known: BTreeMap<OutputId, Option<usize>> = BTreeMap::new();
+        let mut lengths = BTreeMap::new();
+        for &step in plan.steps.iter().filter(|step| graph.is_placeholder(**step)) {
+            let list = graph.unknown_list(step).filter(|list| !graph.is_placeholder(list.step));
+            let Some(list) = list else { continue };
+            let length = match known.get(&list) {
+                Some(length) => *length,
+                None => self.last_length(plan, list)?,
+            };
+            known.insert(list, length);
+            lengths.extend(length.map(|length| (step, length)));
+        }
+        Ok(lengths)
+    }
+
+    /// How many elements an output had that is a list, when its step had a result last.
+    fn last_length(&self, plan: &Plan, list: OutputId) -> Result<Option<usize>, EngineError> {
+        let graph = &plan.graph;
+        let label = memo::label(&graph.pipeline.name, &graph.step_name(list.step));
+        let Some(moment) = self.history(&label, 1)?.pop() else { return Ok(None) };
+        let solid = graph.solid(list.step);
+        let found = self.rows(&[resolve::row_key(solid, &moment.version)])?.pop().flatten();
+        let Some(found) = found.filter(|found| resolve::fits(solid, found)) else { return Ok(None) };
+        Ok(self.list(&found, list.output)?.map(|list| list.elements.len()))
     }
 
     /// The lists that are on record by now and that the graph of a plan does not know, or knows otherwise.

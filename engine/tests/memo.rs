@@ -1218,7 +1218,7 @@ fn costs_that_no_number_can_hold_together_are_the_highest_one() {
     let (plan, resolved) = kit.resolve();
     let past = Memo::new(kit.store()).past("chain").unwrap();
     let capacity = Limits::new(Own { jobs: 1, ..Own::default() }, &BTreeMap::new()).capacity;
-    let to_run = ToRun::of(Path::new("store"), &plan, &resolved.states, &past);
+    let to_run = ToRun::of(Path::new("store"), &plan, &resolved.states, &past, &BTreeMap::new());
     let forecast = Forecast::of(&[to_run], &capacity, 1);
     assert_eq!((forecast.elapsed_ms, forecast.work_ms), (Some(u64::MAX), Some(u64::MAX)));
     assert_eq!(kit.ran(), ["a", "b", "c"]);

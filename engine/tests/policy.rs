@@ -99,7 +99,7 @@ impl Kit {
     fn to_run(&self, store: &str) -> ToRun {
         let (plan, memo, wanted) = self.plan();
         let resolved = memo.resolve(&plan, &wanted).unwrap();
-        ToRun::of(Path::new(store), &plan, &resolved.states, &memo.past("p").unwrap())
+        ToRun::of(Path::new(store), &plan, &resolved.states, &memo.past("p").unwrap(), &BTreeMap::new())
     }
 
     /// From what it is known how long each step will take.

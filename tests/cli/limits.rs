@@ -229,7 +229,7 @@ about [time] with -j 2; 1 of 3 never ran, and counts as the middle of the rest
     let json = folder.cas("run -n -j 2 --format json").ok().stdout;
     for part in [
         "\"forecast\":{\"steps\":3,\"jobs\":2,\"elapsed_ms\":",
-        "\"known\":2,\"alike\":0,\"unknown\":1,\"may_be_unchanged\":0}",
+        "\"known\":2,\"alike\":0,\"unknown\":1,\"may_be_unchanged\":0,\"by_last_list\":0}",
         "\"expected_from\":\"before\"",
         "\"expected_ms\":null,\"expected_from\":\"unknown\"",
     ] {

@@ -258,3 +258,48 @@ fn what_was_gathered_without_what_failed_is_got_by_its_name() {
     folder.write("pipeline.yaml", yaml("sum").replace("!= 2 &&", "!= 4 &&"));
     assert!(folder.cas("cat all").code(1).stderr.contains("`all.result` is not stored"));
 }
+
+/// It counted as one step: a forecast said 3 steps where 7 then ran, and so that it takes the time of one element.
+#[test]
+fn a_forecast_counts_the_elements_that_a_list_had_last() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "\
+pipeline: p
+solids:
+  split:
+    config: {n: {type: int, default: 3}}
+    command: 'mkdir outputs/parts; n={{ config.n }}; for i in $(seq $n); do echo $i > outputs/parts/$i; done'
+    outputs: [{parts: {list: true}}]
+  count: {map: {part: split.parts}, command: 'cat {{ inputs.part }}', stdout: result}
+  again: {map: {part: split.parts}, inputs: {c: count}, command: 'cat {{ inputs.c }} x || true', stdout: result}
+  total: {inputs: {all: 'again[*]'}, command: 'ls {{ inputs.all }}', stdout: result}
+",
+    )]);
+    let forecast = |line: &str| -> serde_json::Value {
+        let json = folder.cas(line).ok().stdout;
+        let last = json.lines().last().expect("it gives a document");
+        let document: serde_json::Value = serde_json::from_str(last).expect("it is a document");
+        document["forecast"].clone()
+    };
+    // Before the first, nobody knows.
+    let foreseen = forecast("run -n -j 2 --format json");
+    assert_eq!((&foreseen["steps"], &foreseen["by_last_list"]), (&4.into(), &0.into()));
+    assert_eq!(folder.cas("run").ok().counts(), "0 reused, 8 ran");
+
+    let foreseen = forecast("run -n -j 2 --set split.n=5 --format json");
+    assert_eq!((&foreseen["steps"], &foreseen["by_last_list"]), (&8.into(), &6.into()));
+    // Each element has those of its own above it and no others: two go on at once.
+    let [elapsed, work] = ["elapsed_ms", "work_ms"].map(|name| foreseen[name].as_u64().expect("it is known"));
+    assert!(elapsed < work, "{foreseen}");
+    let told = folder.cas("run -n -j 2 --set split.n=5").ok().stdout;
+    let told = told.lines().skip_while(|line| !line.starts_with("about ")).collect::<Vec<_>>().join(" ");
+    assert!(told.ends_with("; 6 elements counted by the last list"), "{told}");
+    // In a sweep each combination has its own.
+    let foreseen = forecast("run -n -j 2 --sweep split.n=4,5 --format json");
+    assert_eq!((&foreseen["steps"], &foreseen["by_last_list"]), (&16.into(), &12.into()));
+    // It is the last one that counts, and none are none.
+    assert_eq!(folder.cas("run --set split.n=0").ok().counts(), "0 reused, 2 ran");
+    let foreseen = forecast("run -n -j 2 --set split.n=5 --format json");
+    assert_eq!((&foreseen["steps"], &foreseen["by_last_list"]), (&2.into(), &0.into()));
+}

@@ -288,7 +288,8 @@ pub(super) fn dry(
     status::warn_of_secrets(world, plan, &resolved);
     let past = session.memo.past(&plan.graph.pipeline.name)?;
     let rows = status::to_run(&session.memo, plan, &resolved, &past, &limits(args))?;
-    let to_run = ToRun::of(&session.choice.dir, plan, &resolved.states, &past);
+    let lengths = session.memo.last_lengths(plan)?;
+    let to_run = ToRun::of(&session.choice.dir, plan, &resolved.states, &past, &lengths);
     let limits = session.memo.limits(own(args));
     let forecast = Forecast::of(std::slice::from_ref(&to_run), &limits.capacity, jobs(args));
     Ok(Dry { counts: status::counts(plan, &resolved), rows, forecast, to_run })

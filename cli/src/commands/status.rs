@@ -204,9 +204,13 @@ pub(crate) fn write(
 
 /// How long it will take, and how sure that is: `about 2 min with -j 4; of 1 of 3 it is not known`.
 pub(super) fn forecast_line(forecast: &Forecast) -> String {
-    let Forecast { steps, jobs, alike, unknown, may_be_unchanged, .. } = forecast;
+    let Forecast { steps, jobs, alike, unknown, may_be_unchanged, by_last_list, .. } = forecast;
+    let counted = match by_last_list {
+        0 => String::new(),
+        counted => format!("; {} counted by the last list", words::count(*counted, "element")),
+    };
     let (Some(elapsed), Some(least)) = (forecast.elapsed_ms, forecast.at_least_ms) else {
-        return "how long it takes is not known: nothing of it ran before".to_owned();
+        return format!("how long it takes is not known: nothing of it ran before{counted}");
     };
     let mut line = format!("about {} with -j {jobs}", words::duration_ms(elapsed));
     let at_least = words::duration_ms(least);
@@ -227,7 +231,7 @@ pub(super) fn forecast_line(forecast: &Forecast) -> String {
             words::thousands(*unknown)
         );
     }
-    line
+    line + &counted
 }
 
 pub(super) fn forecast_json(forecast: &Forecast) -> serde_json::Value {
@@ -235,6 +239,7 @@ pub(super) fn forecast_json(forecast: &Forecast) -> serde_json::Value {
         "steps": forecast.steps, "jobs": forecast.jobs, "elapsed_ms": forecast.elapsed_ms,
         "at_least_ms": forecast.at_least_ms, "work_ms": forecast.work_ms, "known": forecast.known,
         "alike": forecast.alike, "unknown": forecast.unknown, "may_be_unchanged": forecast.may_be_unchanged,
+        "by_last_list": forecast.by_last_list,
     })
 }
 
@@ -255,6 +260,7 @@ mod tests {
                 alike: 0,
                 unknown: 0,
                 may_be_unchanged,
+                by_last_list: 0,
             };
             assert_eq!(forecast_line(&forecast), expected);
         };

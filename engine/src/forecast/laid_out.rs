@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use cas_store::Version;
 
 use super::{Durations, Known, phases};
+use crate::graph::StepId;
 use crate::limits;
 use crate::past::Past;
 use crate::plan::Plan;
@@ -19,6 +20,9 @@ use crate::pool::slots::{self, Slots};
 use crate::resolve::StepState;
 use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
 use crate::solid::Declared;
+
+/// So many edges between elements that are only likely to be there are laid out.
+const MANY: u64 = 1_000_000;
 
 /// What is to run of a plan, without the plan: many are kept while all of them are foreseen.
 #[derive(Debug, Clone)]
@@ -39,36 +43,64 @@ pub(super) struct Node {
     pub(super) may_be_unchanged: bool,
     /// How long it takes, as far as that is known.
     pub(super) took: Option<(u64, Known)>,
+    /// It is one of as many as the last list had, of which this one is not known yet.
+    pub(super) by_last_list: bool,
     /// Whoever has one of this version takes it for this one; `None` for what each makes for itself, or of which it is not
     /// known yet what it will be.
     version: Option<Version>,
 }
 
 impl ToRun {
-    /// What is to run of a plan that was held against the store in this folder.
-    pub fn of(store: &Path, plan: &Plan, states: &[StepState], past: &Past) -> Self {
+    /// What is to run of a plan that was held against the store in this folder. `lengths` is how many elements there are
+    /// likely to be in the place of a step that stands for those of a list which is not known yet
+    /// ([`crate::memo::Memo::last_lengths`]).
+    pub fn of(
+        store: &Path,
+        plan: &Plan,
+        states: &[StepState],
+        past: &Past,
+        lengths: &BTreeMap<StepId, usize>,
+    ) -> Self {
         let graph = &plan.graph;
         let durations = Durations::of(plan, states, past);
         let phases = phases(plan, states);
-        let mut places = vec![None; phases.len()];
+        // Where the nodes of each step begin, and how many it has.
+        let mut places: Vec<Option<(u32, u32)>> = vec![None; phases.len()];
         let mut nodes = Vec::new();
         let mut steps = Vec::new();
         for step in graph.ids().filter(|step| phases[step.0 as usize] == Phase::Waiting) {
             let index = step.0 as usize;
-            places[index] = u32::try_from(nodes.len()).ok();
-            steps.push(step);
+            let length = lengths.get(&step);
+            let count = length.map_or(1, |length| u32::try_from(*length).unwrap_or(u32::MAX));
+            places[index] = u32::try_from(nodes.len()).ok().map(|first| (first, count));
             let is_volatile = matches!(graph.solid(step).version, Some(Declared::Volatile));
-            nodes.push(Node {
-                class: graph.steps[index].invocation,
-                runs: states[index].to_run,
-                may_be_unchanged: states[index].may_be_unchanged,
-                took: durations.get(step),
-                version: plan.versions[index].filter(|_| !is_volatile),
-            });
+            for nth in 0..count {
+                steps.push((step, nth));
+                nodes.push(Node {
+                    class: graph.steps[index].invocation,
+                    runs: states[index].to_run,
+                    may_be_unchanged: states[index].may_be_unchanged,
+                    took: durations.get(step),
+                    by_last_list: length.is_some(),
+                    version: plan.versions[index].filter(|_| !is_volatile),
+                });
+            }
         }
         let edges = Edges::new(nodes.len(), &mut |place, above| {
-            graph.each_input(steps[place as usize], &mut |output| {
-                above.extend(places[output.step.0 as usize]);
+            let (step, nth) = steps[place as usize];
+            let own = places[step.0 as usize].map_or(0, |(_, count)| count);
+            graph.each_input(step, &mut |output| {
+                let Some((first, count)) = places[output.step.0 as usize] else { return };
+                let is_one_of_many = lengths.contains_key(&step) && lengths.contains_key(&output.step);
+                above.extend(match is_one_of_many {
+                    // Elements of one list meet one by one.
+                    true if count == own => first + nth..first + nth + 1,
+                    // Very many that read very many each wait for the last.
+                    true if u64::from(count) * u64::from(own) > MANY => {
+                        first + count.saturating_sub(1)..first + count
+                    }
+                    _ => first..first + count,
+                });
             });
         });
         let invocations = &graph.pipeline.invocations;

@@ -129,6 +129,7 @@ mod tests {
                 alike: 0,
                 unknown: 0,
                 may_be_unchanged: 0,
+                by_last_list: 0,
             };
             assert_eq!(together(4, wrong, each, &forecast), expected);
         };

@@ -502,13 +502,9 @@ impl Memo {
         version::secret_key(self.store.as_ref().map_or("", |store| store.id()).as_bytes())
     }
 
-    /// What this store is called in what is kept of its results. Its id is not told by it: that is what secret values are
-    /// kept as digests under.
+    /// What this store is called in what is kept of its results: [`Store::name`].
     pub fn store_name(&self) -> String {
-        self.store.as_ref().map_or_else(String::new, |store| {
-            let name = blake3::derive_key("cas 2026 name of a store 1", store.id().as_bytes());
-            name[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-        })
+        self.store.as_ref().map_or_else(String::new, Store::name)
     }
 
     /// A node of the tree of facts; `None` where it is not kept or cannot be read.

@@ -116,7 +116,7 @@ pub(crate) enum Part {
 pub(crate) struct Head {
     /// Tells it from every other.
     id: String,
-    /// The store's id.
+    /// What the store is called; of one that was written before stores had names, its id.
     store: String,
     program: String,
     at_ms: u64,
@@ -211,7 +211,7 @@ impl Store {
         to.include_checksum(true).at("write", path)?;
         let head = Head {
             id: crate::blob::token(),
-            store: self.id().to_owned(),
+            store: self.name(),
             program: export.program.to_owned(),
             at_ms: export.at_ms,
             since: since.map(|since| since.id.clone()),

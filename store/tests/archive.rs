@@ -154,3 +154,18 @@ fn what_an_import_takes_the_place_of_stays_for_those_who_read_it() {
     assert_eq!(bytes, noise(1, 9_000));
     assert_eq!(get(&store, 1), Some(noise(11, 9_000)));
 }
+
+/// An export was headed by the id of its store, under which secret values are kept as digests in the records that are in it.
+#[test]
+fn an_archive_names_its_store_and_does_not_tell_its_id() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put(&store, 1, b"made 1");
+    let archive = std::fs::read(export(&kit, &store, &[1], None)).expect("it is there");
+    let parts = zstd::decode_all(&archive[16..archive.len() - 32]).expect("it unpacks");
+    let holds = |text: &[u8]| parts.windows(text.len()).any(|part| part == text);
+    assert!(holds(b"made 1"));
+    assert!(holds(store.name().as_bytes()));
+    assert!(!holds(store.id().as_bytes()));
+    assert!(!store.id().contains(&store.name()));
+}

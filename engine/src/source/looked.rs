@@ -146,7 +146,7 @@ impl Looked {
         };
         let (Was::There(then) | Was::Unsure(Some(then))) = &listed.was else { return false };
         let untouched = || place.symlink_metadata().is_ok_and(|now| stat_of(&now).ctime_ns <= then.mtime_ns);
-        was(&listed.path) == Was::There(then.clone()) || untouched()
+        was(&listed.path) == Was::There(*then) || untouched()
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use cas_engine::frozen::Frozen;
 use cas_engine::graph::OutputId;
-use cas_engine::memo::{self, Resolved, Wanted};
+use cas_engine::memo::{self, Memo, Resolved, Wanted};
+use cas_engine::origin::Origins;
 use cas_engine::plan::Plan;
 use cas_engine::resolve::Why;
 use cas_engine::run::now_ms;
@@ -261,8 +262,7 @@ fn of_path(store: Option<&Store>, path: &Path) -> Result<Vec<Item>, Failure> {
         let Some(found) = judged.found.clone() else { continue };
         let made = store.provenance(&trace)?.as_deref().and_then(memo::provenance);
         // What runs keep of a result is not another one; what was accepted is.
-        let origin =
-            made.as_ref().map(|made| (made.run, made.pipeline.clone(), made.step.clone(), made.version));
+        let origin = made.as_ref().map(|made| (made.maker(), made.version));
         if judged.accepted().is_none() && origin.is_some_and(|origin| !told.insert(origin)) {
             continue;
         }
@@ -400,8 +400,10 @@ impl Item {
         if let (true, Some(found)) = (self.as_left, &self.found)
             && let Some(made) = store.provenance(&found.trace)?.as_deref().and_then(memo::provenance)
         {
+            let memo = Memo::new(store.clone());
+            let of = if Origins::new(&memo).is_elsewhere(&made)? { " of another store" } else { "" };
             world.tell(format_args!(
-                "`{}` as run {} made it: the next run may make another",
+                "`{}` as run {}{of} made it: the next run may make another",
                 self.name, made.run
             ));
         }

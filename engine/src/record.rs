@@ -108,7 +108,7 @@ pub struct ProvenanceInput {
 }
 
 /// Who made a result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Maker {
     /// What the store is called that counted the run; empty where that was not said.
     pub store: String,

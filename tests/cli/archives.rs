@@ -496,6 +496,27 @@ fn what_came_without_its_bytes_and_has_them_here_is_stored() {
     assert_eq!(there.cas("versions").ok().stderr, "");
 }
 
+/// What an imported step had printed was told under a number that is another run's here.
+#[test]
+fn what_an_imported_step_printed_is_of_another_store() {
+    let yaml = "pipeline: p\nsolids:\n  a: {command: echo said >&2; echo a, stdout: result}\n  b: {inputs: {a: a}, command: echo too >&2; cat inputs/a, stdout: result}\n  \
+                c: {command: echo c, stdout: result}\n";
+    let here = Folder::with(&[("pipeline.yaml", yaml)]);
+    assert_eq!(here.cas("run a b -j 1").ok().steps(), ["a", "b"]);
+    let _ = here.cas("export --all all.cas a b").ok();
+    let there = Folder::with(&[("pipeline.yaml", yaml)]);
+    assert_eq!(there.cas("run c").ok().steps(), ["c"]);
+    there.write("all.cas", fs::read(here.path("all.cas")).expect("it was exported"));
+    let _ = there.cas("import all.cas").ok();
+    let logs = there.cas("logs a b").ok();
+    assert_eq!(logs.stdout, "said\ntoo\n");
+    assert_eq!(logs.stderr, "== a, run 1 of another store\n== b, run 1 of another store\n");
+    let json = there.cas("logs a c --format json").ok().stdout;
+    let document: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
+    let told = |at: usize| (document["logs"][at]["run"].as_u64(), document["logs"][at]["imported"].as_bool());
+    assert_eq!((told(0), told(1)), ((Some(1), Some(true)), (Some(1), Some(false))), "{json}");
+}
+
 /// In one store: the run that made what was read is told, also when what it made was evicted and made anew.
 #[test]
 fn what_was_evicted_and_made_anew_is_told_with_the_run_that_was_read() {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
-use cas_engine::memo::{self, Memo};
+use cas_engine::memo::{self, Memo, Provenance};
+use cas_engine::origin::Origins;
 use cas_engine::record::StepRecord;
-use cas_store::{Digest, Store};
+use cas_store::{Digest, Found, Store};
 use serde::Serialize;
 
 use super::{done, follow, out, runs};
@@ -43,6 +44,8 @@ pub(crate) struct LogsArgs {
 struct Printed {
     step: String,
     run: Option<u64>,
+    /// Whether that was one of another store.
+    imported: bool,
     attempt: usize,
     failure: Option<String>,
     log: Option<Digest>,
@@ -52,6 +55,8 @@ struct Printed {
 struct Row {
     step: String,
     run: Option<u64>,
+    /// That run was one of another store.
+    imported: bool,
     attempt: usize,
     failure: Option<String>,
     text: Option<String>,
@@ -80,16 +85,17 @@ pub(crate) fn logs(world: &mut World, args: &LogsArgs) -> Result<Code, Failure> 
                 Some(log) => Some(String::from_utf8_lossy(&store.bytes(log)?).into_owned()),
                 None => None,
             };
-            let Printed { step, run, attempt, failure, .. } = printed;
-            rows.push(Row { step, run, attempt, failure, text });
+            let Printed { step, run, imported, attempt, failure, .. } = printed;
+            rows.push(Row { step, run, imported, attempt, failure, text });
         }
         json::document(&mut out, "logs", rows)?;
         return done(out);
     }
     let mut out = out_as_printed();
     let several = printed.len() > 1;
-    for Printed { step, run, attempt, failure, log } in printed {
-        let run = run.map(|run| format!(", run {run}")).unwrap_or_default();
+    for Printed { step, run, imported, attempt, failure, log } in printed {
+        let of = if imported { " of another store" } else { "" };
+        let run = run.map(|run| format!(", run {run}{of}")).unwrap_or_default();
         let attempt = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
         let failure = failure.map(|failure| format!(": {failure}")).unwrap_or_default();
         if several || !failure.is_empty() {
@@ -166,6 +172,7 @@ fn of_run(memo: &Memo, run: Option<u64>, steps: Option<&BTreeSet<String>>) -> Re
             step.attempts.iter().enumerate().map(move |(index, attempt)| Printed {
                 step: step.step.clone(),
                 run: Some(id),
+                imported: false,
                 attempt: index + 1,
                 failure: attempt.failure.as_ref().map(ToString::to_string),
                 log: attempt.log,
@@ -197,6 +204,7 @@ fn of_steps(world: &mut World, args: &LogsArgs) -> Result<(Store, Vec<Printed>),
     let ground = Ground::new(world, &args.which)?;
     let store = ground.store()?.clone();
     let memo = Memo::new(store.clone());
+    let mut origins = Origins::new(&memo);
     let mut printed = Vec::new();
     for name in &args.steps {
         let steps = match &ground.session {
@@ -215,14 +223,8 @@ fn of_steps(world: &mut World, args: &LogsArgs) -> Result<(Store, Vec<Printed>),
                     let Some(found) = found else {
                         return Err(Failure::missing(format!("`{name}` has not run, as far as is known")));
                     };
-                    let run = memo.provenance(&found.trace)?.map(|made| made.run);
-                    printed.push(Printed {
-                        step: name,
-                        run,
-                        attempt: 1,
-                        failure: None,
-                        log: found.record.log,
-                    });
+                    let made = memo.provenance(&found.trace)?;
+                    printed.push(of_result(name, made.as_ref(), found, &mut origins)?);
                 } else {
                     printed.extend(found);
                 }
@@ -241,11 +243,22 @@ fn of_steps(world: &mut World, args: &LogsArgs) -> Result<(Store, Vec<Printed>),
             };
             let made = store.provenance(&found.trace)?.as_deref().and_then(memo::provenance);
             let step = made.as_ref().map_or_else(|| item.name.clone(), |made| made.step.clone());
-            let run = made.map(|made| made.run);
-            printed.push(Printed { step, run, attempt: 1, failure: None, log: found.record.log });
+            printed.push(of_result(step, made.as_ref(), found, &mut origins)?);
         }
     }
     Ok((store, printed))
+}
+
+/// What is stored with a result.
+fn of_result(
+    step: String,
+    made: Option<&Provenance>,
+    found: &Found,
+    origins: &mut Origins<'_>,
+) -> Result<Printed, Failure> {
+    let imported = made.map_or(Ok(false), |made| origins.is_elsewhere(made))?;
+    let run = made.map(|made| made.run);
+    Ok(Printed { step, run, imported, attempt: 1, failure: None, log: found.record.log })
 }
 
 #[cfg(test)]

@@ -142,7 +142,7 @@ fn check_names(
         };
         puts.push((placed.target.clone(), inside));
     }
-    let found = source::found_again(&plan.graph, &plan.steps, Some(store), &puts);
+    let found = source::found_again(&plan.graph, Some(store), &puts);
     let wrong: Vec<Diagnostic> = new
         .iter()
         .zip(found)

@@ -297,7 +297,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         }
     }
     let answers = answers.into_iter().flatten().collect();
-    let reach = search.reached(graph, &needed);
+    let reach = search.reached(graph);
     let content = Content { hashed: &hashed, files: &search.files };
 
     let mut measures = Measures {
@@ -458,16 +458,14 @@ impl Measures {
     }
 }
 
-/// Of what is about to be put at places of the project: for each, the first file that a declaration of these steps would
-/// find there the next time, and which declaration that is. Each is a place and, of a folder, the paths in it.
+/// Of what is about to be put at places of the project: for each, the first file that a declaration would find there the
+/// next time, and which declaration that is. Each is a place and, of a folder, the paths in it.
 pub(crate) fn found_again(
     graph: &Graph,
-    steps: &[StepId],
     store: Option<&Path>,
     puts: &[(String, Option<Vec<String>>)],
 ) -> Vec<Option<(String, String)>> {
-    let needed = Needed::of(graph, steps);
-    Search::new(&graph.pipeline.folder, store).found_again(graph, &needed, puts)
+    Search::new(&graph.pipeline.folder, store).found_again(graph, puts)
 }
 
 /// What the steps of a plan need, as indices, each once.

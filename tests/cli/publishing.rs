@@ -281,6 +281,33 @@ fn a_name_that_only_the_run_knows_is_refused_before_anything_is_put_there() {
     assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 2 reused");
 }
 
+/// A run of one step put there what another one declares: that one took it for its code from then on, without a word.
+#[test]
+fn what_is_put_there_is_held_against_what_all_steps_declare() {
+    let yaml = "pipeline: p\nsolids:\n  site: {outputs: [{d: {at: outputs/d/}}], command: 'mkdir outputs/d; echo 1 > outputs/d/x.sh'}\n  \
+                b: {code: ['web/**/*.sh'], command: ls web, stdout: result}\n\
+                c: {resources: [r], inputs: {f: {path: in.txt}}, command: ls, stdout: result}\n\
+                resources: {r: {files: ['tools/**/*.sh']}}\n\
+                publish: {TO: site.d}\n";
+    let yaml = yaml.replace("\nc: ", "\n  c: ");
+    let check = |to: &str, what: &str| {
+        let folder = Folder::with(&[
+            ("pipeline.yaml", yaml.replace("TO", to).as_str()),
+            ("web/y.sh", "1\n"),
+            ("tools/y.sh", "1\n"),
+            ("in.txt", "1\n"),
+        ]);
+        let refused = folder.cas("run site").code(2);
+        let message = format!(
+            "`{to}/x.sh`, which `{to}` holds, would be found by {what}: it cannot be published there"
+        );
+        assert!(refused.stderr.contains(&message), "{}", refused.stderr);
+        assert_eq!((folder.names("web"), folder.names("tools")), (vec!["y.sh".into()], vec!["y.sh".into()]));
+    };
+    check("web/site", "the code `web/**/*.sh` of `b`");
+    check("tools/site", "the files `tools/**/*.sh` of the resource `r`");
+}
+
 /// A renamed target was removed wherever the path led by then: the results of before had been moved into an archive outside
 /// of the project, with a link in their place, and the archive lost them.
 #[test]

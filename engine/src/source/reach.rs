@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::Needed;
 use super::ignored::Leave;
 use super::walk::{Base, Walker};
 use crate::graph::Graph;
@@ -32,13 +31,13 @@ pub(super) struct Reach {
 }
 
 /// Finds what would be found again, and what lies behind links.
-pub(super) fn reached(graph: &Graph, needed: &Needed, walker: &mut Walker) -> Reach {
+pub(super) fn reached(graph: &Graph, walker: &mut Walker) -> Reach {
     let placed = publish::placed(graph);
     let mut reach = Reach::default();
     if placed.is_empty() {
         return reach;
     }
-    let mut declared = Declared::of(graph, needed);
+    let mut declared = Declared::of(graph);
     for placed in placed {
         let output = &graph.solid(placed.output.step).outputs[usize::from(placed.output.output)];
         let is_folder = output.at.ends_with('/');
@@ -62,11 +61,10 @@ pub(super) fn reached(graph: &Graph, needed: &Needed, walker: &mut Walker) -> Re
 /// find, and what that is. Each is a place and, of a folder, the paths in it.
 pub(super) fn found_again(
     graph: &Graph,
-    needed: &Needed,
     walker: &mut Walker,
     puts: &[(String, Option<Vec<String>>)],
 ) -> Vec<Option<(String, String)>> {
-    let mut declared = Declared::of(graph, needed);
+    let mut declared = Declared::of(graph);
     let mut of = |(at, inside): &(String, Option<Vec<String>>)| {
         let whole = [at.clone()];
         let files = inside.iter().flatten().map(|path| format!("{at}/{path}"));
@@ -80,7 +78,8 @@ pub(super) fn found_again(
     puts.iter().map(&mut of).collect()
 }
 
-/// What a pipeline declares, by where it is looked for.
+/// What a pipeline declares, by where it is looked for: also what only steps use that are not planned now, because what is
+/// put there is there when they are.
 struct Declared {
     project: PathBuf,
     /// By the folder below which it looks, so that a place is held against few of them.
@@ -91,7 +90,7 @@ struct Declared {
 }
 
 impl Declared {
-    fn of(graph: &Graph, needed: &Needed) -> Self {
+    fn of(graph: &Graph) -> Self {
         let project = lexical(&graph.pipeline.folder);
         let mut links =
             Links { real: HashMap::new(), project: (project.clone(), project.canonicalize().ok()) };
@@ -118,21 +117,18 @@ impl Declared {
             }
             finds.entry(folder).or_default().push(Finds { alternatives, leave, what });
         };
-        for &index in &needed.invocations {
-            let invocation = &graph.pipeline.invocations[index];
+        for invocation in &graph.pipeline.invocations {
             for code in &invocation.solid.code {
                 add(&code.text, Leave::Clutter, format!("the code `{}` of `{}`", code.text, invocation.name));
             }
         }
-        for &index in &needed.resources {
-            let definition = &graph.resources[index].definition;
+        for definition in graph.resources.iter().map(|resource| &resource.definition) {
             for files in &definition.files {
                 let what = format!("the files `{}` of the resource `{}`", files.text, definition.name);
                 add(&files.text, Leave::Clutter, what);
             }
         }
-        for &index in &needed.paths {
-            let path = &graph.paths[index].path;
+        for path in graph.paths.iter().map(|path| &path.path) {
             add(path, Leave::Nothing, format!("the input `{path}`"));
         }
         Self { project, finds, files, links }

@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Component as PathComponent, Path, PathBuf};
 use std::sync::Arc;
 
-use super::Needed;
 use super::ignored::Leave;
 use super::looked::{Looked, Seen};
 use super::reach::{self, Reach};
@@ -203,18 +202,17 @@ impl<'a> Search<'a> {
     }
 
     /// Which places that are published to would be found by what is declared.
-    pub(super) fn reached(&mut self, graph: &Graph, needed: &Needed) -> Reach {
-        reach::reached(graph, needed, &mut self.walker)
+    pub(super) fn reached(&mut self, graph: &Graph) -> Reach {
+        reach::reached(graph, &mut self.walker)
     }
 
     /// What of that which is about to be put into the project would be found by what is declared.
     pub(super) fn found_again(
         &mut self,
         graph: &Graph,
-        needed: &Needed,
         puts: &[(String, Option<Vec<String>>)],
     ) -> Vec<Option<(String, String)>> {
-        reach::found_again(graph, needed, &mut self.walker, puts)
+        reach::found_again(graph, &mut self.walker, puts)
     }
 
     /// Finds what a declared path means. Nothing is listed for a file: it is its fixed part. The definition was

@@ -394,13 +394,17 @@ pub(crate) fn in_parts<K: Sync, T: Send>(
     std::thread::scope(|scope| {
         let mut parts = keys.chunks(share);
         let own = parts.next().unwrap_or_default();
-        let others: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
+        let work = &work;
+        let spawn = |part| std::thread::Builder::new().spawn_scoped(scope, move || work(part));
+        let others: Vec<_> = parts.map(|part| (part, spawn(part))).collect();
         let mut all = work(own)?;
         all.reserve(keys.len().saturating_sub(all.len()));
-        for other in others {
-            match other.join() {
-                Ok(done) => all.extend(done?),
-                Err(panic) => std::panic::resume_unwind(panic),
+        for (part, other) in others {
+            match other.map(|other| other.join()) {
+                Ok(Ok(done)) => all.extend(done?),
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                // No thread is to be had.
+                Err(_) => all.extend(work(part)?),
             }
         }
         Ok(all)

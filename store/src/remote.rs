@@ -8,6 +8,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -19,6 +20,9 @@ use crate::wire::{PROTOCOL, Request, Response, frame};
 
 /// So much is asked at once at most.
 const CONNECTIONS: usize = 8;
+
+/// How long no more connections are asked for than there were when there was no descriptor for another one.
+const NARROW: Duration = Duration::from_secs(10);
 
 /// A host in another process.
 pub(crate) struct Remote {
@@ -38,8 +42,18 @@ struct Pool {
     free: Vec<Arc<Kept<UnixStream>>>,
     all: Vec<Weak<Kept<UnixStream>>>,
     used: usize,
-    /// So many may be used at once: fewer where the host has no descriptors for more.
-    most: usize,
+    /// How many there were when there was no descriptor for another one, here or at the host, and when that was.
+    narrow: Option<(usize, Instant)>,
+}
+
+impl Pool {
+    /// So many may be used at once now.
+    fn most(&self, now: Instant) -> usize {
+        match self.narrow {
+            Some((most, since)) if now.saturating_duration_since(since) < NARROW => most,
+            _ => CONNECTIONS,
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -63,7 +77,7 @@ impl Remote {
             number,
             owner,
             line,
-            pool: Mutex::new(Pool { free: Vec::new(), all: Vec::new(), used: 0, most: CONNECTIONS }),
+            pool: Mutex::new(Pool { free: Vec::new(), all: Vec::new(), used: 0, narrow: None }),
             freed: Condvar::new(),
             gone: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
@@ -112,7 +126,7 @@ impl Remote {
                     pool.used += 1;
                     return Ok(line);
                 }
-                if pool.used < pool.most {
+                if pool.used < pool.most(Instant::now()) {
                     pool.used += 1;
                     break;
                 }
@@ -125,25 +139,21 @@ impl Remote {
                 let mut pool = self.pool();
                 pool.used -= 1;
                 self.freed.notify_one();
-                if hosts::is_full(&error) {
-                    if pool.used > 0 {
-                        // Those that there are have to do.
-                        pool.most = pool.used;
+                let full = match &error {
+                    error if hosts::is_full(error) => Lost::Full,
+                    error if hosts::is_full_here(error) => Lost::FullHere,
+                    _ => {
                         drop(pool);
-                        return self.take(member);
+                        return Err(self.lost());
                     }
-                    return Err(Lost::Full);
+                };
+                if pool.used == 0 {
+                    return Err(full);
                 }
-                if hosts::is_full_here(&error) {
-                    if pool.used > 0 {
-                        pool.most = pool.used;
-                        drop(pool);
-                        return self.take(member);
-                    }
-                    return Err(Lost::FullHere);
-                }
+                // Those that there are have to do for now.
+                pool.narrow = Some((pool.used, Instant::now()));
                 drop(pool);
-                Err(self.lost())
+                self.take(member)
             }
         }
     }
@@ -196,5 +206,19 @@ impl Remote {
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_moment_without_descriptors_does_not_leave_it_narrow_for_ever() {
+        let now = Instant::now();
+        let pool = |narrow| Pool { free: Vec::new(), all: Vec::new(), used: 1, narrow };
+        assert_eq!(pool(None).most(now), CONNECTIONS);
+        assert_eq!(pool(Some((1, now))).most(now + NARROW / 2), 1);
+        assert_eq!(pool(Some((1, now))).most(now + NARROW), CONNECTIONS);
     }
 }

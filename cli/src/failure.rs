@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use cas_engine::error::{Diagnostic, EngineError, Place};
@@ -100,6 +101,15 @@ impl Failure {
     /// Wrong usage, or a name that nothing has.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Code::Usage, message)
+    }
+
+    /// A file that was given cannot be read.
+    pub(crate) fn unread(what: &str, path: &Path, error: &io::Error) -> Self {
+        let message = format!("cannot read the {what} `{}`", path.display());
+        match is_descriptor_limit(error) {
+            true => Self::new(Code::Store, message).because(error).hint(MORE_FILES),
+            false => Self::usage(message).because(error),
+        }
     }
 
     /// Something that is known, but not stored.

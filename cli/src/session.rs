@@ -215,9 +215,8 @@ impl World {
         let mut config = RunConfig::default();
         let first = pipeline.run_config.iter().map(|path| pipeline.home.join(path));
         for path in first.chain(which.config.iter().cloned()) {
-            let text = given_file::text(&path).map_err(|error| {
-                Failure::usage(format!("cannot read the run config `{}`", path.display())).because(error)
-            })?;
+            let text =
+                given_file::text(&path).map_err(|error| Failure::unread("run config", &path, &error))?;
             let path = shown(&path);
             file::run_config(&path, &text, &mut config)?;
             texts.0.push((path.to_string_lossy().into_owned(), text));
@@ -537,9 +536,7 @@ fn pipeline_file(which: &Which) -> Result<Option<PathBuf>, Failure> {
 
 fn read_pipeline(path: &Path, texts: &mut Texts) -> Result<Pipeline, Failure> {
     let path = shown(path);
-    let text = given_file::text(&path).map_err(|error| {
-        Failure::usage(format!("cannot read the pipeline `{}`", path.display())).because(error)
-    })?;
+    let text = given_file::text(&path).map_err(|error| Failure::unread("pipeline", &path, &error))?;
     // Those of included files too: what is wrong with them may be found later.
     let mut read = |path: &Path| {
         let text = given_file::text(path)?;

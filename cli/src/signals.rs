@@ -35,10 +35,12 @@ impl Watch {
     /// # Errors
     /// The operating system gives no signals, or no thread.
     pub(crate) fn start(cancel: Arc<Cancel>, notes: Notes, interrupts: &Interrupts) -> io::Result<Self> {
-        let (taken, others) = (interrupts.taken(), Arc::clone(&interrupts.shared));
         // A terminal that is closed ends a run as SIGTERM does: steps have process groups of their own, so that they
         // would not hear of it otherwise.
         let mut signals = Signals::new(interrupts.heard())?;
+        // Who does what a signal asks for until then does so no longer once this hears of them, so that none is nobody's.
+        let (taken, others) = (interrupts.taken(), Arc::clone(&interrupts.shared));
+        let early = others.early.load(Ordering::SeqCst);
         let handle = signals.handle();
         let first = Arc::new(AtomicI32::new(0));
         let noted = Arc::clone(&first);
@@ -53,7 +55,10 @@ impl Watch {
             }
         })?;
         let (cancel, notes) = (kept, said);
-        Ok(Self { handle, first, cancel, notes, thread: Some(thread), taken: Some(taken), others })
+        let watch = Self { handle, first, cancel, notes, thread: Some(thread), taken: Some(taken), others };
+        // One that came so late that nobody had seen to it yet.
+        watch.came(i32::try_from(early).unwrap_or(0));
+        Ok(watch)
     }
 
     /// Does what a signal asks for that came before this began to watch, unless it heard of one itself.
@@ -91,7 +96,7 @@ impl Drop for Watch {
 }
 
 /// What Ctrl-C and its kin do before a run has begun: probes that are being asked are ended first, because they have
-/// process groups of their own and would not hear of it; else they do what they always do.
+/// process groups of their own and would not hear of it; else they end the process, with the code that they end a run with.
 ///
 /// And what Ctrl-Z does: one thread stops what runs, hands over all stores that this process hosts, and stops it once.
 #[derive(Debug)]
@@ -113,6 +118,8 @@ struct Shared {
     watched: AtomicUsize,
     /// The first signal that came while probes were asked.
     first: AtomicI32,
+    /// The last signal that came since this listens, noted at once when it comes; 0 where none did.
+    early: Arc<AtomicUsize>,
     /// Where the run tells what goes on, while there is one.
     telling: Mutex<Option<Notes>>,
 }
@@ -171,7 +178,7 @@ impl Interrupts {
     /// Does something that may ask probes, and gives it what stops them.
     pub(crate) fn while_asking<R>(&self, work: &dyn Fn(&Stoppable<'_>) -> R) -> R {
         let asking = || {
-            self.start();
+            self.listen();
             Arc::clone(self.shared.asking().get_or_insert_default())
         };
         let done = work(&asking);
@@ -195,9 +202,14 @@ impl Interrupts {
     }
 
     /// Listens from now on, until the process ends. Where that cannot be done signals do what they always do.
-    fn start(&self) {
+    pub(crate) fn listen(&self) {
         self.started.get_or_init(|| {
             let Ok(mut signals) = Signals::new(self.heard()) else { return false };
+            for signal in self.heard() {
+                let (early, number) = (Arc::clone(&self.shared.early), usize::try_from(signal).unwrap_or(0));
+                // It is heard of all the same, but for one that comes as a run begins.
+                let _ = signal_hook::flag::register_usize(signal, early, number);
+            }
             let shared = Arc::clone(&self.shared);
             let listen = move || {
                 for signal in signals.forever() {
@@ -207,7 +219,9 @@ impl Interrupts {
                         let again = cancel.now() > Stop::No;
                         cancel.request(if again { Stop::Now } else { Stop::Gently });
                     } else if shared.watched.load(Ordering::SeqCst) == 0 {
-                        let _ = signal_hook::low_level::emulate_default_handler(signal);
+                        // At once, as the signal would: what is acknowledged is kept, and nothing else has begun.
+                        let code = code_of(signal).unwrap_or(Code::Interrupted);
+                        signal_hook::low_level::exit(code.number().into());
                     }
                 }
             };

@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 
@@ -40,6 +40,13 @@ fn heard(path: &Path) -> String {
 fn say(path: &Path, text: &str) {
     let pipe = OpenOptions::new().write(true).open(path);
     pipe.and_then(|mut pipe| pipe.write_all(text.as_bytes())).expect("a pipe");
+}
+
+/// Waits until `cas` reads its run config from its standard input: it has taken more of that than a pipe holds.
+fn reading(child: &mut Child) -> ChildStdin {
+    let mut config = child.stdin.take().expect("it is a pipe");
+    config.write_all(&[b'#'; 200_000]).expect("it is read");
+    config
 }
 
 const WAITS: &str = "\
@@ -273,13 +280,30 @@ fn watching_ends_before_the_run_when_it_is_told_to_while_it_plans() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let folder = project(WAITS);
         let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
-        let mut child = started(command.args(["run", "--watch", "-c", "go"]));
-        // It reads its run config, and waits for what is in it.
-        let mut config = OpenOptions::new().write(true).open(folder.path("go")).expect("a pipe");
+        let mut child = started(command.args(["run", "--watch", "-c", "/dev/stdin"]).stdin(Stdio::piped()));
+        let mut config = reading(&mut child);
         send(&child, signal);
-        config.write_all(b"{}\n").expect("it is read");
+        config.write_all(b"\n{}\n").expect("it is read");
         drop(config);
         assert_eq!(child.wait().expect("it ends").code(), Some(code), "{signal:?}");
         assert_eq!(folder.cas("runs").ok().stdout.lines().count(), 0);
+    }
+}
+
+/// Until a run had been planned it died of the signal itself, and whoever waits for exit codes had none.
+#[test]
+fn a_run_that_is_stopped_before_it_has_begun_ends_with_the_code_of_one_that_has() {
+    let lines: [&[&str]; 3] = [&["run"], &["run", "-n"], &["run", "--sweep", "a.n=1,2"]];
+    for line in lines {
+        for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 143)] {
+            let folder = project(WAITS);
+            let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+            let mut child = started(command.args(line).args(["-c", "/dev/stdin"]).stdin(Stdio::piped()));
+            let config = reading(&mut child);
+            send(&child, signal);
+            assert_eq!(child.wait().expect("it ends").code(), Some(code), "{line:?} {signal:?}");
+            drop(config);
+            assert!(!folder.has(".cas"), "{line:?} {signal:?}");
+        }
     }
 }

@@ -127,6 +127,8 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(world: &mut World, args: &RunArgs) -> Result<Code, Failure> {
+    // Before anything that may take its time: what it ends with does not depend on how far it was.
+    world.interrupts.listen();
     if args.watch {
         return watch::watch(world, args);
     }

@@ -17,6 +17,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cas_store::{Artifact, Digest, Entry, Kind, Node, StoreError, Tree};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::event::Event;
@@ -391,9 +393,19 @@ fn put(memo: &Memo, artifact: &Artifact, spot: &Spot) -> Result<Result<(), Store
         return Ok(Err(error));
     }
     let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|stat| stat.is_dir());
-    // A rename replaces a file by a file; anything else has to be moved out of the way.
+    // A rename replaces a file by a file; anything else changes places with it, so that there is always one of the two.
     if is_folder(target) || (is_folder(&new) && fs::symlink_metadata(target).is_ok()) {
-        fs::rename(target, &old).map_err(at("rename", &spot.shown))?;
+        match renameat_with(CWD, &new, CWD, target, RenameFlags::EXCHANGE) {
+            Ok(()) => {
+                remove(spot, &new)?;
+                return Ok(Ok(()));
+            }
+            // Some file systems cannot.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                fs::rename(target, &old).map_err(at("rename", &spot.shown))?;
+            }
+            Err(error) => return Err(at("rename", &spot.shown)(error.into())),
+        }
     }
     fs::rename(&new, target).map_err(at("rename", &spot.shown))?;
     remove(spot, &old)?;

@@ -13,6 +13,9 @@ use crate::store::{Store, announced};
 use crate::tickets::LOOK;
 use crate::wire::{CommitMessage, Opaque, RelinkMessage, Request, Response};
 
+/// What is told of several results in one request: the bytes of where they came from and of their facts. A message has its limit.
+const PART_BYTES: usize = 32 * 1024 * 1024;
+
 /// What to do where the trace has a result already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Put {
@@ -151,19 +154,25 @@ impl Store {
         let client = self.client();
         let told: (Vec<CommitMessage>, Vec<Vec<Staged>>) =
             commits.into_iter().map(|commit| message(commit, client.silent_ticket())).unzip();
-        let (messages, _staged) = (Arc::new(told.0), told.1);
-        let answers = match self.ask(Request::CommitAll(Arc::clone(&messages)))? {
-            Response::All(answers) if answers.len() == messages.len() => answers,
-            other => return Err(self.unexpected(&other)),
-        };
+        let (messages, _staged) = told;
+        let mut answered: Vec<(CommitMessage, Response)> = Vec::with_capacity(messages.len());
+        for part in in_parts(messages) {
+            let part = Arc::new(part);
+            match self.ask(Request::CommitAll(Arc::clone(&part)))? {
+                Response::All(answers) if answers.len() == part.len() => {
+                    answered.extend(Arc::unwrap_or_clone(part).into_iter().zip(answers));
+                }
+                other => return Err(self.unexpected(&other)),
+            }
+        }
         let new = |answer: &Response| matches!(answer, Response::New);
-        let leased = messages.iter().zip(&answers).filter(|(_, answer)| new(answer));
+        let leased = answered.iter().filter(|(_, answer)| new(answer));
         self.note_leases(leased.map(|(message, _)| message.trace));
-        let each = messages.iter().zip(answers).map(|(message, answer)| match answer {
+        let each = answered.into_iter().map(|(message, answer)| match answer {
             Response::New => Ok(Some(Committed::New)),
             // It has to wait for somebody else.
             Response::Held { .. } => {
-                self.commit_message(&CommitMessage { ticket: client.new_ticket(), ..message.clone() }, go_on)
+                self.commit_message(&CommitMessage { ticket: client.new_ticket(), ..message }, go_on)
             }
             Response::Failed(failure) => Err(failure.into_error(self.dir())),
             answer => {
@@ -249,6 +258,50 @@ fn message(commit: Commit, ticket: u64) -> (CommitMessage, Vec<Staged>) {
     (message, commit.staged)
 }
 
+/// As many of them in one request as make no more than [`PART_BYTES`], or one.
+fn in_parts(messages: Vec<CommitMessage>) -> Vec<Vec<CommitMessage>> {
+    let mut parts: Vec<Vec<CommitMessage>> = Vec::new();
+    let mut left = 0_usize;
+    for message in messages {
+        let facts = message.facts.iter().map(|(_, fact)| fact.0.len()).sum::<usize>();
+        let bytes = message.provenance.0.len() + facts;
+        match parts.last_mut().filter(|_| bytes <= left) {
+            Some(part) => part.push(message),
+            None => {
+                parts.push(vec![message]);
+                left = PART_BYTES;
+            }
+        }
+        left = left.saturating_sub(bytes);
+    }
+    parts
+}
+
 fn opaque(facts: Vec<(Version, Vec<u8>)>) -> Vec<(Version, Opaque)> {
     facts.into_iter().map(|(version, fact)| (version, Opaque(fact))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of them goes in a message, and all of them do not: they were refused together.
+    #[test]
+    fn what_is_more_than_a_message_is_told_in_parts_in_its_order() {
+        let check = |provenances: &[usize], expected: &[usize]| {
+            let told = provenances.iter().enumerate().map(|(number, bytes)| {
+                let bare = Commit::bare(Trace::from_bytes([number as u8; 32]), Vec::new(), Vec::new());
+                message(Commit { provenance: vec![0; *bytes], ..bare }, number as u64).0
+            });
+            let parts = in_parts(told.collect());
+            assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), expected);
+            let order: Vec<u64> = parts.iter().flatten().map(|message| message.ticket).collect();
+            assert_eq!(order, (0..provenances.len() as u64).collect::<Vec<_>>());
+        };
+        let half = PART_BYTES / 2;
+        check(&[], &[]);
+        check(&[1, 2, 3], &[3]);
+        check(&[half, half, 0, 1, half], &[3, 2]);
+        check(&[PART_BYTES + 1, 0, PART_BYTES, 1], &[2, 1, 1]);
+    }
 }

@@ -36,6 +36,7 @@ pub(crate) use looked::{IGNORED, SHOWN};
 
 use crate::error::{Diagnostic, EngineError, Place};
 use crate::execute::{Cancel, sandbox};
+use crate::fork;
 use crate::frozen::{self, Frozen};
 use crate::graph::{Graph, StepId, StepInput};
 use crate::memo::{Answer, Memo};
@@ -274,17 +275,16 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
     let mut counters = Counters { probes: open.len() as u64, ..Counters::default() };
     // A probe mostly waits, a hash never does.
     let (asked_now, hashed) = std::thread::scope(|scope| {
-        let asking = (!open.is_empty()).then(|| {
-            scope.spawn(|| {
-                let cancel = how.asking.map_or_else(Arc::default, |asking| asking());
-                probe::ask_all(&open, &graph.pipeline.folder, probe::TIMEOUT, &cancel)
-            })
-        });
+        let ask = || {
+            let cancel = how.asking.map_or_else(Arc::default, |asking| asking());
+            probe::ask_all(&open, &graph.pipeline.folder, probe::TIMEOUT, &cancel)
+        };
+        let asking = (!open.is_empty()).then(|| fork::begin(scope, ask));
         let hashed = hash::hash_all(&search.files, &mut cache, &mut counters);
-        let answers = match asking.map(|asking| asking.join()) {
+        let answers = match asking {
             None => Vec::new(),
-            Some(Ok(answers)) => answers,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            Some(Some(asking)) => fork::join(asking),
+            Some(None) => ask(),
         };
         (answers, hashed)
     });

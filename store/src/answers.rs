@@ -10,6 +10,7 @@ use crate::index::Family;
 use crate::record::{Found, Moment, Output, Pin};
 use crate::store::Run;
 use crate::tables::{self, refs};
+use crate::threads;
 use crate::wire::{Failure, Opaque, Request, Response};
 
 /// Presence of more files than this is looked up by several threads.
@@ -395,17 +396,15 @@ pub(crate) fn in_parts<K: Sync, T: Send>(
         let mut parts = keys.chunks(share);
         let own = parts.next().unwrap_or_default();
         let work = &work;
-        let spawn = |part| std::thread::Builder::new().spawn_scoped(scope, move || work(part));
-        let others: Vec<_> = parts.map(|part| (part, spawn(part))).collect();
+        let begin = |part| threads::begin(scope, move || work(part));
+        let others: Vec<_> = parts.map(|part| (part, begin(part))).collect();
         let mut all = work(own)?;
         all.reserve(keys.len().saturating_sub(all.len()));
         for (part, other) in others {
-            match other.map(|other| other.join()) {
-                Ok(Ok(done)) => all.extend(done?),
-                Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                // No thread is to be had.
-                Err(_) => all.extend(work(part)?),
-            }
+            all.extend(match other {
+                Some(other) => threads::join(other)?,
+                None => work(part)?,
+            });
         }
         Ok(all)
     })

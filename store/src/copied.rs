@@ -27,6 +27,7 @@ use crate::error::{At, StoreError};
 use crate::mark::Stamp;
 use crate::record::BlobRecord;
 use crate::stage::hasher;
+use crate::threads;
 
 /// Copied at a time: little enough to be in the processor's cache still when it is read back.
 const PIECE_BYTES: usize = 4 * 1024 * 1024;
@@ -111,22 +112,30 @@ fn copy(
 }
 
 /// Copies this much, and gives the hash of what arrived.
-fn copy_and_hash(from: &File, to: &File, len: u64, mut hasher: blake3::Hasher) -> io::Result<Digest> {
+fn copy_and_hash(from: &File, to: &File, len: u64, hasher: blake3::Hasher) -> io::Result<Digest> {
     thread::scope(|scope| {
         let (copied, to_hash) = sync_channel::<(u64, u64)>(1);
-        let hashing = scope.spawn(move || -> io::Result<Digest> {
+        let hashing = threads::begin_with(scope, hasher, move |mut hasher| -> io::Result<Digest> {
             let mut buffer = vec![0; BUFFER_BYTES];
             for (at, bytes) in to_hash {
                 hash_range(to, at, bytes, &mut hasher, &mut buffer)?;
             }
             Ok(hasher.finalize().into())
         });
+        let hashing = match hashing {
+            Ok(hashing) => hashing,
+            Err(mut hasher) => {
+                let mut buffer = vec![0; BUFFER_BYTES];
+                copy(from, to, len, |at, bytes| hash_range(to, at, bytes, &mut hasher, &mut buffer))?;
+                return Ok(hasher.finalize().into());
+            }
+        };
         // Moved there, it is dropped before the thread is waited for, so that it ends in every case. Where it could not
         // be sent the thread has ended, and says why.
         let done = copy(from, to, len, move |at, bytes| {
             copied.send((at, bytes)).map_err(|_| io::Error::other("the copy could not be read back"))
         });
-        let digest = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let digest = threads::join(hashing)?;
         done.map(|()| digest)
     })
 }
@@ -160,17 +169,21 @@ mod tests {
     #[test]
     fn what_was_copied_is_what_was_hashed_whatever_its_length() {
         let dir = tempfile::tempdir().unwrap();
-        for len in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES + 17] {
+        let lens = [0, 1, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES + 17];
+        for (len, threads) in lens.into_iter().flat_map(|len| [(len, 0), (len, 1)]) {
             let bytes: Vec<u8> = (0..len).map(|at| (at * 31 % 251) as u8).collect();
             let (from, to) = (dir.path().join("from"), dir.path().join("to"));
             std::fs::write(&from, &bytes).unwrap();
             let file = File::options().read(true).write(true).create(true).truncate(true).open(&to).unwrap();
             let from = File::open(&from).unwrap();
-            let digest = copy_and_hash(&from, &file, len as u64, blake3::Hasher::new()).unwrap();
+            let copied = |len| {
+                threads::scarce::with(threads, || copy_and_hash(&from, &file, len, blake3::Hasher::new()))
+            };
+            let digest = copied(len as u64).unwrap();
             assert_eq!(digest, Digest::of(&bytes), "{len}");
             assert!(std::fs::read(&to).unwrap() == bytes, "{len}");
             // A source that ends too early is no copy.
-            assert!(copy_and_hash(&from, &file, len as u64 + 1, blake3::Hasher::new()).is_err(), "{len}");
+            assert!(copied(len as u64 + 1).is_err(), "{len}");
         }
     }
 

@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::host::Core;
 use crate::record::BlobRecord;
 use crate::store::{PAGE, Store};
+use crate::threads;
 use crate::wire::{Request, Response};
 
 /// How long to wait before asking for a turn again.
@@ -140,13 +141,10 @@ impl Store {
             Ok(found)
         };
         let mut found = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let mut all = Vec::new();
-            for worker in workers {
-                match worker.join() {
-                    Ok(found) => all.extend(found?),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
+            let others: Vec<_> = (1..threads).filter_map(|_| threads::begin(scope, work)).collect();
+            let mut all = work()?;
+            for other in others {
+                all.extend(threads::join(other)?);
             }
             Ok::<_, StoreError>(all)
         })?;
@@ -248,7 +246,8 @@ mod tests {
         let digest = put(&store, &bytes);
         assert_eq!(look(&store, &page), 0);
         std::fs::remove_file(store.files().path_of(&digest, &page[0].1)).unwrap();
-        assert_eq!(look(&store, &page), 1);
+        // Also where there is no thread to look with.
+        assert_eq!(threads::scarce::with(0, || look(&store, &page)), 1);
         assert_eq!(look(&store, &page), 0, "it is told once");
     }
 }

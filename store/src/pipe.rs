@@ -11,7 +11,8 @@
 //!
 //! A compressed file is a sequence of zstd frames, each of which holds [`FRAME_BYTES`] raw bytes (the last
 //! one fewer) and says so in its header: any zstd program reads it, several threads can write it, and
-//! memory does not depend on the length. What fits into one frame takes no thread at all.
+//! memory does not depend on the length. What fits into one frame takes no thread at all; the calling thread does what no
+//! thread is to be had for.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -25,6 +26,7 @@ use zstd::bulk::Compressor;
 use crate::digest::Digest;
 use crate::record::Encoding;
 use crate::sys;
+use crate::threads;
 
 /// Raw bytes in one zstd frame. Smaller frames compress worse and cost more switching, larger ones take
 /// more memory per thread; around this size neither shows.
@@ -196,14 +198,24 @@ pub(crate) fn pass(
 fn pass_raw(
     head: Vec<u8>,
     source: &mut dyn Read,
-    mut hasher: blake3::Hasher,
+    hasher: blake3::Hasher,
     file: &File,
 ) -> Result<Passed, PipeError> {
     thread::scope(|scope| {
         let (full, to_hash) = sync_channel::<Vec<u8>>(WAITING);
         let (hashed, to_write) = sync_channel::<Vec<u8>>(WAITING);
         let (empty, written) = channel::<Vec<u8>>();
-        let hashing = scope.spawn(move || {
+        let writer = threads::begin(scope, move || -> io::Result<u64> {
+            let mut output = Output::new(file);
+            for chunk in to_write {
+                output.write(&chunk)?;
+                // The other side may have ended: then nobody wants the buffer.
+                let _ = empty.send(chunk);
+            }
+            Ok(output.len)
+        });
+        let Some(writer) = writer else { return pass_raw_here(head, source, hasher, file) };
+        let hashing = threads::begin_with(scope, hasher, move |mut hasher| {
             let mut len = 0;
             for chunk in to_hash {
                 hasher.update(&chunk);
@@ -214,15 +226,11 @@ fn pass_raw(
             }
             (Digest::from(hasher.finalize()), len)
         });
-        let writer = scope.spawn(move || -> io::Result<u64> {
-            let mut output = Output::new(file);
-            for chunk in to_write {
-                output.write(&chunk)?;
-                // The other side may have ended: then nobody wants the buffer.
-                let _ = empty.send(chunk);
-            }
-            Ok(output.len)
-        });
+        let hashing = match hashing {
+            Ok(hashing) => hashing,
+            // The writer has ended: what it was to get its chunks from is gone.
+            Err(hasher) => return pass_raw_here(head, source, hasher, file),
+        };
         let mut chunk = head;
         let mut failure = None;
         while !chunk.is_empty() {
@@ -237,16 +245,31 @@ fn pass_raw(
             }
         }
         drop(full);
-        let (digest, len) = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let stored_len = writer
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            .map_err(PipeError::Write)?;
+        let (digest, len) = threads::join(hashing);
+        let stored_len = threads::join(writer).map_err(PipeError::Write)?;
         match failure {
             Some(failure) => Err(failure),
             None => Ok(Passed { digest, len, stored_len }),
         }
     })
+}
+
+/// The same without other threads.
+fn pass_raw_here(
+    head: Vec<u8>,
+    source: &mut dyn Read,
+    mut hasher: blake3::Hasher,
+    file: &File,
+) -> Result<Passed, PipeError> {
+    let mut output = Output::new(file);
+    let mut chunk = head;
+    while !chunk.is_empty() {
+        hasher.update(&chunk);
+        output.write(&chunk).map_err(PipeError::Write)?;
+        chunk.clear();
+        fill(source, &mut chunk, FRAME_BYTES).map_err(PipeError::Read)?;
+    }
+    Ok(Passed { digest: hasher.finalize().into(), len: output.len, stored_len: output.len })
 }
 
 /// A chunk to compress, and where to send it (with what it became) so that the order is kept.
@@ -272,9 +295,9 @@ fn pass_zstd(
     let queue = Mutex::new(queue);
     let queue = &queue;
     thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(move || compress_jobs(queue, compressors));
-        }
+        let threads = (0..threads)
+            .filter_map(|_| threads::begin(scope, move || compress_jobs(queue, compressors)))
+            .count();
         // Moved here, it is dropped before the scope waits: so the threads end in every case.
         let jobs = jobs;
         let mut under_way: VecDeque<Receiver<Done>> = VecDeque::new();
@@ -289,7 +312,10 @@ fn pass_zstd(
             // The hash is taken before the buffer goes away; the threads have older chunks to work on.
             hasher.update(&chunk);
             len += chunk.len() as u64;
-            if jobs.send(Job { raw: chunk, frame, done }).is_err() {
+            let job = Job { raw: chunk, frame, done };
+            if threads == 0 {
+                compress(job, compressors);
+            } else if jobs.send(job).is_err() {
                 break; // No thread is left; collecting what is under way tells why.
             }
             if under_way.len() > threads + 1 {
@@ -321,11 +347,15 @@ fn collect(
 fn compress_jobs(queue: &Mutex<Receiver<Job>>, compressors: &Compressors) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { raw, frame: buffer, done }) = next else { return };
-        let result = compressors.with(|compressor| frame(compressor, &raw, buffer));
-        // Nobody waits for it if the pass has failed meanwhile.
-        let _ = done.send(result.map(|frame| (raw, frame)));
+        let Ok(job) = next else { return };
+        compress(job, compressors);
     }
+}
+
+fn compress(Job { raw, frame: buffer, done }: Job, compressors: &Compressors) {
+    let result = compressors.with(|compressor| frame(compressor, &raw, buffer));
+    // Nobody waits for it if the pass has failed meanwhile.
+    let _ = done.send(result.map(|frame| (raw, frame)));
 }
 
 /// A file that is being written, whose write-back begins as it grows.
@@ -395,6 +425,17 @@ mod tests {
     }
 
     #[test]
+    fn any_number_of_threads_will_do() {
+        for threads in 0..=THREADS_MAX {
+            threads::scarce::with(threads, || {
+                for encoding in [Encoding::Raw, Encoding::Zstd] {
+                    check(&text(9 * FRAME_BYTES + 17), encoding);
+                }
+            });
+        }
+    }
+
+    #[test]
     fn only_what_shrinks_is_compressed() {
         let compressors = Compressors::default();
         for len in [5_000, 200_000, FRAME_BYTES] {
@@ -431,27 +472,19 @@ mod tests {
     #[test]
     fn a_source_that_fails_and_a_file_that_takes_nothing_are_told_apart() {
         let full_disk = File::options().write(true).open("/dev/full").unwrap();
-        for encoding in [Encoding::Raw, Encoding::Zstd] {
+        let both = [Encoding::Raw, Encoding::Zstd];
+        for (encoding, threads) in both.into_iter().flat_map(|one| [(one, 0), (one, 1), (one, 9)]) {
             let file = tempfile::tempfile().unwrap();
             let head = text(FRAME_BYTES);
             let compressors = Compressors::default();
-            let failed = pass(
-                head.clone(),
-                &mut Broken(7 * FRAME_BYTES / 2),
-                blake3::Hasher::new(),
-                encoding,
-                &compressors,
-                &file,
-            );
+            let pass = |source: &mut dyn Read, file| {
+                threads::scarce::with(threads, || {
+                    pass(head.clone(), source, blake3::Hasher::new(), encoding, &compressors, file)
+                })
+            };
+            let failed = pass(&mut Broken(7 * FRAME_BYTES / 2), &file);
             assert!(matches!(failed, Err(PipeError::Read(_))), "{failed:?}");
-            let failed = pass(
-                head,
-                &mut io::repeat(7).take(20 << 20),
-                blake3::Hasher::new(),
-                encoding,
-                &compressors,
-                &full_disk,
-            );
+            let failed = pass(&mut io::repeat(7).take(20 << 20), &full_disk);
             let Err(PipeError::Write(error)) = failed else { panic!("{failed:?}") };
             assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         }

@@ -28,6 +28,7 @@ use crate::mark::Stamp;
 use crate::record::{Artifact, BlobRecord, Encoding, HashKind, Kind, Place};
 use crate::stage::{fixed_times, set_fixed_mtime};
 use crate::store::{Link, Provided};
+use crate::threads;
 use crate::tree::{Entry, Node, Tree};
 
 /// Asks the index for the records of some digests, in order. It is asked for a bounded number at a time.
@@ -325,18 +326,20 @@ fn in_batches<T: Sync>(
     let failed = Mutex::new(None);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(batch) = items.chunks(size).nth(number) else { return };
-                    if let Err(error) = work(batch) {
-                        stop.store(true, Ordering::Relaxed);
-                        failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                    }
+        let some = || {
+            while !stop.load(Ordering::Relaxed) {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(batch) = items.chunks(size).nth(number) else { return };
+                if let Err(error) = work(batch) {
+                    stop.store(true, Ordering::Relaxed);
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 }
-            });
+            }
+        };
+        for _ in 1..threads {
+            threads::begin(scope, some);
         }
+        some();
     });
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
@@ -444,5 +447,26 @@ impl Drop for Begun<'_> {
             Ok(_) => fs::remove_file(self.0),
             Err(error) => Err(error),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_all_done_by_however_many_threads_there_are() {
+        let items: Vec<usize> = (0..3 * BATCH + 1).collect();
+        for threads in 0..3 {
+            let done = Mutex::new(BTreeSet::<usize>::new());
+            let work = |batch: &[usize]| {
+                done.lock().unwrap().extend(batch);
+                Ok(())
+            };
+            threads::scarce::with(threads, || in_batches(&items, &work)).unwrap();
+            assert!(done.into_inner().unwrap().into_iter().eq(0..items.len()), "{threads}");
+            let refuse = |_: &[usize]| Err(StoreError::Missing { digest: Digest::of(b"") });
+            threads::scarce::with(threads, || in_batches(&items, &refuse)).unwrap_err();
+        }
     }
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Decompressing takes longest, so that it is shared by several threads ([`crate::unpack`]), and no core waits for another. What is
-//! only checked has no sink: then the calling thread hashes, together with those that have nothing to do.
+//! only checked has no sink: then the calling thread hashes, together with those that have nothing to do. It does alone
+//! what there are no threads for.
 //!
 //! Nothing is believed: a file that is shorter or longer than it should be, broken zstd data, more raw
 //! bytes than there should be and sectors that cannot be read are each [`StreamError::Damaged`]. Whether
@@ -26,6 +27,7 @@ use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::pipe::{FRAME_BYTES, fill};
 use crate::record::Encoding;
+use crate::threads;
 use crate::unpack::{self, Raw};
 
 /// From here other threads are worth their start.
@@ -86,10 +88,10 @@ pub(crate) fn run(flow: Flow, hasher: blake3::Hasher, sink: Option<Sink<'_>>) ->
     }
     let passed = Passed { wanted: len, count: 0, hasher };
     match encoding {
-        Encoding::Raw if long => ahead(file, passed, sink),
-        Encoding::Raw => here(file, passed, sink),
-        Encoding::Zstd if long => unpacked(file, passed, sink),
-        Encoding::Zstd => here(unpack::stream(file).map_err(StreamError::Read)?, passed, sink),
+        Encoding::Raw if long => ahead(&file, passed, sink),
+        Encoding::Raw => here(&file, passed, sink),
+        Encoding::Zstd if long => unpacked(&file, passed, sink),
+        Encoding::Zstd => in_one_stream(&file, passed, sink),
     }
 }
 
@@ -145,21 +147,29 @@ fn here(
     }
 }
 
-fn ahead(source: impl Read + Send, passed: Passed, sink: Option<Sink<'_>>) -> Result<Flowed, StreamError> {
+fn in_one_stream(file: &File, passed: Passed, sink: Option<Sink<'_>>) -> Result<Flowed, StreamError> {
+    here(unpack::stream(file).map_err(StreamError::Read)?, passed, sink)
+}
+
+fn ahead(file: &File, passed: Passed, sink: Option<Sink<'_>>) -> Result<Flowed, StreamError> {
     thread::scope(|scope| {
         let (empty, used) = channel::<Vec<u8>>();
         let (full, arriving) = sync_channel::<Raw>(WAITING);
-        scope.spawn(move || read_ahead(source, &used, &full));
-        onwards(scope, arriving.into_iter(), empty, passed, sink)
+        match threads::begin(scope, move || read_ahead(file, &used, &full)) {
+            Some(_) => onwards(scope, arriving.into_iter(), empty, passed, sink),
+            None => here(file, passed, sink),
+        }
     })
 }
 
-fn unpacked(file: File, passed: Passed, sink: Option<Sink<'_>>) -> Result<Flowed, StreamError> {
+fn unpacked(file: &File, passed: Passed, sink: Option<Sink<'_>>) -> Result<Flowed, StreamError> {
     let (jobs, queue) = unpack::queue();
     thread::scope(|scope| {
         let (empty, used) = channel::<Vec<u8>>();
-        let arriving = unpack::start(scope, (jobs, &queue), file, used, WAITING);
-        onwards(scope, arriving, empty, passed, sink)
+        match unpack::start(scope, (jobs, &queue), file, used, WAITING) {
+            Some(arriving) => onwards(scope, arriving, empty, passed, sink),
+            None => in_one_stream(file, passed, sink),
+        }
     })
 }
 
@@ -175,34 +185,48 @@ fn onwards<'scope>(
         for buffer in arriving {
             let buffer = buffer.map_err(broken)?;
             passed.count(&buffer)?;
-            passed.hasher.update_rayon(&buffer);
+            threads::hash_together(&mut passed.hasher, &buffer);
             // The reader may have ended already.
             let _ = empty.send(buffer);
         }
         return passed.end();
     };
     let (hashed, ready) = sync_channel::<Vec<u8>>(WAITING);
-    let hashing = scope.spawn(move || {
-        for buffer in arriving {
-            let buffer = buffer.map_err(broken)?;
-            passed.count(&buffer)?;
-            passed.hasher.update(&buffer);
-            if hashed.send(buffer).is_err() {
-                break; // The sink has failed; it says why.
-            }
-        }
-        passed.end()
-    });
     let mut failed = None;
-    for buffer in ready {
-        if let Err(error) = sink(&buffer) {
-            failed = Some(StreamError::Sink(error));
+    let mut goes_on = |buffer: Vec<u8>| {
+        failed = sink(&buffer).err().map(StreamError::Sink);
+        let _ = empty.send(buffer);
+        failed.is_none()
+    };
+    let hashing = threads::begin_with(scope, (arriving, passed), move |(arriving, passed)| {
+        hash_each(arriving, passed, |buffer| hashed.send(buffer).is_ok())
+    });
+    let flowed = match hashing {
+        Ok(hashing) => {
+            // What is left is dropped here, before the thread is waited for: then it cannot send, and ends.
+            ready.into_iter().all(&mut goes_on);
+            threads::join(hashing)
+        }
+        Err((arriving, passed)) => hash_each(arriving, passed, &mut goes_on),
+    };
+    failed.map_or(flowed, Err)
+}
+
+/// Hashes what arrives, and passes it on until that says that it need not go on: then who said so knows why.
+fn hash_each(
+    arriving: impl Iterator<Item = Raw>,
+    mut passed: Passed,
+    mut goes_on: impl FnMut(Vec<u8>) -> bool,
+) -> Result<Flowed, StreamError> {
+    for buffer in arriving {
+        let buffer = buffer.map_err(broken)?;
+        passed.count(&buffer)?;
+        passed.hasher.update(&buffer);
+        if !goes_on(buffer) {
             break;
         }
-        let _ = empty.send(buffer);
     }
-    let flowed = hashing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    failed.map_or(flowed, Err)
+    passed.end()
 }
 
 /// Reads to the end or to what cannot be read, into buffers that come back.
@@ -229,5 +253,56 @@ fn broken(error: io::Error) -> StreamError {
             StreamError::Damaged(format!("the disk does not give its bytes ({error})"))
         }
         Some(_) => StreamError::Read(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+
+    fn flow(stored: &[u8], encoding: Encoding, len: usize) -> Flow {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(stored).unwrap();
+        file.rewind().unwrap();
+        Flow { file, stored_len: stored.len() as u64, encoding, len: Some(len as u64) }
+    }
+
+    /// In a container with a limit of processes, reading a large blob panicked.
+    #[test]
+    fn any_number_of_threads_gives_the_same() {
+        let raw: Vec<u8> = (0..9 * FRAME_BYTES + 17).map(|at| (at * 31 % 251) as u8).collect();
+        let packed: Vec<u8> =
+            raw.chunks(FRAME_BYTES).flat_map(|raw| zstd::bulk::compress(raw, 1).unwrap()).collect();
+        let right = Flowed { len: raw.len() as u64, digest: Digest::of(&raw) };
+        for (stored, encoding) in [(&raw, Encoding::Raw), (&packed, Encoding::Zstd)] {
+            for threads in 0..7 {
+                let run = |stored: &[u8], sink: Option<Sink<'_>>| {
+                    let flow = flow(stored, encoding, raw.len());
+                    threads::scarce::with(threads, || run(flow, blake3::Hasher::new(), sink))
+                };
+                let at = format!("{encoding:?} in {threads} threads");
+                assert_eq!(run(stored, None).unwrap(), right, "{at}");
+                let mut seen = Vec::new();
+                let mut sink = |bytes: &[u8]| {
+                    seen.extend_from_slice(bytes);
+                    Ok(())
+                };
+                assert_eq!(run(stored, Some(&mut sink)).unwrap(), right, "{at}");
+                assert!(seen == raw, "{at}");
+
+                let cut = run(&stored[..stored.len() - 1], Some(&mut |_| Ok(()))).unwrap_err();
+                assert!(matches!(cut, StreamError::Damaged(_)), "{at}: {cut:?}");
+                let mut pieces = 0;
+                let mut full = |_: &[u8]| {
+                    pieces += 1;
+                    if pieces < 3 { Ok(()) } else { Err(StoreError::Missing { digest: right.digest }) }
+                };
+                let failed = run(stored, Some(&mut full)).unwrap_err();
+                assert!(matches!(failed, StreamError::Sink(StoreError::Missing { .. })), "{at}: {failed:?}");
+                assert_eq!(pieces, 3, "{at}");
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ use zstd::bulk::Decompressor;
 use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_content_size};
 
 use crate::pipe::{FRAME_BYTES, fill};
+use crate::threads;
 
 /// Threads that decompress one file; more than these are faster than one that hashes.
 const THREADS_MAX: usize = 4;
@@ -50,25 +51,31 @@ pub(crate) fn queue() -> (Sender<Job>, Queue) {
 }
 
 /// Starts the threads that decompress this file, and gives what they make, in pieces of at most [`FRAME_BYTES`]. They
-/// end when all is told or nobody listens; buffers that come back through `used` are used again.
+/// end when all is told or nobody listens; buffers that come back through `used` are used again. `None`, and the file is
+/// untouched, where there are no threads to be had for it.
 pub(crate) fn start<'scope>(
     scope: &'scope Scope<'scope, '_>,
     (jobs, queue): (Sender<Job>, &'scope Queue),
-    file: File,
+    file: &'scope File,
     used: Receiver<Vec<u8>>,
     waiting: usize,
-) -> impl Iterator<Item = Raw> + Send + use<> {
+) -> Option<impl Iterator<Item = Raw> + Send + use<'scope>> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
     let (back, spare) = channel();
-    for _ in 0..threads {
+    let begin = || {
         let back = back.clone();
-        scope.spawn(move || queue.work(&back));
-    }
+        threads::begin(scope, move || queue.work(&back))
+    };
+    // One will do. It ends where the next line does not begin another, which drops the only end that jobs come from.
+    begin()?;
     let (order, arriving) = sync_channel::<Receiver<Raw>>(threads + waiting);
     let cutter = Cutter { file, ahead: Vec::new(), ended: false, jobs, order, used, spare };
-    scope.spawn(move || cutter.run());
+    threads::begin(scope, move || cutter.run())?;
+    for _ in 1..threads {
+        begin();
+    }
     // A thread that ended early has panicked, which its scope tells.
-    arriving.into_iter().map(|one| one.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())))
+    Some(arriving.into_iter().map(|one| one.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))))
 }
 
 impl Queue {
@@ -87,8 +94,8 @@ impl Queue {
 }
 
 /// Reads a file and cuts it into frames.
-struct Cutter {
-    file: File,
+struct Cutter<'a> {
+    file: &'a File,
     /// What was read and not handed out.
     ahead: Vec<u8>,
     ended: bool,
@@ -98,7 +105,7 @@ struct Cutter {
     spare: Receiver<Vec<u8>>,
 }
 
-impl Cutter {
+impl Cutter<'_> {
     fn run(mut self) {
         loop {
             let (stored_len, len) = match self.frame() {
@@ -141,7 +148,7 @@ impl Cutter {
     /// Decompresses all that is left as one stream.
     fn rest(mut self) {
         let ahead = std::mem::take(&mut self.ahead);
-        let source = Cursor::new(ahead).chain(&self.file);
+        let source = Cursor::new(ahead).chain(self.file);
         let mut source = match stream(source) {
             Ok(source) => source,
             Err(error) => {
@@ -197,7 +204,7 @@ mod tests {
         thread::scope(|scope| {
             let (empty, used) = channel();
             let mut all = Vec::new();
-            for raw in start(scope, (jobs, &queue), file, used, 2) {
+            for raw in start(scope, (jobs, &queue), &file, used, 2).unwrap() {
                 let raw = raw?;
                 assert!(raw.len() <= FRAME_BYTES);
                 all.extend_from_slice(&raw);
@@ -253,6 +260,26 @@ mod tests {
     }
 
     #[test]
+    fn any_number_of_threads_will_do_and_without_the_file_is_untouched() {
+        let text = lines(9 * FRAME_BYTES + 17);
+        let ours: Vec<u8> = text.chunks(FRAME_BYTES).flat_map(|raw| compress(raw, 1).unwrap()).collect();
+        for threads in 2..=THREADS_MAX + 1 {
+            assert!(threads::scarce::with(threads, || unpacked(&ours)).unwrap() == text, "{threads}");
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&ours).unwrap();
+        for threads in 0..2 {
+            let (jobs, queue) = queue();
+            thread::scope(|scope| {
+                let (_empty, used) = channel();
+                let began = threads::scarce::with(threads, || start(scope, (jobs, &queue), &file, used, 2));
+                assert!(began.is_none(), "{threads}");
+            });
+            assert_eq!(std::io::Seek::stream_position(&mut file).unwrap(), ours.len() as u64);
+        }
+    }
+
+    #[test]
     fn who_stops_listening_is_not_waited_for() {
         let text = lines(40 * FRAME_BYTES);
         let ours: Vec<u8> = text.chunks(FRAME_BYTES).flat_map(|raw| compress(raw, 1).unwrap()).collect();
@@ -264,7 +291,7 @@ mod tests {
             let (jobs, queue) = queue();
             let first = thread::scope(|scope| {
                 let (_empty, used) = channel();
-                start(scope, (jobs, &queue), file, used, 2).next().unwrap().unwrap()
+                start(scope, (jobs, &queue), &file, used, 2).unwrap().next().unwrap().unwrap()
             });
             assert!(first[..] == text[..FRAME_BYTES]);
         }

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::iter;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use crate::inside;
 use crate::record::{Kind, Place};
 use crate::stage::{BECAME_A_LINK, Bounds, Links, Staged, StagedBlob, kind_of};
 use crate::store::Take;
+use crate::threads;
 use crate::tree::{Entry, Node, Tree, TreeError};
 
 /// Folders with more files than this are read by several threads.
@@ -70,13 +72,10 @@ impl Files {
             vec![self.stage_some(root, files, take, &progress)]
         } else {
             thread::scope(|scope| {
-                let threads: Vec<_> = (0..threads)
-                    .map(|_| scope.spawn(|| self.stage_some(root, files, take, &progress)))
-                    .collect();
-                let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                };
-                threads.into_iter().map(join).collect()
+                let some = || self.stage_some(root, files, take, &progress);
+                let others: Vec<_> = (1..threads).filter_map(|_| threads::begin(scope, some)).collect();
+                let own = some();
+                iter::once(own).chain(others.into_iter().map(threads::join)).collect()
             })
         };
         let mut all = Gathered { entries: Vec::with_capacity(files.len()), blobs: Vec::new() };
@@ -311,6 +310,25 @@ mod tests {
         let mut bytes = vec![0; FRAME_BYTES + 1000];
         blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
         bytes
+    }
+
+    #[test]
+    fn a_folder_is_kept_by_however_many_threads_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().join("store"));
+        fs::create_dir_all(layout.staging()).unwrap();
+        let files = Files::new(layout, 4096);
+        let folder = dir.path().join("many");
+        fs::create_dir(&folder).unwrap();
+        for number in 0..3 * ONE_THREAD_UP_TO {
+            fs::write(folder.join(number.to_string()), number.to_string()).unwrap();
+        }
+        let kept = |threads| {
+            let staged = threads::scarce::with(threads, || files.stage_tree(&folder, Take::Copy));
+            staged.unwrap().artifact("tree").digest
+        };
+        let all = kept(THREADS_MAX);
+        assert_eq!((kept(0), kept(1)), (all, all));
     }
 
     /// What a step left running exchanges a folder for a link to one that is not its own, and back.

@@ -12,6 +12,7 @@ use cas_store::Digest;
 
 use super::Stat;
 use super::stat_cache::{StatCache, file_clock_ns};
+use crate::fork;
 
 /// How much is read at once.
 const CHUNK: usize = 1024 * 1024;
@@ -143,13 +144,10 @@ fn parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec
                 done.push((at, work(item)));
             }
         };
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+        let others: Vec<_> = (1..threads).filter_map(|_| fork::begin(scope, run)).collect();
         all.extend(run());
         for other in others {
-            match other.join() {
-                Ok(done) => all.extend(done),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+            all.extend(fork::join(other));
         }
     });
     all.sort_unstable_by_key(|(at, _)| *at);
@@ -194,7 +192,7 @@ fn read_and_hash(file: &mut File, size: u64) -> io::Result<Digest> {
     loop {
         let read = fill(file, &mut piece)?;
         if read == LARGE {
-            hasher.update_rayon(&piece);
+            cas_store::hash_together(&mut hasher, &piece);
         } else {
             hasher.update(&piece[..read]);
         }
@@ -231,6 +229,14 @@ mod tests {
             std::fs::write(&path, &bytes).unwrap();
             assert_eq!(hash(&path).unwrap().digest, Digest::of(&bytes), "{size}");
         }
+    }
+
+    #[test]
+    fn without_a_thread_to_be_had_the_one_that_is_there_does_all() {
+        let items: Vec<usize> = (0..5 * FILES_PER_THREAD).collect();
+        let doubled: Vec<usize> = items.iter().map(|item| 2 * item).collect();
+        assert_eq!(fork::tests::without_threads(|| parallel(&items, |item| 2 * item)), doubled);
+        assert_eq!(parallel(&items, |item| 2 * item), doubled);
     }
 
     /// A file that was written, hashed and written again within one tick of the clock looked unchanged, and what was

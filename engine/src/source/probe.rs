@@ -14,6 +14,7 @@ use crate::error::{Diagnostic, Place};
 use crate::execute::process::{End, Process, Sink, Spawner, signal_name};
 use crate::execute::program::find_program;
 use crate::execute::{Cancel, blot, blotted};
+use crate::fork;
 
 /// How long a probe may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,13 +108,13 @@ pub(super) fn ask_all(
             continue;
         }
         std::thread::scope(|scope| {
-            let running: Vec<_> = probes.iter().map(|probe| scope.spawn(|| ask(probe))).collect();
-            for probe in running {
-                match probe.join() {
-                    Ok(answer) => answers.push(answer),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
+            let ask = &ask;
+            let running: Vec<_> =
+                probes.iter().map(|probe| (probe, fork::begin(scope, move || ask(probe)))).collect();
+            answers.extend(running.into_iter().map(|(probe, running)| match running {
+                Some(running) => fork::join(running),
+                None => ask(probe),
+            }));
         });
     }
     answers

@@ -318,6 +318,8 @@ impl<'a> Bench<'a> {
         let solid = self.plan.graph.solid(task.step);
         let is_command = matches!(solid.body, Body::Command(_));
         done.why = self.memo.cause_in_words(self.plan, task, &|| self.is_unknown(task.step));
+        // What the store cannot tell of them is an error before anything was done, and not after hours of it.
+        let makers = self.makers_of(&task.consumes)?;
         // Until it has ended one way or the other.
         let _retried = match solid.policy.retries.times {
             0 => None,
@@ -403,8 +405,8 @@ impl<'a> Bench<'a> {
             };
             let mut failure = match outcome {
                 Ok(produced) => {
-                    let provenance = self.provenance(task, solid, &laid, at_ms, elapsed_ms, attempt);
-                    let provenance = provenance.inspect_err(left)?;
+                    let provenance =
+                        self.provenance(task, solid, &laid, &makers, (at_ms, elapsed_ms), attempt);
                     let made_ms = now_ms();
                     let nodes = task.names.nodes().collect();
                     let names = match solid.policy.retries.times {

@@ -326,7 +326,8 @@ impl Memo {
         let Some(output) = found.record.outputs.get(usize::from(output)) else { return Ok(None) };
         let Some(artifact) = &output.artifact else { return Ok(Some(List::absent())) };
         let store = self.open()?;
-        if let Some(bytes) = store.provenance(&found.trace)?
+        let making = (found.trace, found.record.made_ms);
+        if let Some(bytes) = store.provenances(&[making])?.pop().flatten()
             && let Ok(listed) = record::decode_listed(&bytes)
             && let Some((_, list)) = listed
                 .lists
@@ -542,6 +543,13 @@ impl Memo {
     pub fn provenance(&self, trace: &Trace) -> Result<Option<Provenance>, EngineError> {
         let Some(store) = &self.store else { return Ok(None) };
         Ok(store.provenance(trace)?.as_deref().and_then(provenance))
+    }
+
+    /// Who made these, each the trace of a result and when that was made; `None` where that gave way or is not on record.
+    pub(crate) fn makers(&self, makings: &[(Trace, u64)]) -> Result<Vec<Option<Maker>>, EngineError> {
+        let Some(store) = &self.store else { return Ok(vec![None; makings.len()]) };
+        let maker = |bytes: Option<Vec<u8>>| Some(provenance(&bytes?)?.maker());
+        Ok(store.provenances(makings)?.into_iter().map(maker).collect())
     }
 
     /// The results that a result was made from, with what it was given of each, in the order of its inputs.

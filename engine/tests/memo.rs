@@ -22,6 +22,7 @@ use cas_engine::graph::{Graph, StepId};
 use cas_engine::limits::{Limits, Own};
 use cas_engine::memo::{Memo, Resolved, Wanted};
 use cas_engine::plan::Plan;
+use cas_engine::record::{Provenance, decode_provenance, encode_provenance};
 use cas_engine::run::{RunOptions, RunReport, now_ms, run_with};
 use cas_engine::source::{Environment, Measure, Measures, measure};
 use cas_store::{Claim, Commit, Create, Digest, Hosting, Open, Output, Put, Store, Trace};
@@ -1069,6 +1070,35 @@ fn commit(store: &Store, trace: Trace, output: &str, content: &str, made_ms: u64
     store
         .commit(Commit { made_ms, put: Put::Replace, ..Commit::bare(trace, vec![output], vec![staged]) })
         .unwrap();
+}
+
+/// Who made what a step was given was asked for once the step had run, of what stood there by then, and it was not told where
+/// the clock had been set back while that was made.
+#[test]
+fn who_made_what_a_step_is_given_is_known_before_it_begins_whatever_the_clock_said() {
+    let mut kit = Kit::new(CHAIN);
+    assert_eq!(kit.ran(), ["a", "b", "c"]);
+    let (plan, _, _) = kit.plan();
+    let trace = plan.trace(StepId(0), &mut |_| None).unwrap();
+    let content = kit.bytes("a").unwrap();
+    let store = kit.store();
+    let made = decode_provenance(&store.provenance(&trace).unwrap().unwrap()).unwrap();
+    let make_again = move |run: u64, made_ms: u64| {
+        let staged = store.stage_bytes(content.as_bytes()).unwrap();
+        let output = Output { name: "result".to_owned(), artifact: Some(staged.artifact("file")) };
+        let provenance = Provenance { run, started_ms: made_ms + 3_600_000, ..made.clone() };
+        let provenance = encode_provenance(&provenance).unwrap();
+        let bare = Commit::bare(trace, vec![output], vec![staged]);
+        store.commit(Commit { made_ms, provenance, put: Put::Replace, ..bare }).unwrap();
+    };
+    make_again(7, 1_000);
+    kit.fake.orders.lock().unwrap().hooks.insert("b".to_owned(), Box::new(move || make_again(8, 2_000)));
+    kit.force = vec!["b"];
+    assert_eq!(kit.ran(), ["b"]);
+    let (plan, memo, wanted) = kit.plan();
+    let found = memo.resolve(&plan, &wanted).unwrap().states[1].found.clone().unwrap();
+    let input = memo.provenance(&found.trace).unwrap().unwrap().inputs.remove(0);
+    assert_eq!((input.made_ms, input.maker.map(|maker| maker.run)), (Some(1_000), Some(7)));
 }
 
 /// Two runs that found the result of an `every:` step too old both ran it, one after the other.

@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use crate::change::Change;
+use crate::commit::PART_BYTES;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::host::Core;
@@ -49,14 +50,10 @@ impl Core {
             }
             Request::Provenance(trace) => {
                 let value = self.index.get(Family::Provenance, trace.as_bytes())?;
-                let row: Option<tables::ProvenanceRow> = value
-                    .map(|bytes| {
-                        let kind = tables::kind::PROVENANCE;
-                        self.index.decode(kind, "provenance", trace.as_bytes(), &bytes)
-                    })
-                    .transpose()?;
-                Response::Provenance(row.map(|row| Opaque(row.provenance)))
+                let provenance = value.map(|bytes| self.decode_provenance(&trace, &bytes)).transpose()?;
+                Response::Provenance(provenance.map(Opaque))
             }
+            Request::Provenances(makings) => Response::Provenances(self.provenances(&makings)?),
             Request::Ledger(trace) => Response::Ledger(self.index.ledger(&trace)?),
             Request::History { label, limit } => Response::Moments(self.history(&label, limit)?),
             Request::Labels { after, limit } => Response::Moments(self.labels(after.as_deref(), limit)?),
@@ -201,6 +198,34 @@ impl Core {
         let found = self.standing(traces)?;
         self.lease(connection, found.iter().flatten());
         Ok(found)
+    }
+
+    fn decode_provenance(&self, trace: &Trace, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let kind = tables::kind::PROVENANCE;
+        let row: tables::ProvenanceRow = self.index.decode(kind, "provenance", trace.as_bytes(), bytes)?;
+        Ok(row.provenance)
+    }
+
+    /// Where the first of these makings came from, as many as make a message. What gave way by now is not known, and neither
+    /// is a row that is damaged: whoever asks for many tells of them by the way.
+    fn provenances(&self, makings: &[(Trace, u64)]) -> Result<Vec<Option<Opaque>>, StoreError> {
+        let mut told = Vec::new();
+        let mut bytes = 0;
+        for (trace, made_ms) in makings {
+            let value = self.index.get(Family::Provenance, trace.as_bytes())?;
+            let provenance = value.and_then(|value| self.decode_provenance(trace, &value).ok());
+            // Behind it, because both are written at once: what was made anew in between is none of that time.
+            let result = self.index.get(Family::Results, trace.as_bytes())?;
+            let result = result.and_then(|value| self.index.decode_result(trace.as_bytes(), &value).ok());
+            let stands = result.is_some_and(|result| result.made_ms == *made_ms);
+            let provenance = provenance.filter(|_| stands);
+            bytes += provenance.as_ref().map_or(0, Vec::len);
+            told.push(provenance.map(Opaque));
+            if bytes > PART_BYTES {
+                break;
+            }
+        }
+        Ok(told)
     }
 
     /// The present results of traces, without those that count as absent.
@@ -417,7 +442,59 @@ pub(crate) fn count(limit: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::blob::Files;
+    use crate::folder::Folder;
+    use crate::host::Host;
+    use crate::index::Expect;
+    use crate::record::ResultRecord;
+    use crate::store::Create;
+
+    /// A row that cannot be read, of an input of a step that had run for hours, ended the run. And what was made anew
+    /// meanwhile is another making, whatever a clock that was set back says of when it began.
+    #[test]
+    fn what_cannot_be_read_of_one_of_many_makings_is_not_known_of_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open(&dir.path().join("store"), Create::IfAbsent).expect("a store");
+        let files = Arc::new(Files::new(folder.layout.clone(), 4096));
+        let core = Host::open_core(&folder.layout, &folder.id, Expect::Nothing, &|| false, files);
+        let core = core.expect("it opens");
+        let trace = |number: u8| Trace::from_bytes([number; 32]);
+        let put = |number: u8, made_ms: u64, row: &dyn Fn(Vec<u8>) -> Vec<u8>| {
+            let record = ResultRecord { outputs: Vec::new(), log: None, made_ms, cost_ms: 0, evicted: None };
+            let result = core.index.encode(tables::kind::RESULT, &record).expect("it is small");
+            let provenance = tables::ProvenanceRow { provenance: vec![number; 20] };
+            let provenance = core.index.encode(tables::kind::PROVENANCE, &provenance).expect("it is small");
+            let mut batch = core.index.batch();
+            batch.put(Family::Results, trace(number).as_bytes(), &result);
+            batch.put(Family::Provenance, trace(number).as_bytes(), &row(provenance));
+            core.index.write(batch).expect("it is written");
+        };
+        let whole = |row: Vec<u8>| row;
+        put(1, 100, &whole);
+        put(2, 100, &|mut row| {
+            *row.last_mut().expect("it has bytes") ^= 1;
+            row
+        });
+        put(3, 100, &whole);
+        put(4, 100, &|_| Vec::new());
+        let asked: Vec<(Trace, u64)> = [(1, 100), (2, 100), (3, 101), (4, 100), (5, 100), (3, 100)]
+            .map(|(number, made_ms)| (trace(number), made_ms))
+            .to_vec();
+        let Response::Provenances(told) = core.serve(0, Request::Provenances(asked)) else {
+            panic!("it is answered")
+        };
+        let kept = |number: u8| Some(Opaque(vec![number; 20]));
+        assert_eq!(told, [kept(1), None, None, None, None, kept(3)]);
+        // Whoever asks for that one is told what is wrong with it.
+        let alone = core.serve(0, Request::Provenance(trace(2)));
+        assert!(
+            matches!(&alone, Response::Failed(Failure::IndexDamaged(what)) if what.contains("0202")),
+            "{alone:?}"
+        );
+    }
 
     #[test]
     fn each_item_stands_once_and_is_found_at_its_place() {

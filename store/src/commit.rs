@@ -13,8 +13,8 @@ use crate::store::{Store, announced};
 use crate::tickets::LOOK;
 use crate::wire::{CommitMessage, Opaque, RelinkMessage, Request, Response};
 
-/// What is told of several results in one request: the bytes of where they came from and of their facts. A message has its limit.
-const PART_BYTES: usize = 32 * 1024 * 1024;
+/// What is told of several results in one message: the bytes of where they came from and of their facts. It has its limit.
+pub(crate) const PART_BYTES: usize = 32 * 1024 * 1024;
 
 /// What to do where the trace has a result already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

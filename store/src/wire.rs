@@ -204,6 +204,8 @@ pub(crate) enum Request {
     Sync,
     Judge(judge::Ask),
     Archive(archive::Ask),
+    /// Where these makings came from, each the trace of a result and when that was made.
+    Provenances(Vec<(Trace, u64)>),
 }
 
 impl Request {
@@ -278,6 +280,8 @@ pub(crate) enum Response {
     Failed(Failure),
     Judge(judge::Told),
     Archive(archive::Told),
+    /// For the first of those that were asked for, as many as there is room for.
+    Provenances(Vec<Option<Opaque>>),
 }
 
 /// What its owner keeps, so that it can be said again.

@@ -1,14 +1,13 @@
 //! What is told to an attempt beside its inputs (variables, resources, what is secret of them), and what is
-//! written down of where its result came from. Reads no file, and of the store only who made what was given (`makers.rs`).
+//! written down of where its result came from. Reads no file and no store.
 
 use super::lay::LaidOut;
 use super::{Bench, Task};
-use crate::error::EngineError;
 use crate::execute::line::{Facts, InputFact, InputForm};
 use crate::execute::{Cause, Content, Failure, Given, GivenResource, blot};
 use crate::given;
 use crate::graph::StepId;
-use crate::record::Provenance;
+use crate::record::{Maker, Provenance};
 use crate::solid::{Body, EnvVar, Solid};
 use crate::version;
 
@@ -92,15 +91,16 @@ impl Bench<'_> {
             .collect()
     }
 
+    /// Where what an attempt made came from; `makers` says who made what it was given.
     pub(super) fn provenance(
         &self,
         task: &Task,
         solid: &Solid,
         laid: &LaidOut,
-        started_ms: u64,
-        elapsed_ms: u64,
+        makers: &[Option<Maker>],
+        (started_ms, elapsed_ms): (u64, u64),
         attempt: u32,
-    ) -> Result<Provenance, EngineError> {
+    ) -> Provenance {
         let graph = &self.plan.graph;
         let config = graph.config(task.step);
         let invocation = graph.steps[task.step.0 as usize].invocation;
@@ -131,8 +131,7 @@ impl Bench<'_> {
         // What a variable is set to may hold a secret of the config.
         let secrets = self.secrets(task.step, &env, &solid.secrets);
         let env = env.into_iter().filter(|(name, _)| hashed(name));
-        let makers = self.makers_of(&task.consumes)?;
-        Ok(Provenance {
+        Provenance {
             run: self.run,
             pipeline: graph.pipeline.name.clone(),
             step: task.name.clone(),
@@ -141,7 +140,7 @@ impl Bench<'_> {
             command,
             env: env.map(|(name, value)| (name, blot::hide(&value, &secrets))).collect(),
             config: version::shown_config(&config, &self.key).to_string(),
-            inputs: given::inputs(self.plan, task.step, &task.consumes, &makers),
+            inputs: given::inputs(self.plan, task.step, &task.consumes, makers),
             host: self.host.to_owned(),
             platform: self.plan.measures.platform.clone(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -149,7 +148,7 @@ impl Bench<'_> {
             elapsed_ms,
             attempt,
             store: self.makers.store().to_owned(),
-        })
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! A result under a trace may be made again, here or, before it was imported, elsewhere. So a reader names the making
 //! that it read, by when that was made, and who had made it. Of what this run made that is known; of anything else it
-//! stands in the store and is asked for once.
+//! stands in the store and is asked for once, of all that a step is given at once, and before the step begins: nothing that
+//! it has done hangs on what is only told of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use cas_store::Trace;
@@ -40,40 +41,38 @@ impl Makers {
         &self.store
     }
 
-    fn note(&self, trace: Trace, made_ms: u64, by: Known) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert((trace, made_ms), by);
+    fn note(&self, making: (Trace, u64), by: Known) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(making, by);
     }
 
-    fn known(&self, trace: &Trace, made_ms: u64) -> Option<Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&(*trace, made_ms)).cloned()
+    fn known(&self, making: &(Trace, u64)) -> Option<Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(making).cloned()
+    }
+
+    /// Those of these makings of which it is not known who made them.
+    fn unknown(&self, makings: &BTreeSet<(Trace, u64)>) -> Vec<(Trace, u64)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        makings.iter().filter(|making| !known.contains_key(making)).copied().collect()
     }
 }
 
 impl Bench<'_> {
     /// Notes that a step of this run made something. Where another process was first, that was made at another time.
     pub(super) fn made(&self, step: StepId, trace: Trace, made_ms: u64) {
-        self.makers.note(trace, made_ms, Known::Own(step));
+        self.makers.note((trace, made_ms), Known::Own(step));
     }
 
-    /// Who made each of these.
+    /// Who made each of these. What is not known of them is asked for at once: a list may be gathered from thousands.
     pub(super) fn makers_of(&self, consumes: &[Stored]) -> Result<Vec<Option<Maker>>, EngineError> {
-        consumes.iter().map(|stored| self.maker_of(stored)).collect()
-    }
-
-    fn maker_of(&self, stored: &Stored) -> Result<Option<Maker>, EngineError> {
-        let (Some(trace), Some(made_ms)) = (stored.trace, stored.made_ms) else { return Ok(None) };
-        let known = match self.makers.known(&trace, made_ms) {
-            Some(known) => known,
-            None => {
-                let made = self.memo.provenance(&trace)?;
-                // What began after that was made has taken its place meanwhile.
-                let made = made.filter(|made| made.started_ms <= made_ms);
-                let other = Known::Other(made.map(|made| Box::new(made.maker())));
-                self.makers.note(trace, made_ms, other.clone());
-                other
+        let making = |stored: &Stored| stored.trace.zip(stored.made_ms);
+        let makings: BTreeSet<(Trace, u64)> = consumes.iter().filter_map(making).collect();
+        let unknown = self.makers.unknown(&makings);
+        if !unknown.is_empty() {
+            for (making, maker) in unknown.iter().zip(self.memo.makers(&unknown)?) {
+                self.makers.note(*making, Known::Other(maker.map(Box::new)));
             }
-        };
-        Ok(match known {
+        }
+        let maker = |stored: &Stored| match self.makers.known(&making(stored)?)? {
             Known::Own(step) => Some(Maker {
                 store: self.makers.store.clone(),
                 run: self.run,
@@ -81,6 +80,7 @@ impl Bench<'_> {
                 step: self.plan.graph.step_name(step),
             }),
             Known::Other(maker) => maker.map(|maker| *maker),
-        })
+        };
+        Ok(consumes.iter().map(maker).collect())
     }
 }

@@ -36,7 +36,8 @@ impl Memo {
                 continue;
             }
             if let (Some(found), Some(version)) = (&state.found, frozen::version(plan, states, step)) {
-                let provenance = self.open()?.provenance(&found.trace)?.unwrap_or_default();
+                let making = (found.trace, found.record.made_ms);
+                let provenance = self.open()?.provenances(&[making])?.pop().flatten().unwrap_or_default();
                 let record = found.record.clone();
                 let name = graph.step_name(step);
                 let key = frozen::result_key(run, &name, &version);

@@ -9,6 +9,9 @@ use crate::record::{Found, Moment, Pin, Replacement};
 use crate::stage::Staged;
 use crate::wire::{Opaque, Request, Response};
 
+/// So many makings are asked for at once: what is left of them is named again with each part of the answer.
+const MAKINGS: usize = 16 * 1024;
+
 impl Store {
     /// For each version: the result that its row names, if there is one. What is found present is kept
     /// from collection as long as this store is open.
@@ -64,6 +67,25 @@ impl Store {
             Response::Provenance(provenance) => Ok(provenance.map(|provenance| provenance.0)),
             other => Err(self.unexpected(&other)),
         }
+    }
+
+    /// Where these makings came from, each the trace of a result and when that was made: asked for together. `None` for one
+    /// that gave way, and for one of which what is on record is damaged.
+    pub fn provenances(&self, makings: &[(Trace, u64)]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let mut all = Vec::with_capacity(makings.len());
+        for part in makings.chunks(MAKINGS) {
+            let mut left = part;
+            while !left.is_empty() {
+                match self.ask(Request::Provenances(left.to_vec()))? {
+                    Response::Provenances(told) if (1..=left.len()).contains(&told.len()) => {
+                        left = &left[told.len()..];
+                        all.extend(told.into_iter().map(|provenance| provenance.map(|bytes| bytes.0)));
+                    }
+                    other => return Err(self.unexpected(&other)),
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// Other contents that the same trace had or gave, oldest first: what shows that it is not deterministic.

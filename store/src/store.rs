@@ -239,7 +239,9 @@ impl Store {
     /// What this store is called where others may read it, in what is kept of its results and in exports: 16 hex digits. Its
     /// id is not told by that, from which what is secret is hidden with.
     pub fn name(&self) -> String {
-        let name = blake3::derive_key("cas 2026 name of a store 1", self.id().as_bytes());
+        // The journal has no more of the id, from which the format file is written again where the index is lost, too.
+        let known = self.id().get(..24).unwrap_or(self.id());
+        let name = blake3::derive_key("cas 2026 name of a store 1", known.as_bytes());
         name[..8].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 

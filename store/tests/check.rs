@@ -217,6 +217,21 @@ fn verification_reads_the_journal_and_mends_it_from_the_index() {
     assert_eq!(contents(&kit.open()), before);
 }
 
+/// Its name came of the whole id, of which the journal has three quarters: all that it had made was told as another store's.
+#[test]
+fn a_store_that_is_made_anew_from_its_journal_alone_has_the_name_that_it_had() {
+    let kit = filled();
+    let store = kit.open();
+    let (id, name) = (store.id().to_owned(), store.name());
+    drop(store);
+    fs::remove_dir_all(kit.dir().join("index")).expect("remove");
+    fs::remove_file(kit.dir().join("format")).expect("remove");
+    rebuild(&kit);
+    let store = kit.open();
+    assert_ne!(store.id(), id, "the end of it is nowhere");
+    assert_eq!(store.name(), name);
+}
+
 #[test]
 fn a_rebuild_takes_from_a_readable_index_what_the_journal_lacks() {
     let kit = flushed();

@@ -101,17 +101,22 @@ fn what_a_stopped_host_has_stays_its_own_but_for_its_cores() {
     }
 }
 
+/// Three processes, of which the first serves the others: for them, half a minute is a second and a half.
 #[cfg(feature = "crash-points")]
-#[test]
-fn what_a_silent_process_has_stays_its_own_but_for_its_cores() {
-    let kit = Kit::new();
-    // Half a minute is a second and a half.
-    let start = || {
+fn hurried(kit: &Kit) -> [Child; 3] {
+    let start = |_| {
         let mut child = Child::start_with(&kit.dir(), &[("CAS_HURRY", "20")]);
         assert_eq!(child.ask("open"), "opened");
         child
     };
-    let (mut host, mut silent, mut third) = (start(), start(), start());
+    [0, 1, 2].map(start)
+}
+
+#[cfg(feature = "crash-points")]
+#[test]
+fn what_a_silent_process_has_stays_its_own_but_for_its_cores() {
+    let kit = Kit::new();
+    let [mut host, mut silent, mut third] = hurried(&kit);
     assert_eq!(silent.ask("take gpu=1 cpus=1"), "given");
     silent.signal(Signal::STOP);
     assert_eq!(third.ask("take cpus=1"), "waits for cpus");
@@ -127,12 +132,7 @@ fn what_a_silent_process_has_stays_its_own_but_for_its_cores() {
 #[test]
 fn what_a_process_is_given_that_was_stopped_while_it_waited_is_given_on() {
     let kit = Kit::new();
-    let start = || {
-        let mut child = Child::start_with(&kit.dir(), &[("CAS_HURRY", "20")]);
-        assert_eq!(child.ask("open"), "opened");
-        child
-    };
-    let (mut host, mut silent, mut third) = (start(), start(), start());
+    let [mut host, mut silent, mut third] = hurried(&kit);
     assert_eq!(host.ask("take gpu=1"), "given");
     assert_eq!(silent.ask("take gpu=1"), "waits for gpu");
     silent.signal(Signal::STOP);

@@ -401,7 +401,11 @@ impl Client {
         let link = {
             let mut state = self.state();
             match &state.link {
-                Some(Link::Own { .. }) => state.link.take(),
+                Some(Link::Own { .. }) => {
+                    // What was granted on it and not noted yet, the next host does not know of.
+                    state.links += 1;
+                    state.link.take()
+                }
                 _ => None,
             }
         };
@@ -489,9 +493,8 @@ impl Client {
     /// Notes that a share was given back.
     pub(crate) fn end_share(&self, ticket: u64) {
         let mut state = self.state();
-        if let Some(portions) = state.shares.remove(&ticket) {
-            self.member.file.unshare(ticket, &portions);
-        }
+        state.shares.remove(&ticket);
+        self.member.file.unshare(ticket);
     }
 
     fn silence(&self) -> MutexGuard<'_, Silence> {

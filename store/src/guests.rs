@@ -71,7 +71,8 @@ impl Core {
         notify: Notify,
     ) -> u64 {
         let Newcomer { owner, token, user } = newcomer;
-        let listed = processes::read(&self.layout, token);
+        // Where it cannot be read, what it tells itself has to do.
+        let listed = processes::read(&self.layout, token).unwrap_or_default();
         // What the former host granted to others in this process may have come into its file since this host looked.
         self.expect_held(token, &listed);
         let leases = if again { listed.leases } else { IdSet::default() };
@@ -91,7 +92,7 @@ impl Core {
         for (trace, ticket) in &listed.claims {
             self.claims.expect(token, &listed.owner, *trace, *ticket);
         }
-        self.shares.expect(token, &listed.owner, &listed.shares);
+        self.shares.expect(token, &listed.owner, listed.stopped, &listed.shares);
     }
 
     /// Gives up everything that a connection held.
@@ -124,12 +125,7 @@ impl Core {
         self.thaw_if_all_are_back();
         let silent = self.connections.silent();
         self.connections.tell(self.claims.hand_on(&silent));
-        let uses = |connection: u64, ticket: u64| {
-            let Some(token) = self.connections.token(connection) else { return false };
-            let listed = processes::read(&self.layout, &token);
-            listed.shares.iter().any(|(of, _)| *of == ticket)
-        };
-        self.connections.tell(self.shares.hand_on(&silent, &uses));
+        self.connections.tell(self.shares.hand_on(&silent));
         if self.is_frozen() { LOOK_OUT } else { LOOK.get() }
     }
 
@@ -141,7 +137,12 @@ impl Core {
             return;
         }
         let is_live = processes::is_live(&self.layout, token);
-        let listed = if is_live { processes::read(&self.layout, token) } else { Listed::default() };
+        let listed = match processes::read(&self.layout, token) {
+            _ if !is_live => Listed::default(),
+            Ok(listed) => listed,
+            // What cannot be told of is kept.
+            Err(_) => return,
+        };
         if !is_live || self.connections.is_silent(token) {
             self.connections.tell(self.claims.give_up(token));
         } else {

@@ -106,11 +106,6 @@ impl Connections {
         self.table().here.get(&number).map(|here| here.owner.clone()).unwrap_or_default()
     }
 
-    /// What the process of a connection is called.
-    pub(crate) fn token(&self, number: u64) -> Option<String> {
-        self.table().here.get(&number).map(|here| here.token.clone())
-    }
-
     /// Whether this is a connection of the process with this token, which is this user's.
     pub(crate) fn is_of(&self, number: u64, token: &str, user: Option<u32>) -> bool {
         self.table().here.get(&number).is_some_and(|here| here.token == token && here.user == user)

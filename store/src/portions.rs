@@ -6,7 +6,6 @@ use crate::error::StoreError;
 use crate::shares::Portion;
 use crate::store::Store;
 use crate::tickets::LOOK;
-use crate::times::RENEW;
 use crate::wire::{Request, Response};
 
 /// A share of named limits. Dropped, it is given back; so it is when the process that has it ends, however that
@@ -69,17 +68,12 @@ impl Store {
         let client = self.client();
         let mut said = false;
         loop {
-            let asked = Instant::now();
             let answer = self.ask_on(Request::Take { ticket, portions: portions.to_vec() })?;
             match answer.response {
                 Response::Done => {
                     // Given by a host that is gone, it has to be given again.
                     if client.keep_share(ticket, portions, answer.link) {
-                        if asked.elapsed() < RENEW.get() {
-                            return Ok(Some(Share { store: self.clone(), ticket }));
-                        }
-                        // Stopped before it was noted, this process was silent, and the host may have given it on.
-                        client.end_share(ticket);
+                        return Ok(Some(Share { store: self.clone(), ticket }));
                     }
                     continue;
                 }

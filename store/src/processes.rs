@@ -12,14 +12,16 @@
 //!
 //! A file is locked before it has its name, so one with a name and without a lock belongs to nobody.
 
-use std::fs::{self, File};
+use std::collections::HashMap;
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::blob;
 use crate::crash;
+use crate::descriptors;
 use crate::digest::Trace;
 use crate::error::{At, StoreError};
 use crate::ids::IdSet;
@@ -49,8 +51,8 @@ mod tag {
     pub(super) const NAME: u8 = b'n';
     /// It uses so much of the limit of that name, of which it says that there is so much, under this ticket.
     pub(super) const USE: u8 = b'u';
-    /// It gave that share back.
-    pub(super) const RETURN: u8 = b'r';
+    /// A share stood here that was given back.
+    pub(super) const NOTHING: u8 = b'-';
 }
 
 /// This process's own file; it goes when this is dropped.
@@ -65,6 +67,9 @@ pub(crate) struct ProcessFile {
 #[derive(Default)]
 struct Written {
     leases: IdSet<Trace>,
+    /// Where the shares stand, each with its bytes, and where some stood that were given back.
+    shares: HashMap<u64, (u64, usize)>,
+    free: Vec<(u64, usize)>,
     bytes: u64,
     /// Whether an entry could not be written: then none is, because they have no gaps.
     broken: bool,
@@ -112,6 +117,11 @@ impl ProcessFile {
                 fs::create_dir_all(folder).at("make", folder)?;
             }
             let file = File::options().write(true).create_new(true).open(&staged).at("create", &staged)?;
+            // The host may be another user's, where root joins a private store with a umask of its own.
+            let mode = file.metadata().at("look at", &staged)?.mode();
+            if mode & 0o040 == 0 {
+                file.set_permissions(Permissions::from_mode(mode | 0o044)).at("open to all", &staged)?;
+            }
             // Locked before it is named.
             file.lock().at("lock", &staged)?;
             let file = Kept::new(file);
@@ -178,15 +188,40 @@ impl ProcessFile {
             amounts[9..17].copy_from_slice(&portion.of.unwrap_or(0).to_le_bytes());
             push(&mut entries, tag::USE, &Trace::from_bytes(amounts), ticket);
         }
+        if entries.is_empty() {
+            return;
+        }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        self.append(&mut written, &entries);
+        let fits = written.free.iter().position(|(_, bytes)| *bytes == entries.len());
+        let at = match fits.map(|fits| written.free.swap_remove(fits)) {
+            Some((at, _)) if self.overwrite(at, &entries) => at,
+            _ => {
+                let at = written.bytes;
+                self.append(&mut written, &entries);
+                if written.bytes == at {
+                    return;
+                }
+                at
+            }
+        };
+        written.shares.insert(ticket, (at, entries.len()));
     }
 
-    /// Notes that a share was given back.
-    pub(crate) fn unshare(&self, ticket: u64, portions: &[Portion]) {
-        if portions.iter().any(Portion::outlasts_a_stop) {
-            self.note(tag::RETURN, &[(Trace::from_bytes([0; 32]), ticket)]);
+    /// Notes that a share was given back: in its place, because there may be no room for more.
+    pub(crate) fn unshare(&self, ticket: u64) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((at, bytes)) = written.shares.remove(&ticket) else { return };
+        let mut nothing = Vec::with_capacity(bytes);
+        for _ in 0..bytes / ENTRY_BYTES {
+            push(&mut nothing, tag::NOTHING, &Trace::from_bytes([0; 32]), 0);
         }
+        if self.overwrite(at, &nothing) {
+            written.free.push((at, bytes));
+        }
+    }
+
+    fn overwrite(&self, at: u64, entries: &[u8]) -> bool {
+        self.file.as_ref().is_some_and(|file| file.write_all_at(entries, at).is_ok())
     }
 
     /// Notes that the process is about to be stopped, or goes on.
@@ -210,7 +245,7 @@ impl ProcessFile {
         if written.broken || entries.is_empty() {
             return;
         }
-        // What cannot be written is missed only if the host dies before this process does.
+        // What cannot be written is missed only by a host that this process has not entered at.
         match (&**file).write_all(entries) {
             Ok(()) => written.bytes += entries.len() as u64,
             Err(_) => {
@@ -267,8 +302,16 @@ pub(crate) fn is_live(layout: &Layout, token: &str) -> bool {
 }
 
 /// What the file of a process says; nothing where there is none.
-pub(crate) fn read(layout: &Layout, token: &str) -> Listed {
-    fs::read(layout.processes().join(token)).map(|bytes| parse(&bytes)).unwrap_or_default()
+///
+/// # Errors
+///
+/// It is there and cannot be read: then nothing can be told of what the process holds.
+pub(crate) fn read(layout: &Layout, token: &str) -> io::Result<Listed> {
+    match fs::read(layout.processes().join(token)) {
+        Ok(bytes) => Ok(parse(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Listed::default()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The processes that live, by their tokens, each with what its file says; the files of those that do not
@@ -286,7 +329,12 @@ pub(crate) fn list(layout: &Layout) -> Result<Vec<(String, Listed)>, StoreError>
         if remove_if_dead(&entry.path()) {
             continue;
         }
-        live.push((token.clone(), read(layout, &token)));
+        // Of one that cannot be read it is known that it lives.
+        let listed = match read(layout, &token) {
+            Err(error) if descriptors::are_used_up(&error) => Err(error).at("read", &entry.path())?,
+            listed => listed.unwrap_or_default(),
+        };
+        live.push((token, listed));
     }
     live.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(live)
@@ -330,7 +378,6 @@ fn parse(bytes: &[u8]) -> Listed {
                     None => listed.shares.push((ticket, vec![portion])),
                 }
             }
-            tag::RETURN => listed.shares.retain(|(of, _)| *of != ticket),
             // Of a later version: it means nothing here.
             _ => {}
         }
@@ -376,8 +423,8 @@ mod tests {
         file.share(9, &[long.clone(), cpus.clone(), gpu.clone()]);
         file.share(10, std::slice::from_ref(&cpus));
         file.share(11, std::slice::from_ref(&gpu));
-        file.unshare(11, std::slice::from_ref(&gpu));
-        file.unshare(10, &[cpus]);
+        file.unshare(11);
+        file.unshare(10);
         file.stopped(true);
         let expected = Listed {
             owner: "run 1 of two lines".to_owned(),
@@ -417,14 +464,21 @@ mod tests {
         assert_eq!(parse(&golden[..golden.len() - 1]).claims, []);
         let gpu = Portion { name: "gpu".to_owned(), amount: 3, of: Some(4) };
         file.share(5, std::slice::from_ref(&gpu));
-        file.unshare(5, &[gpu]);
-        let bytes = fs::read(layout.processes().join("abc")).unwrap();
-        drop(file);
+        let read = || fs::read(layout.processes().join("abc")).unwrap();
         let five = [5, 0, 0, 0, 0, 0, 0, 0];
         let share =
             [b"ngpu".as_slice(), &[0; 29], &five, b"u", &[3, 0, 0, 0, 0, 0, 0, 0, 1, 4], &[0; 22], &five];
-        let golden = [golden, share.concat(), [b"r".as_slice(), &[0; 32], &five].concat()].concat();
-        assert_eq!(bytes, golden);
+        let share = share.concat();
+        assert_eq!(read(), [golden.as_slice(), &share].concat());
+        // Given back, it stands there no longer, also where there is no room for another entry; its place is used again.
+        let nothing = [b"-".as_slice(), &[0; 40]].concat();
+        file.unshare(5);
+        file.unshare(5);
+        assert_eq!(read(), [golden.as_slice(), &nothing, &nothing].concat());
+        file.share(5, &[gpu]);
+        let golden = [golden, share].concat();
+        assert_eq!(read(), golden);
+        drop(file);
         for cut in 0..golden.len() {
             parse(&golden[..cut]);
         }

@@ -7,11 +7,12 @@
 //!
 //! A process that is stopped uses no cores, and those of one that has been silent for long are given on. All else it
 //! has still: its memory, its card, its licence. What a process has of that stands in its file, so that it is known
-//! to a host that it has not entered at.
+//! to a host that it has not entered at (but for what there was no room on the disk to write there).
 //!
 //! Fairness: the queue is gone through in its order. One that has to wait keeps what it *lacks* from all behind it;
 //! what it could have, others may use meanwhile, until it was passed by [`PATIENCE`] times: from then on all that it
-//! needs is kept for it. So nobody is passed by for ever, and a limit that one waits for leaves the others busy.
+//! needs is kept for it. So nobody is passed by for ever, and a limit that one waits for leaves the others busy. For one
+//! that waits for what a stopped process has, nothing is kept: it may be hours.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::PoisonError;
@@ -71,7 +72,9 @@ struct Place {
     owner: String,
     portions: Vec<Portion>,
     given: bool,
-    /// Whether whoever has it was not heard of for long.
+    /// Whether whoever has it was told so in an answer, and not in a notice alone, which one that is stopped does not hear.
+    taken: bool,
+    /// Whether whoever has it was not heard of for long, or said that it would be stopped.
     silent: bool,
     /// How often one behind it was given something that it needs.
     passed: u32,
@@ -116,11 +119,15 @@ impl Shares {
     }
 
     /// Notes what a process that is not here yet has; what it has here already, it has once.
-    pub(crate) fn expect(&self, token: &str, owner: &str, held: &[(u64, Vec<Portion>)]) {
+    pub(crate) fn expect(&self, token: &str, owner: &str, stopped: bool, held: &[(u64, Vec<Portion>)]) {
         let mut table = self.table();
+        let absent = Holder::Absent(token.to_owned());
         for (ticket, portions) in held {
-            if table.queue.iter().all(|place| place.ticket != *ticket) {
-                table.hold(Holder::Absent(token.to_owned()), owner, *ticket, portions);
+            match table.queue.iter_mut().find(|place| place.ticket == *ticket) {
+                // What was read of it before was not yet written to its end.
+                Some(place) if place.by == absent => place.portions.clone_from(portions),
+                Some(_) => {}
+                None => table.hold(absent.clone(), owner, stopped, *ticket, portions),
             }
         }
     }
@@ -148,7 +155,7 @@ impl Shares {
         let absent = Holder::Absent(token.to_owned());
         for (ticket, portions) in held {
             table.queue.retain(|place| (&place.by, place.ticket) != (&absent, *ticket));
-            table.hold(Holder::Connection(connection), owner, *ticket, portions);
+            table.hold(Holder::Connection(connection), owner, false, *ticket, portions);
         }
     }
 
@@ -172,11 +179,15 @@ impl Shares {
         if table.place(connection, ticket).is_none() {
             let owner = owner.to_owned();
             let by = Holder::Connection(connection);
-            let (given, silent, passed) = (false, false, 0);
-            table.queue.push(Place { by, ticket, owner, portions, given, silent, passed });
+            let (given, taken, silent, passed) = (false, false, false, 0);
+            table.queue.push(Place { by, ticket, owner, portions, given, taken, silent, passed });
             ended = table.settle();
             // Whoever asks is told by the answer.
             ended.retain(|ended| (ended.connection, ended.ticket) != (connection, ticket));
+        }
+        let place = table.queue.iter_mut().find(|place| place.is_of(connection) && place.ticket == ticket);
+        if let Some(place) = place.filter(|place| place.given) {
+            place.taken = true;
         }
         let taken = match table.place(connection, ticket) {
             Some(place) if place.given => Taken::Given,
@@ -192,10 +203,10 @@ impl Shares {
         self.table().drop_where(|place| place.is_of(connection) && place.ticket == ticket)
     }
 
-    /// Gives on the cores that silent connections have, and all that was given to one and has not come to be used:
-    /// `uses` says whether what a connection has under a ticket did. A place in the queue of one that cannot take what it
-    /// waits for is given up; it is told so, and asks again when it goes on.
-    pub(crate) fn hand_on(&self, silent: &HashSet<u64>, uses: &dyn Fn(u64, u64) -> bool) -> Vec<Ended> {
+    /// Gives on the cores that silent connections have, and all that was given to one that has not asked for it since. A
+    /// place in the queue of one that cannot take what it waits for is given up; it is told so, and asks again when it
+    /// goes on.
+    pub(crate) fn hand_on(&self, silent: &HashSet<u64>) -> Vec<Ended> {
         let mut table = self.table();
         if table.closed {
             return Vec::new();
@@ -209,7 +220,7 @@ impl Shares {
             }
             let before = place.portions.len();
             place.portions.retain(Portion::outlasts_a_stop);
-            let stays = place.given && !place.portions.is_empty() && uses(connection, place.ticket);
+            let stays = place.taken && !place.portions.is_empty();
             changed |= !stays || place.portions.len() < before;
             if !stays {
                 ended.push(Ended { connection, ticket: place.ticket, failure: None });
@@ -236,6 +247,11 @@ impl Shares {
 }
 
 impl Place {
+    /// Whether what it has may stay its own for hours, in which it gives nothing back.
+    fn is_away(&self) -> bool {
+        self.given && (self.silent || matches!(self.by, Holder::Absent(_)))
+    }
+
     fn is_of(&self, connection: u64) -> bool {
         self.by == Holder::Connection(connection)
     }
@@ -247,10 +263,10 @@ impl Table {
     }
 
     /// Notes what somebody has.
-    fn hold(&mut self, by: Holder, owner: &str, ticket: u64, portions: &[Portion]) {
-        let silent = matches!(by, Holder::Absent(_));
+    fn hold(&mut self, by: Holder, owner: &str, silent: bool, ticket: u64, portions: &[Portion]) {
         let (owner, portions) = (owner.to_owned(), portions.to_vec());
-        self.queue.push(Place { by, ticket, owner, portions, given: true, silent, passed: 0 });
+        let (given, taken, passed) = (true, true, 0);
+        self.queue.push(Place { by, ticket, owner, portions, given, taken, silent, passed });
     }
 
     fn drop_where(&mut self, goes: impl Fn(&Place) -> bool) -> Vec<Ended> {
@@ -275,10 +291,11 @@ impl Table {
         portion.amount.min(self.capacity(&portion.name))
     }
 
-    /// How much of each limit is used.
-    fn used(&self) -> BTreeMap<String, u64> {
+    /// How much of each limit is used by those of which this holds.
+    fn used_by(&self, which: impl Fn(&Place) -> bool) -> BTreeMap<String, u64> {
         let mut used = BTreeMap::new();
-        for portion in self.queue.iter().filter(|place| place.given).flat_map(|place| &place.portions) {
+        let places = self.queue.iter().filter(|place| place.given && which(place));
+        for portion in places.flat_map(|place| &place.portions) {
             let used: &mut u64 = used.entry(portion.name.clone()).or_default();
             *used = used.saturating_add(self.amount(portion));
         }
@@ -297,12 +314,17 @@ impl Table {
         if self.frozen || self.closed || self.queue.iter().all(|place| place.given) {
             return ended;
         }
-        let mut used = self.used();
+        let mut used = self.used_by(|_| true);
+        let away = self.used_by(Place::is_away);
         // Those that wait, and what they need: who is given some of it passes them by.
         let mut waiting: Vec<usize> = Vec::new();
         for index in 0..self.queue.len() {
             let place = &self.queue[index];
             if place.given {
+                continue;
+            }
+            // What is kept for one that waits for somebody who is stopped would be nobody's for as long as that lasts.
+            if !place.portions.iter().all(|portion| self.is_free(portion, &away)) {
                 continue;
             }
             let fits = place.portions.iter().all(|portion| self.is_free(portion, &used));
@@ -338,7 +360,7 @@ impl Table {
 
     /// What lacks for one that waits, and who has it: of each limit the first of them.
     fn lacks(&self, waits: &Place) -> Taken {
-        let used = self.used();
+        let used = self.used_by(|_| true);
         let lacks = |portion: &&Portion| !self.is_free(portion, &used);
         let mut names: Vec<String> =
             waits.portions.iter().filter(lacks).map(|portion| portion.name.clone()).collect();
@@ -409,9 +431,8 @@ mod tests {
             self.told(ended);
         }
 
-        fn hand_on(&mut self, silent: &[u64], uses: &[u64]) {
-            let silent = silent.iter().copied().collect();
-            let ended = self.shares.hand_on(&silent, &|_, ticket| uses.contains(&ticket));
+        fn hand_on(&mut self, silent: &[u64]) {
+            let ended = self.shares.hand_on(&silent.iter().copied().collect());
             self.told(ended);
         }
 
@@ -558,9 +579,9 @@ mod tests {
         check.take(1, 10, "cpus 1, gpu 1");
         check.take(2, 20, "cpus 1");
         check.take(2, 21, "gpu 1");
-        check.hand_on(&[1], &[10]);
+        check.hand_on(&[1]);
         // Nothing is told twice.
-        check.hand_on(&[1], &[10]);
+        check.hand_on(&[1]);
         check.take(3, 30, "gpu 1");
         // It gives back what it has no longer, and what it has.
         check.give_back(1, 10);
@@ -577,33 +598,64 @@ mod tests {
 
     #[test]
     fn what_a_silent_one_was_given_and_did_not_take_is_given_on_and_so_is_its_place() {
-        let mut check = Check::new(&[], &[1, 2, 3]);
+        let mut check = Check::new(&[], &[1, 2, 3, 4]);
+        check.take(4, 40, "gpu 1");
         check.take(1, 10, "gpu 1");
         check.take(2, 20, "gpu 1");
         check.take(3, 30, "gpu 1");
-        // Of 10 its process says nothing: it was stopped before it heard that it has it. 20 waits no longer.
-        check.hand_on(&[1, 2], &[]);
+        check.give_back(4, 40);
+        // 10 was stopped before it heard that it has it, and 20 waits no longer.
+        check.hand_on(&[1, 2]);
         check.take(1, 10, "gpu 1");
         check.take(2, 20, "gpu 1");
+        check.take(3, 30, "gpu 1");
+        // This one heard of it.
+        check.hand_on(&[3]);
         check.said(&[
-            "10 has gpu 1",
-            "20 lacks gpu of run 1",
-            "30 lacks gpu of run 1",
+            "40 has gpu 1",
+            "10 lacks gpu of run 4",
+            "20 lacks gpu of run 4",
+            "30 lacks gpu of run 4",
+            "40 gives back",
+            "10 is told",
             "10 is told",
             "20 is told",
             "30 is told",
             "10 lacks gpu of run 3",
             "20 lacks gpu of run 3",
+            "30 has gpu 1",
         ]);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_one_that_waits_for_somebody_who_is_stopped() {
+        let mut check = Check::new(&[("cpus", 2)], &[1, 2, 3]);
+        check.take(1, 10, "gpu 1");
+        check.hand_on(&[1]);
+        check.take(2, 20, "gpu 1, cpus 2");
+        for ticket in 100..140 {
+            check.take(3, ticket, "cpus 1");
+            if ticket > 100 {
+                check.give_back(3, ticket - 1);
+            }
+        }
+        assert_eq!(check.said.iter().filter(|said| said.ends_with("has cpus 1")).count(), 40);
+        // It goes on, and what it has is waited for as ever.
+        check.hand_on(&[]);
+        check.give_back(1, 10);
+        check.take(3, 200, "cpus 1");
+        check.give_back(3, 139);
+        check.said.drain(..check.said.len() - 4);
+        check.said(&["10 gives back", "200 lacks cpus of run 2", "139 gives back", "20 is told"]);
     }
 
     #[test]
     fn what_one_has_who_is_not_here_is_not_given_until_it_is_gone_or_gives_it_back() {
         let mut check = Check::new(&[], &[1, 2]);
         let held = [(70, portions("gpu 1")), (71, portions("net 1"))];
-        check.shares.expect("seven", "run 7", &held);
-        check.shares.expect("seven", "run 7", &held);
-        check.shares.expect("eight", "run 8", &[(80, portions("disk 1"))]);
+        check.shares.expect("seven", "run 7", true, &held);
+        check.shares.expect("seven", "run 7", true, &held);
+        check.shares.expect("eight", "run 8", false, &[(80, portions("disk 1"))]);
         assert_eq!(Vec::from_iter(check.shares.absent()), ["eight", "seven"]);
         check.take(1, 10, "gpu 1");
         check.take(1, 11, "gpu 1, net 1, disk 1");
@@ -619,8 +671,8 @@ mod tests {
         check.give_back(3, 70);
         check.said(&[
             "10 lacks gpu of the stopped run 7",
-            "11 lacks gpu and net and disk of the stopped run 7 and the stopped run 8",
-            "12 lacks disk of the stopped run 8",
+            "11 lacks gpu and net and disk of the stopped run 7 and run 8",
+            "12 lacks disk of run 8",
             "20 has net 1",
             "12 is told",
             "70 gives back",

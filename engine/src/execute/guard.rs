@@ -5,14 +5,15 @@
 //! does not go on beside its successor, with what another run has been given since. Between the start of a step and the
 //! word to the shell lie two system calls; one that begins in that moment goes on.
 //!
-//! It is begun with the first step of a program that has [`adopt`](super::orphans::adopt)ed, and ends with
-//! [`end_all`](super::orphans::end_all). Where it cannot be begun, or does not listen, steps go on as they would have.
+//! It is begun with the first step of a program that asked for it, which concerns all of its process ([`watch_over`]), and ends
+//! with [`end_all`](super::orphans::end_all). Where it cannot be begun, or does not listen, steps go on as they would have.
 //!
 //! Invariant: a shell that may have missed that a group ended is not asked to kill any: it is ended.
 
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -31,6 +32,9 @@ done
 for one in $groups; do kill -s KILL -- \"-$one\"; done
 ";
 
+/// Whether it was asked for.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
 static GUARD: Mutex<State> = Mutex::new(State::None);
 
 enum State {
@@ -44,6 +48,17 @@ enum State {
 struct Guard {
     shell: Child,
     pipe: ChildStdin,
+}
+
+/// From now on, the commands that this process runs end with it where it is killed. For a program, as it starts a shell of
+/// its own for that with the first of them.
+pub fn watch_over() {
+    ASKED.store(true, Ordering::Relaxed);
+}
+
+/// Whether that was asked for.
+pub(super) fn is_asked() -> bool {
+    ASKED.load(Ordering::Relaxed)
 }
 
 /// Has the shell stand by. Nothing may be started at this moment that is given a descriptor of its own.
@@ -71,8 +86,9 @@ pub(super) fn is(child: i32) -> bool {
 
 /// Nothing runs any more: it ends.
 pub(super) fn end() {
-    let ended = std::mem::replace(&mut *state(), State::None);
-    if let State::Stands(guard) = ended {
+    let mut state = state();
+    // It is one of ours until it has been waited for.
+    if let State::Stands(guard) = std::mem::replace(&mut *state, State::None) {
         guard.end();
     }
 }

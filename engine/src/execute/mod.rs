@@ -34,6 +34,7 @@ pub mod scratch;
 
 pub use blot::{HIDDEN, blotted};
 pub use cancel::{Cancel, Stop};
+pub use guard::watch_over;
 pub use paused::{Pause, now, pause};
 
 /// Runs attempts.

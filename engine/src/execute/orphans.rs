@@ -38,9 +38,8 @@ static STARTED: Mutex<BTreeMap<i32, u32>> = Mutex::new(BTreeMap::new());
 /// How long killed processes may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Has this process given all orphans below it, so that what leaves the group of a step is ended with it too, and has
-/// its steps end where it is killed itself. For a program whose only children, while it runs steps, are these steps'.
-/// False where the system cannot give it orphans.
+/// Has this process given all orphans below it, so that what leaves the group of a step is ended with it too. For a
+/// program whose only children, while it runs steps, are these steps'. False where the system cannot.
 pub fn adopt() -> bool {
     if ADOPTS.load(Ordering::Relaxed) {
         return true;
@@ -53,17 +52,13 @@ pub fn adopt() -> bool {
     adopts
 }
 
-/// Ends what is left of all steps, when none runs any more; only for a program that has [`adopt`]ed.
+/// Ends what is left of all steps, when none runs any more; only of a program that has [`adopt`]ed. What stands by to end
+/// them ends.
 pub fn end_all() {
     if ADOPTS.load(Ordering::Relaxed) && !HAS_OTHERS.load(Ordering::Relaxed) {
         end(&|_| true);
     }
     guard::end();
-}
-
-/// Whether this process is given orphans.
-pub(super) fn are_adopted() -> bool {
-    ADOPTS.load(Ordering::Relaxed)
 }
 
 /// A process that was started here, until it has been waited for.
@@ -95,7 +90,7 @@ fn started() -> MutexGuard<'static, BTreeMap<i32, u32>> {
 
 /// Whether there may be processes that left a step's group: one look, for each step that ends.
 pub(super) fn may_be_left() -> bool {
-    are_adopted() && !strangers().is_empty()
+    ADOPTS.load(Ordering::Relaxed) && !strangers().is_empty()
 }
 
 /// Ends what left the group of the step whose attempt has this folder. Nothing is being started.

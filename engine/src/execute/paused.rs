@@ -22,7 +22,7 @@ static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 static CLOCK: Mutex<Clock> = Mutex::new(Clock { stopped: Duration::ZERO, since: None });
 
 /// Stops every process that this one started to run a step or to ask a probe, until the returned value is dropped;
-/// nothing is started meanwhile. For a program that is about to be stopped itself.
+/// nothing is started meanwhile. For a program that is about to be stopped itself: a second one waits for the first to end.
 pub fn pause() -> Pause {
     let starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
     clock().stop(Instant::now());

@@ -157,11 +157,11 @@ impl Spawner {
     /// # Errors
     /// It could not be started.
     pub(crate) fn run(&self, process: Process<'_>) -> io::Result<Ended> {
-        let begun = paused::now();
-        if orphans::are_adopted() {
+        if guard::is_asked() {
             let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
             guard::stand_by();
         }
+        let begun = paused::now();
         let (mut capture, stderr) = match process.stderr {
             Sink::Log(log) => {
                 Capture::begin(log).map(|(capture, end)| (Some(capture), OwnedFd::from(end)))?

@@ -299,7 +299,7 @@ impl From<StoreError> for Failure {
             StoreError::Archive { .. } => {
                 (Code::Failed, Some("nothing was changed; export it again where it comes from"))
             }
-            StoreError::Exists { .. } => (Code::Usage, Some("--overwrite replaces it")),
+            StoreError::Exists { .. } => (Code::Usage, Some("name another file, or remove that one")),
             StoreError::ReadOnly { .. } => {
                 (Code::Store, Some("see to the disk, then run again: what was acknowledged is kept"))
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cas_engine::config::RunConfig;
 use cas_engine::error::EngineError;
-use cas_engine::execute::Cancel;
+use cas_engine::execute::{self, Cancel};
 use cas_engine::file::{self, Typed};
 use cas_engine::frozen::Frozen;
 use cas_engine::graph::{Graph, StepId};
@@ -154,6 +154,8 @@ impl World {
         let vars = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        // Before anything is asked: probes are commands, too.
+        execute::watch_over();
         let command_line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         Ok(Self {
             program,

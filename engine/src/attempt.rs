@@ -25,7 +25,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cas_store::{Claim, ClaimGuard, Found, Put, Share, Staged, StoreError, Take, Trace, Version};
 
@@ -54,6 +54,10 @@ use crate::run::now_ms;
 use crate::solid::{Body, Declared, OutputDecl, Sandbox, Solid};
 use crate::source::{self, Environment};
 use crate::version::FactNode;
+
+/// A claim that was granted so long ago is asked for again before a step begins under it: far less than the silence after
+/// which it is handed on, and more than steps wait that wait for nothing.
+const LONG_AGO: Duration = Duration::from_secs(5);
 
 /// How much of the end of a log is told with a failure.
 const TAIL_BYTES: u64 = 4 * 1024;
@@ -203,7 +207,7 @@ impl<'a> Bench<'a> {
         let volatile = matches!(solid.version, Some(Declared::Volatile));
         // Where it is forced, too: what runs in every run takes nothing that another run fetched.
         if task.why == Why::Volatile || (volatile && task.why == Why::Forced) {
-            return self.attempts(task, done, None, tell);
+            return self.attempts(task, done, None, None, tell);
         }
         loop {
             if self.cancel.now() > Stop::No {
@@ -247,7 +251,7 @@ impl<'a> Bench<'a> {
         &self,
         task: &mut Task,
         done: &mut Done,
-        guard: ClaimGuard,
+        mut guard: ClaimGuard,
         share: Option<&Share>,
         tell: Tell<'_>,
     ) -> Result<Ended, EngineError> {
@@ -261,7 +265,7 @@ impl<'a> Bench<'a> {
         if let Some(failure) = self.turn.and_then(|turn| turn.failure(task.trace)) {
             return Ok(Ended::Over(End::Failed(of_another(task, failure))));
         }
-        match self.attempts(task, done, share, tell)? {
+        match self.attempts(task, done, Some(&mut guard), share, tell)? {
             Ended::Made(mut held) => {
                 held.claim = Some(guard);
                 Ok(Ended::Made(held))
@@ -307,14 +311,36 @@ impl<'a> Bench<'a> {
         Ok(None)
     }
 
+    /// What becomes of a step that was claimed then and is to be begun only now, unless that is that it begins: a run that
+    /// was stopped meanwhile may have lost the claim, and somebody else may have made it.
+    fn overtaken(
+        &self,
+        task: &Task,
+        guard: &mut ClaimGuard,
+        claimed: Instant,
+    ) -> Result<Option<End>, EngineError> {
+        if claimed.elapsed() < LONG_AGO {
+            return Ok(None);
+        }
+        if !guard.renew()? {
+            return Ok(Some(End::GivenBack { alone: true }));
+        }
+        match guard.present().cloned() {
+            Some(found) => self.joined(task, &found),
+            None => Ok(None),
+        }
+    }
+
     /// Attempts the step as often as its policy allows.
     fn attempts(
         &self,
         task: &mut Task,
         done: &mut Done,
+        mut claim: Option<&mut ClaimGuard>,
         had: Option<&Share>,
         tell: Tell<'_>,
     ) -> Result<Ended, EngineError> {
+        let claimed = Instant::now();
         let solid = self.plan.graph.solid(task.step);
         let is_command = matches!(solid.body, Body::Command(_));
         done.why = self.memo.cause_in_words(self.plan, task, &|| self.is_unknown(task.step));
@@ -336,6 +362,11 @@ impl<'a> Bench<'a> {
                     Shared::Stopped => return Ok(Ended::Over(End::Cancelled)),
                 },
             };
+            if let Some(guard) = claim.as_deref_mut()
+                && let Some(end) = self.overtaken(task, guard, claimed)?
+            {
+                return Ok(Ended::Over(end));
+            }
             let label = folder::safe_label(&task.name);
             let folder = match is_command {
                 true => self.folders.of_command(&label)?,

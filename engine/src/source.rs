@@ -79,6 +79,8 @@ pub struct Measures {
     /// Places that the pipeline publishes to and that it would find again, once something is put there: for each, the
     /// declaration that would.
     pub reached: BTreeMap<String, String>,
+    /// Places that the pipeline publishes to at or below which something is declared: what that is.
+    pub holds: BTreeMap<String, String>,
     /// Places that the pipeline publishes to whose folder is reached through a link: where they are without.
     pub through: BTreeMap<String, PathBuf>,
     /// Places that the pipeline publishes to on whose way a link leads to nothing: that link.
@@ -311,6 +313,7 @@ pub fn measure(graph: &Graph, steps: &[StepId], how: &Measure<'_>) -> Result<Mea
         questions: questions(graph, &probes, &asked),
         resource_probes: vec![None; graph.resources.len()],
         reached: reach.reached,
+        holds: reach.holds,
         through: reach.through,
         nowhere: reach.nowhere,
         counters,

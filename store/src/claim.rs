@@ -43,6 +43,32 @@ impl ClaimGuard {
         self.present.as_ref()
     }
 
+    /// Asks whether the claim is still this process's, which may have been silent since it was granted, and what stands under
+    /// the trace by now. Where somebody else has it, there is nothing left to give back.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Store::claim`].
+    pub fn renew(&mut self) -> Result<bool, StoreError> {
+        let claims = [(self.trace, self.ticket)];
+        loop {
+            let request = Request::Claim { trace: self.trace, ticket: self.ticket, waited: false };
+            let answer = self.store.ask_on(request)?;
+            match answer.response {
+                Response::Granted { present } => {
+                    // Granted by a host that is gone, it has to be granted again.
+                    if self.store.client().keep_claims(&claims, answer.link) {
+                        self.store.note_found(present.iter());
+                        self.present = present;
+                        return Ok(true);
+                    }
+                }
+                Response::Held { .. } => return Ok(false),
+                other => return Err(self.store.unexpected(&other)),
+            }
+        }
+    }
+
     /// Gives the claim back; those who wait are told that it failed, and how.
     pub fn fail(mut self, failure: Vec<u8>) {
         self.failure = Some(failure);

@@ -304,6 +304,27 @@ fn what_is_put_there_is_held_against_what_all_steps_declare() {
         assert!(refused.stderr.contains(&message), "{}", refused.stderr);
         assert_eq!((folder.names("web"), folder.names("tools")), (vec!["y.sh".into()], vec!["y.sh".into()]));
     };
+    // A file in the place of a folder in which another step looks for its own.
+    for (to, what) in [
+        ("web", "the code `web/**/*.sh` of `b`"),
+        ("tools", "the files `tools/**/*.sh` of the resource `r`"),
+        ("in.txt", "the input `in.txt`"),
+    ] {
+        let yaml = yaml
+            .replace("TO: site.d", &format!("{to}: file"))
+            .replace("  site:", "  file: {command: echo 1, stdout: result}\n  site:");
+        let folder = Folder::with(&[
+            ("pipeline.yaml", yaml.as_str()),
+            ("web/y.sh", "1\n"),
+            ("tools/y.sh", "1\n"),
+            ("in.txt", "1\n"),
+        ]);
+        let refused = folder.cas("run file --overwrite").code(2);
+        let found = format!("`{to}` would be found by {what}: nothing can be published there");
+        let holds = format!("`{to}` is where {what} is: nothing can be published there");
+        assert!(refused.stderr.contains(&found) || refused.stderr.contains(&holds), "{}", refused.stderr);
+        assert_eq!((folder.read("web/y.sh"), folder.read("in.txt")), ("1\n".to_owned(), "1\n".to_owned()));
+    }
     check("web/site", "the code `web/**/*.sh` of `b`");
     check("tools/site", "the files `tools/**/*.sh` of the resource `r`");
 }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use cas_engine::error::EngineError;
-use cas_engine::execute::{self, Cancel, orphans};
+use cas_engine::execute::{Cancel, orphans};
 use cas_engine::forecast::{Forecast, ToRun};
 use cas_engine::frozen::Frozen;
 use cas_engine::graph::StepId;
@@ -338,7 +338,6 @@ pub(super) fn ready(
     if world.program == Program::Files {
         let _ = orphans::adopt();
     }
-    execute::watch_over();
     Ok(())
 }
 

@@ -156,6 +156,7 @@ impl Bench<'_> {
                 over(left.place, error.take().map_or(End::Cancelled, End::Broken));
             }
         }
+        let claimed = Instant::now();
         let mut share: Option<Share> = None;
         while let Some(Left { place, mut task, claim }) = several.next() {
             let Some(claim) = claim else {
@@ -175,13 +176,19 @@ impl Bench<'_> {
                         Shared::Stopped => return Ok(Ended::Over(End::Cancelled)),
                     };
                 }
+                if let Some(claim) = &mut claim
+                    && let Some(end) = self.overtaken(task, claim, claimed)?
+                {
+                    return Ok(Ended::Over(end));
+                }
                 match claim.take() {
                     Some(claim) => self.under_claim(task, done, claim, share.as_ref(), &say),
                     None => Ok(Ended::Over(End::Cancelled)),
                 }
             });
             let took = done.took;
-            let goes_on = held.is_some() || matches!(done.end, End::Made { .. } | End::Lost { .. });
+            let goes_on = held.is_some()
+                || matches!(done.end, End::Made { .. } | End::Lost { .. } | End::GivenBack { .. });
             match held {
                 Some(held) => several.say(Said::Held(Box::new(done), held)),
                 None => say(Told::Done(Box::new(done))),

@@ -295,11 +295,9 @@ impl Waiting<'_, '_> {
         let group = Pid::from_child(child);
         let leader = pidfd_open(group, PidfdFlags::empty()).ok();
         let mut stage = Stage::Running;
-        loop {
+        // Looked at before anything is due: this process may have been stopped since, and the other one ended in time.
+        while !self.ended(leader.as_ref(), group, stage)? {
             stage = self.advance(stage, group);
-            if self.ended(leader.as_ref(), group, stage)? {
-                break;
-            }
         }
         let elapsed = since(begun);
         // What is left of a group that was asked to end may take its time too: it was asked with its leader.

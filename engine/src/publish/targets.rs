@@ -181,6 +181,15 @@ pub fn check(plan: &Plan, store: Option<&Path>) -> Result<(), Vec<Diagnostic>> {
                 Diagnostic::new(message).hint(hint).at(placed.place.as_ref())
             });
         }
+        // Also of steps that are not planned, whose files were not measured: what is put there takes their place.
+        if let Some(what) = measures.holds.get(&placed.target) {
+            wrong.entry(&placed.target).or_insert_with(|| {
+                let message =
+                    format!("`{}` is where {what} is: nothing can be published there", placed.target);
+                let hint = "publish it elsewhere: it would change what the pipeline is made of";
+                Diagnostic::new(message).hint(hint).at(placed.place.as_ref())
+            });
+        }
         let target = project.join(&placed.target);
         let in_the_way = |store: &Path| {
             [Some(&target), measures.through.get(&placed.target)]

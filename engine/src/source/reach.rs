@@ -24,6 +24,8 @@ struct Finds {
 pub(super) struct Reach {
     /// For each place that would be found again: what would find it.
     pub(super) reached: BTreeMap<String, String>,
+    /// For each place at or below which something is declared: what that is.
+    pub(super) holds: BTreeMap<String, String>,
     /// For each place whose folder is reached through a link: where it is without, in the project if it lies there.
     pub(super) through: BTreeMap<String, PathBuf>,
     /// For each place on whose way a link leads to nothing: that link.
@@ -49,6 +51,9 @@ pub(super) fn reached(graph: &Graph, walker: &mut Walker) -> Reach {
         let real = declared.links.at(&target);
         if let Some(what) = declared.finds(walker, &target, &real, is_folder) {
             reach.reached.insert(placed.target.clone(), what);
+        }
+        if let Some(what) = declared.below(&target).or_else(|| declared.below(&real)) {
+            reach.holds.insert(placed.target.clone(), what);
         }
         if real != target {
             reach.through.insert(placed.target, real);
@@ -136,6 +141,17 @@ impl Declared {
 
     fn target(&self, target: &str) -> PathBuf {
         lexical(&self.project.join(target))
+    }
+
+    /// What is looked for at a place or below it, whether or not anything is there.
+    fn below(&self, target: &Path) -> Option<String> {
+        fn first<'a, T>(of: &'a BTreeMap<PathBuf, T>, target: &Path) -> Option<&'a T> {
+            // Sorted by their parts, those below it come directly behind it.
+            let (path, first) = of.range(target.to_owned()..).next()?;
+            path.starts_with(target).then_some(first)
+        }
+        let finds = first(&self.finds, target).and_then(|finds| finds.first());
+        finds.map(|finds| &finds.what).or_else(|| first(&self.files, target)).cloned()
     }
 
     /// What would find a place, by its name or where it is without links.

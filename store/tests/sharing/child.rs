@@ -308,6 +308,15 @@ pub(crate) fn main() {
                 store.quarantine(&digest, "somebody says so").expect("it answers");
                 say("reported");
             }
+            "renew" => {
+                let guard = guard.as_mut().expect("a claim");
+                say(match guard.renew() {
+                    Ok(true) if guard.present().is_some() => "made meanwhile",
+                    Ok(true) => "held",
+                    Ok(false) => "lost",
+                    Err(_) => "error",
+                });
+            }
             "release" => {
                 drop(guard.take());
                 say("released");

@@ -367,6 +367,7 @@ fn a_silent_claimant_is_followed_and_its_late_result_is_compared_and_not_used() 
             _ => (host, client),
         };
         assert_eq!(silent.ask("claim 1"), "granted");
+        assert_eq!(silent.ask("renew"), "held");
         if who_is_stopped == "a former host" {
             assert_eq!(silent.ask("hand-over"), "handed over");
         }
@@ -379,6 +380,7 @@ fn a_silent_claimant_is_followed_and_its_late_result_is_compared_and_not_used() 
             assert_eq!(silent.ask("go-on"), "goes on");
         }
         // Whoever took it over is at it.
+        assert_eq!(silent.ask("renew"), "lost", "{who_is_stopped}");
         assert_eq!(silent.ask("put-at-once 1 late"), "gave up", "{who_is_stopped}");
         // Late, but not as late as that.
         silent.tell("put 1 late");
@@ -386,6 +388,7 @@ fn a_silent_claimant_is_followed_and_its_late_result_is_compared_and_not_used() 
         assert_eq!(other.ask("release"), "released");
         assert_eq!(silent.hear(), "adopted, differs: true", "{who_is_stopped}");
         assert_eq!(silent.ask("get 1"), "there", "{who_is_stopped}");
+        assert_eq!(silent.ask("renew"), "made meanwhile", "{who_is_stopped}");
         assert_eq!(other.ask("ledger 1"), "1", "the difference is kept: {who_is_stopped}");
     }
 }

@@ -1,9 +1,10 @@
 //! Garbage collection: what goes, in what order, and why.
 //!
-//! Nothing that is pinned, or that a live connection was told is present, goes. What a policy asks for goes
-//! in an order that depends on the results alone: first what is too old, then what is cheapest to rebuild
-//! per byte and longest unused. The order is sorted in the index's scratch family, so memory does not grow
-//! with the store. A dry run walks the same order with the same rules and changes nothing.
+//! Nothing that is pinned, or that a live connection was told is present, goes. What nothing names goes first, so
+//! that no result is given up for room that this makes. What a policy asks for goes behind it, in an order that
+//! depends on the results alone: first what is too old, then what is cheapest to rebuild per byte and longest
+//! unused. The order is sorted in the index's scratch family, so memory does not grow with the store. A dry run
+//! walks the same order with the same rules and changes nothing.
 //!
 //! Work is done in short steps, each whole: rows first, then files (on a full disk, files first, because
 //! even taking something away needs room in the journal). Killed at any point, it leaves at worst files
@@ -45,17 +46,19 @@ pub(crate) struct Session {
     ranks: HashMap<Subject, Option<Rank>>,
 }
 
+/// In the order in which they come. What results, records and runs let go of goes with them, so that nothing is left
+/// behind by a later phase for an earlier one.
 enum Phase {
+    /// Blobs without a name, behind this digest.
+    Blobs(Option<Digest>),
+    /// Files without a blob, behind this name.
+    Files(Option<BlobName>),
     /// Bytes, in the order of scratch, behind this key.
     Bytes(Vec<u8>),
     /// Records, in the order of scratch, behind this key.
     Records(Vec<u8>),
     /// Runs, behind this number.
     Runs(u64),
-    /// Blobs without a name, behind this digest.
-    Blobs(Option<Digest>),
-    /// Files without a blob, behind this name.
-    Files(Option<BlobName>),
     Done,
 }
 
@@ -79,7 +82,7 @@ impl Core {
             policy,
             now_ms,
             mode,
-            phase: Phase::Bytes(vec![ORDER]),
+            phase: Phase::Blobs(None),
             free_bytes: self.free_bytes()?,
             report: CollectReport::default(),
             ranks: HashMap::new(),
@@ -106,11 +109,11 @@ impl Core {
         let mut going = Vec::new();
         while going.len() < count(limit).max(1) && !matches!(session.phase, Phase::Done) {
             session.phase = match std::mem::replace(&mut session.phase, Phase::Done) {
+                Phase::Blobs(after) => self.collect_blobs(session, after, &mut going)?,
+                Phase::Files(after) => self.collect_files(session, after, limit, &mut going)?,
                 Phase::Bytes(after) => self.collect_bytes(session, &after, &mut going)?,
                 Phase::Records(after) => self.collect_records(session, &after, &mut going)?,
                 Phase::Runs(after) => self.collect_runs(session, after, &mut going)?,
-                Phase::Blobs(after) => self.collect_blobs(session, after, &mut going)?,
-                Phase::Files(after) => self.collect_files(session, after, limit, &mut going)?,
                 Phase::Done => Phase::Done,
             };
         }
@@ -125,6 +128,104 @@ impl Core {
             }
         }
         Ok(Response::Collected { going, done, report })
+    }
+
+    /// One step of the phase in which recorded blobs go that nothing names.
+    fn collect_blobs(
+        &self,
+        session: &mut Session,
+        after: Option<Digest>,
+        going: &mut Vec<Going>,
+    ) -> Result<Phase, StoreError> {
+        let page = self.blob_row_page(after, BLOB_PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(Phase::Files(None)) };
+        let next = Phase::Blobs(Some(*last));
+        let digests: Vec<Digest> = page.iter().map(|(digest, _)| *digest).collect();
+        let named = self.named(&digests)?;
+        for ((digest, row), is_named) in page.iter().zip(named) {
+            if is_named || self.is_read(&[*digest])? {
+                continue;
+            }
+            let bytes =
+                match session.mode {
+                    Mode::DryRun => {
+                        self.mark_gone(digest.as_bytes())?;
+                        let mut bytes = row.stored_len;
+                        for file in self.index.tree_files(digest)? {
+                            if self.keepers(&file)?.iter().all(|keeper| {
+                                keeper.0 == refs::TREE && self.is_gone(&keeper.1).unwrap_or(false)
+                            }) {
+                                bytes += self.index.blob_row(&file)?.map_or(0, |row| row.stored_len);
+                            }
+                        }
+                        bytes
+                    }
+                    Mode::Collect => {
+                        let change = Change::Unnamed { blobs: vec![*digest] };
+                        // Something may have come to name it since the page was looked at.
+                        match self.take_away(&change, &[*digest], |core| Ok(!core.is_named(digest)?))? {
+                            Some(bytes) => bytes,
+                            None => continue,
+                        }
+                    }
+                };
+            session.report.unnamed += 1;
+            session.report.freed_bytes += bytes;
+            let what = Garbage::Blob { digest: *digest };
+            going.push(Going { what, why: Why::Unnamed, bytes, cost_ms: 0, used_ms: 0 });
+        }
+        Ok(next)
+    }
+
+    /// The phase in which files go that no recorded blob has.
+    fn collect_files(
+        &self,
+        session: &mut Session,
+        after: Option<BlobName>,
+        limit: u64,
+        going: &mut Vec<Going>,
+    ) -> Result<Phase, StoreError> {
+        // A host that died between naming a file and recording it leaves its client to say the same again.
+        if self.awaits_repeats() {
+            return Ok(Phase::Bytes(vec![ORDER]));
+        }
+        let mut found = Vec::new();
+        let mut failed = None;
+        let mut whole = true;
+        self.files.list(&mut |name, len| {
+            if after.is_some_and(|after| name <= after) {
+                return true;
+            }
+            match self.is_recorded(&name) {
+                Ok(true) => {}
+                Ok(false) => found.push((name, len)),
+                Err(error) => failed = Some(error),
+            }
+            whole = found.len() < count(limit).max(1);
+            failed.is_none() && whole
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let last = found.last().map(|(name, _)| *name);
+        for (name, len) in found {
+            // A commit may have been between giving the file its name and recording it.
+            let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+            if self.is_recorded(&name)? {
+                continue;
+            }
+            let bytes = match session.mode {
+                Mode::DryRun => len,
+                Mode::Collect => self.files.remove_unnamed(&name)?,
+            };
+            crash::point("collect.file-removed");
+            session.report.unnamed += 1;
+            session.report.freed_bytes += bytes;
+            session.report.size_before_bytes += bytes;
+            let what = Garbage::Blob { digest: name.digest };
+            going.push(Going { what, why: Why::Unnamed, bytes, cost_ms: 0, used_ms: 0 });
+        }
+        Ok(if whole { Phase::Bytes(vec![ORDER]) } else { Phase::Files(last) })
     }
 
     /// One step of the phase in which results and runs lose their bytes.
@@ -210,7 +311,7 @@ impl Core {
         after: &[u8],
         going: &mut Vec<Going>,
     ) -> Result<Phase, StoreError> {
-        let Some(age) = session.policy.record_age() else { return Ok(Phase::Blobs(None)) };
+        let Some(age) = session.policy.record_age() else { return Ok(Phase::Done) };
         let Some(key) = self.next_in_scratch(after, RECORD_ORDER)? else { return Ok(Phase::Runs(0)) };
         let trace = key.get(9..).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).map(Trace::from_bytes);
         let next = Phase::Records(key);
@@ -251,7 +352,7 @@ impl Core {
         after: u64,
         going: &mut Vec<Going>,
     ) -> Result<Phase, StoreError> {
-        let Some(age) = session.policy.record_age() else { return Ok(Phase::Blobs(None)) };
+        let Some(age) = session.policy.record_age() else { return Ok(Phase::Done) };
         let mut found = None;
         self.index.scan(Family::Runs, &(after + 1).to_be_bytes(), &mut |key, value| {
             let id = self.index.number("the number of a run", key)?;
@@ -259,10 +360,10 @@ impl Core {
             found = Some((id, row));
             Ok(false)
         })?;
-        let Some((id, row)) = found else { return Ok(Phase::Blobs(None)) };
+        let Some((id, row)) = found else { return Ok(Phase::Done) };
         if session.age_of(row.at_ms) <= age {
             // Runs are numbered in the order of their times: those behind are younger.
-            return Ok(Phase::Blobs(None));
+            return Ok(Phase::Done);
         }
         let bytes = match session.mode {
             // Its logs went in an earlier phase, as far as they go.
@@ -277,104 +378,6 @@ impl Core {
         let why = Why::MaxRecordAge(age);
         going.push(Going { what: Garbage::Run { id }, why, bytes, cost_ms: 0, used_ms: row.at_ms });
         Ok(Phase::Runs(id))
-    }
-
-    /// One step of the phase in which recorded blobs go that nothing names.
-    fn collect_blobs(
-        &self,
-        session: &mut Session,
-        after: Option<Digest>,
-        going: &mut Vec<Going>,
-    ) -> Result<Phase, StoreError> {
-        let page = self.blob_row_page(after, BLOB_PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(Phase::Files(None)) };
-        let next = Phase::Blobs(Some(*last));
-        let digests: Vec<Digest> = page.iter().map(|(digest, _)| *digest).collect();
-        let named = self.named(&digests)?;
-        for ((digest, row), is_named) in page.iter().zip(named) {
-            if is_named || self.is_any_leased(&[*digest]) {
-                continue;
-            }
-            let bytes =
-                match session.mode {
-                    Mode::DryRun => {
-                        self.mark_gone(digest.as_bytes())?;
-                        let mut bytes = row.stored_len;
-                        for file in self.index.tree_files(digest)? {
-                            if self.keepers(&file)?.iter().all(|keeper| {
-                                keeper.0 == refs::TREE && self.is_gone(&keeper.1).unwrap_or(false)
-                            }) {
-                                bytes += self.index.blob_row(&file)?.map_or(0, |row| row.stored_len);
-                            }
-                        }
-                        bytes
-                    }
-                    Mode::Collect => {
-                        let change = Change::Unnamed { blobs: vec![*digest] };
-                        // Something may have come to name it since the page was looked at.
-                        match self.take_away(&change, &[*digest], |core| Ok(!core.is_named(digest)?))? {
-                            Some(bytes) => bytes,
-                            None => continue,
-                        }
-                    }
-                };
-            session.report.unnamed += 1;
-            session.report.freed_bytes += bytes;
-            let what = Garbage::Blob { digest: *digest };
-            going.push(Going { what, why: Why::Unnamed, bytes, cost_ms: 0, used_ms: 0 });
-        }
-        Ok(next)
-    }
-
-    /// The phase in which files go that no recorded blob has.
-    fn collect_files(
-        &self,
-        session: &mut Session,
-        after: Option<BlobName>,
-        limit: u64,
-        going: &mut Vec<Going>,
-    ) -> Result<Phase, StoreError> {
-        // A host that died between naming a file and recording it leaves its client to say the same again.
-        if self.awaits_repeats() {
-            return Ok(Phase::Done);
-        }
-        let mut found = Vec::new();
-        let mut failed = None;
-        let mut whole = true;
-        self.files.list(&mut |name, len| {
-            if after.is_some_and(|after| name <= after) {
-                return true;
-            }
-            match self.is_recorded(&name) {
-                Ok(true) => {}
-                Ok(false) => found.push((name, len)),
-                Err(error) => failed = Some(error),
-            }
-            whole = found.len() < count(limit).max(1);
-            failed.is_none() && whole
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let last = found.last().map(|(name, _)| *name);
-        for (name, len) in found {
-            // A commit may have been between giving the file its name and recording it.
-            let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
-            if self.is_recorded(&name)? {
-                continue;
-            }
-            let bytes = match session.mode {
-                Mode::DryRun => len,
-                Mode::Collect => self.files.remove_unnamed(&name)?,
-            };
-            crash::point("collect.file-removed");
-            session.report.unnamed += 1;
-            session.report.freed_bytes += bytes;
-            session.report.size_before_bytes += bytes;
-            let what = Garbage::Blob { digest: name.digest };
-            going.push(Going { what, why: Why::Unnamed, bytes, cost_ms: 0, used_ms: 0 });
-        }
-        Ok(if whole { Phase::Done } else { Phase::Files(last) })
     }
 
     fn compact_journal(&self) -> Result<(), StoreError> {

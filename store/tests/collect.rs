@@ -5,7 +5,7 @@ mod kit;
 use std::fs;
 use std::time::Duration;
 
-use cas_store::{Accept, Commit, Digest, Garbage, Going, Mode, Pin, Policy, Put, Saying, Store, Trace};
+use cas_store::{Accept, Commit, Digest, Garbage, Going, Mode, Pin, Policy, Put, Saying, Store, Trace, Why};
 use kit::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -67,6 +67,56 @@ fn without_a_policy_only_what_nothing_names_goes() {
     assert_eq!(get(&store, 1), Some(noise(2, 10_000)));
     assert_eq!(gc(&store, &Policy::default(), Mode::Collect, NOW).0, []);
     assert_eq!(verify(&store), []);
+}
+
+/// Results were given up for room that the blobs which nothing names made a moment later.
+#[test]
+fn no_result_is_given_up_for_room_that_unnamed_blobs_make() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put_at(&store, 1, 10_000, 1_000, 10);
+    put(&store, 2, &noise(2, 10_000));
+    store.commit(Commit { put: Put::Replace, ..commit_of(&store, 2, &noise(3, 11_000)) }).expect("commit");
+    let store = reopened(&kit, store);
+    let bound = |bytes| Policy { max_size_bytes: Some(bytes), ..Policy::default() };
+    let unnamed = (Garbage::Blob { digest: Digest::of(&noise(2, 10_000)) }, Why::Unnamed, 10_000);
+    let result = |number: u32, max: u64, bytes: u64| {
+        let labels = vec![format!("step {number}")];
+        (Garbage::Bytes { trace: trace(number), labels }, Why::MaxSize(max), bytes)
+    };
+    let story = |policy: &Policy, mode: Mode| -> Vec<(Garbage, Why, u64)> {
+        let (going, _) = gc(&store, policy, mode, NOW);
+        going.into_iter().map(|item| (item.what, item.why, item.bytes)).collect()
+    };
+    // Of 31,000 bytes, 21,000 are left without the one that nothing names.
+    assert_eq!(story(&bound(21_000), Mode::DryRun), std::slice::from_ref(&unnamed));
+    assert_eq!(story(&bound(20_999), Mode::DryRun), [unnamed.clone(), result(2, 20_999, 11_000)]);
+    assert_eq!(story(&bound(21_000), Mode::Collect), [unnamed]);
+    assert_eq!(story(&bound(21_000), Mode::Collect), []);
+    assert_eq!(story(&bound(20_999), Mode::Collect), [result(2, 20_999, 11_000)]);
+    assert_eq!(get(&store, 1), Some(noise(1, 10_000)));
+    assert_eq!(verify(&store), []);
+}
+
+#[test]
+fn unnamed_blobs_that_somebody_reads_make_no_room() {
+    let kit = Kit::new();
+    let store = kit.open();
+    put(&store, 1, &noise(1, 10_000));
+    put(&store, 2, &noise(2, 10_000));
+    let store = reopened(&kit, store);
+    let reader = kit.open();
+    reader.lookup(&[version(1)]).expect("it looks up");
+    store.commit(Commit { put: Put::Replace, ..commit_of(&store, 1, &noise(3, 10_000)) }).expect("commit");
+    let policy = Policy { max_size_bytes: Some(20_000), ..Policy::default() };
+    let (would, _) = gc(&store, &policy, Mode::DryRun, NOW);
+    assert_eq!(traces(&would), [trace(2)]);
+    assert_eq!(gc(&store, &policy, Mode::Collect, NOW).0, would);
+    let mut bytes = Vec::new();
+    reader.read(&Digest::of(&noise(1, 10_000)), &mut bytes).expect("it is there");
+    drop(reader);
+    assert_eq!(gc(&store, &policy, Mode::Collect, NOW).1.unnamed, 1);
+    assert_eq!(get(&store, 1), Some(noise(3, 10_000)));
 }
 
 #[test]
@@ -330,6 +380,40 @@ fn a_tree_goes_with_the_files_that_only_it_has() {
     assert_eq!(gc(&store, &Policy::default(), Mode::Collect, NOW).0, []);
 }
 
+/// A dry run leaves such a tree where it is, and yet it keeps nothing from going behind it.
+#[test]
+fn a_file_of_a_tree_that_nothing_names_goes_with_the_result_that_has_it_too() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let folder = kit.folder.path().join("made");
+    fs::create_dir_all(&folder).expect("make");
+    fs::write(folder.join("own"), noise(1, 20_000)).expect("write");
+    fs::write(folder.join("shared"), noise(2, 30_000)).expect("write");
+    let staged = store.stage_tree(&folder, cas_store::Take::Copy).expect("stage");
+    let tree = staged.digest();
+    let mut commit = commit_of(&store, 1, b"");
+    commit.outputs[0].artifact = Some(artifact(&staged));
+    commit.staged = vec![staged];
+    store.commit(commit).expect("commit");
+    store.commit(Commit { put: Put::Replace, ..commit_of(&store, 1, b"") }).expect("commit");
+    put(&store, 2, &noise(2, 30_000));
+    put(&store, 3, &noise(3, 40_000));
+    let store = reopened(&kit, store);
+    let policy = Policy { max_size_bytes: Some(20_000), ..Policy::default() };
+    let (would, _) = gc(&store, &policy, Mode::DryRun, NOW);
+    let sizes: Vec<u64> = would.iter().skip(1).map(|item| item.bytes).collect();
+    assert_eq!((traces(&would), sizes), (vec![trace(3), trace(2)], vec![40_000, 30_000]));
+    for (max, results) in [(70_000, vec![]), (60_000, vec![trace(3)]), (20_000, vec![trace(2)])] {
+        let policy = Policy { max_size_bytes: Some(max), ..Policy::default() };
+        let (would, dry) = gc(&store, &policy, Mode::DryRun, NOW);
+        let (went, report) = gc(&store, &policy, Mode::Collect, NOW);
+        assert_eq!((&went, &report), (&would, &dry));
+        assert_eq!(traces(&went), results);
+        assert_eq!(report.unnamed, u64::from(max == 70_000), "the tree {tree} goes first");
+    }
+    assert_eq!(verify(&store), []);
+}
+
 #[test]
 fn records_go_only_after_those_made_from_them() {
     let kit = Kit::new();
@@ -455,6 +539,33 @@ fn a_store_that_passes_its_size_is_collected_by_itself() {
     assert_eq!(get(&second, 10), Some(noise(10, 7_000)), "what is in use stays");
     drop(second);
     assert_eq!(verify(&kit.open()), []);
+}
+
+#[test]
+fn what_is_collected_by_itself_is_first_what_nothing_names() {
+    let kit = Kit::new();
+    drop(kit.open());
+    std::fs::write(kit.dir().join("config.toml"), "[policy]\nmax_size = \"40K\"\n").expect("write");
+    let first = kit.open();
+    for number in 0..4 {
+        put(&first, number, &noise(number, 7_000));
+    }
+    let second = kit.open();
+    drop(first);
+    for number in 0..3 {
+        let again = commit_of(&second, number, &noise(10 + number, 7_000));
+        second.commit(Commit { put: Put::Replace, ..again }).expect("commit");
+    }
+    let begun = std::time::Instant::now();
+    // Of 49,000 bytes, 21,000 have no name.
+    while second.stats().expect("stats").stored_bytes > 28_000 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", second.stats());
+        std::thread::yield_now();
+    }
+    drop(second);
+    let store = kit.open();
+    assert_eq!(store.stats().expect("stats").evicted, 0);
+    assert_eq!(get(&store, 3), Some(noise(3, 7_000)));
 }
 
 /// A node of facts that many results share was the first one's alone: when that went, all lost it.

@@ -36,6 +36,29 @@ $ cas pin emit_dog --reason 'shown to the board'
     assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "nothing is pinned\n"));
 }
 
+/// `gc --max-size` gave up the result, too.
+#[test]
+fn gc_gives_up_no_result_where_removing_what_nothing_names_is_enough() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "pipeline: g\nsolids:\n  big: {command: \"head -c 1000000 /dev/urandom > outputs/result\"}\n  \
+         small: {inputs: {b: big}, command: \"head -c 2000 inputs/b > outputs/result\"}\n",
+    )]);
+    let _ = folder.cas("run").ok();
+    assert_eq!(folder.cas("run --force big").ok().steps(), ["big"]);
+    let going = "1 unnamed blob, 2.0 MB → 1.0 MB\n";
+    for gc in ["gc -n", "gc -n --max-size 1500000"] {
+        let dry = folder.cas(gc).ok().stdout;
+        let last = dry.lines().last().map(|line| format!("{line}\n"));
+        assert_eq!((last, dry.lines().count()), (Some(format!("would go: {going}")), 2), "{gc}");
+    }
+    assert_eq!(folder.cas("gc --max-size 1500000").ok().stdout, format!("gone: {going}"));
+    assert!(!folder.cas("ls").ok().stdout.contains("evicted"));
+    // The input of `small` has other content now.
+    assert_eq!(folder.cas("run").ok().steps(), ["small"]);
+    assert_eq!(folder.cas("run").ok().steps(), Vec::<String>::new());
+}
+
 #[test]
 fn gc_names_each_result_by_a_version_that_other_commands_take() {
     let folder = dogs();

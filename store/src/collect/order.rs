@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Session;
+use super::{Mode, Session};
 use crate::apply;
 use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
@@ -221,6 +221,8 @@ impl Core {
                     Ok(bytes) => self.rank(session, Subject::Run(u64::from_be_bytes(bytes)))?,
                     Err(_) => None,
                 },
+                // A dry run has left it where it is, and yet it keeps nothing any longer.
+                refs::TREE if session.mode == Mode::DryRun && self.is_gone(&key)? => continue,
                 refs::TREE => match <[u8; 32]>::try_from(key.as_slice()) {
                     // A tree holds files, never trees: this goes no deeper.
                     Ok(bytes) => self.last_keeper(session, &Digest::from_bytes(bytes))?,

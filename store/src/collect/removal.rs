@@ -31,7 +31,7 @@ impl Core {
     }
 
     /// Whether somebody reads one of these blobs, or a file of one that is a tree.
-    fn is_read(&self, blobs: &[Digest]) -> Result<bool, StoreError> {
+    pub(super) fn is_read(&self, blobs: &[Digest]) -> Result<bool, StoreError> {
         for digest in blobs {
             if self.is_any_leased(&[*digest]) || self.is_any_leased(&self.index.tree_files(digest)?) {
                 return Ok(true);

@@ -482,9 +482,10 @@ impl Session {
     pub(crate) fn whole(&self, world: &World) -> Result<(Plan, Resolved), Failure> {
         let steps = cas_engine::select::Selection::default().of(&self.graph)?.plan;
         let plan = self.plan(world, steps)?;
-        let resolved = self
+        let mut resolved = self
             .memo
             .resolve(&plan, &Wanted { at_ms: now_ms(), frozen: self.frozen, ..Wanted::default() })?;
+        self.memo.mark_certain(&plan, &mut resolved)?;
         Ok((plan, resolved))
     }
 

@@ -91,6 +91,20 @@ enum Compared {
     Unknown,
 }
 
+impl Compared {
+    fn differences(&self) -> &[Difference] {
+        match self {
+            Self::Nearest { differences, .. } => differences,
+            Self::Never | Self::Renamed(_) | Self::Content { .. } | Self::Unknown => &[],
+        }
+    }
+}
+
+/// Whether a step below one that is to run has to run for itself (see `certain.rs`), and it can be said for what.
+fn is_certain(state: &StepState, differences: &[Difference]) -> bool {
+    !state.may_be_unchanged && !differences.is_empty()
+}
+
 impl Memo {
     /// The first cause why a step would run; `None` for one that would not.
     ///
@@ -171,6 +185,8 @@ impl Memo {
         while let Some(step) = next {
             let because = self.because(plan, &resolved.states, past, step)?;
             next = match because.why {
+                // What it is made of itself is reason enough.
+                Why::Inputs if is_certain(&resolved.states[step.0 as usize], &because.differences) => None,
                 Why::Inputs => above(plan, &resolved.states, step, &because.differences),
                 Why::Forced | Why::Volatile | Why::Expired | Why::New | Why::Bytes => None,
             };
@@ -207,6 +223,7 @@ impl Memo {
             Why::Expired => EXPIRED.to_owned(),
             Why::Bytes => gone(evicted.as_ref()),
             Why::New => new(&compared, failed, &name),
+            Why::Inputs if is_certain(state, compared.differences()) => new(&compared, failed, &name),
             Why::Inputs => match above(plan, states, step, &[]) {
                 Some(above) => format!("`{}` runs before it", plan.graph.step_name(above)),
                 None => "what it consumes is not known yet".to_owned(),

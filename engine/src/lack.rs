@@ -5,9 +5,7 @@
 //! its list grew): then the step fails. Invariant: a step that may turn out unchanged is not refused before it is known
 //! that it does not.
 
-use std::collections::{BTreeMap, HashMap};
-
-use cas_store::Version;
+use std::collections::BTreeMap;
 
 use crate::error::{Diagnostic, EngineError};
 use crate::execute::{Cause, Failure};
@@ -66,43 +64,19 @@ impl Memo {
         own: &BTreeMap<String, u32>,
     ) -> Result<Vec<Diagnostic>, EngineError> {
         let mut lacking = BTreeMap::new();
-        let mut known = HashMap::new();
+        let lack = |step: StepId| Lack::of(&plan.graph.solid(step).policy, own);
+        let certain = self.certain(plan, &resolved.states, &|step| lack(step).is_some())?;
         for &step in plan.steps.iter().filter(|step| resolved.states[step.0 as usize].to_run) {
             let solid = plan.graph.solid(step);
             let invocation = plan.graph.steps[step.0 as usize].invocation;
-            let Some(lack) = Lack::of(&solid.policy, own) else { continue };
-            if lacking.contains_key(&invocation) || self.may_be_unchanged(plan, resolved, step, &mut known)? {
+            let Some(lack) = lack(step) else { continue };
+            let may_be_unchanged = resolved.states[step.0 as usize].may_be_unchanged;
+            if lacking.contains_key(&invocation) || (may_be_unchanged && !certain.contains(&step)) {
                 continue;
             }
             let message = lack.message(&format!("`{}`", plan.graph.step_name(step)));
             lacking.insert(invocation, Diagnostic::new(message).hint(lack.hint()).at(solid.place.as_ref()));
         }
         Ok(lacking.into_values().collect())
-    }
-
-    /// Whether a step that is to run may come out to have its result already, once what stands above it is known. Where
-    /// nothing on record was made of the same code, config, resources and files, no result can be its own: a node of facts
-    /// is kept as long as any result that names it. `known` is what was asked before.
-    fn may_be_unchanged(
-        &self,
-        plan: &Plan,
-        resolved: &Resolved,
-        step: StepId,
-        known: &mut HashMap<Version, bool>,
-    ) -> Result<bool, EngineError> {
-        if !resolved.states[step.0 as usize].may_be_unchanged {
-            return Ok(false);
-        }
-        for fact in plan.own_facts(step) {
-            let is_known = match known.get(&fact) {
-                Some(is_known) => *is_known,
-                None => self.facts(&[fact])?.iter().any(Option::is_some),
-            };
-            known.insert(fact, is_known);
-            if !is_known {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }

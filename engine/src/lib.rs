@@ -9,6 +9,7 @@ pub mod archive;
 mod attempt;
 pub use attempt::prepare;
 pub mod cause;
+pub mod certain;
 pub mod chronicle;
 pub mod config;
 pub mod difference;

@@ -322,7 +322,9 @@ impl<'a> Lineage<'a> {
         let ledger = self.ledger(trace)?;
         let was = ledger.iter().find(|was| !was.lost_race && was.made_ms == made_ms);
         let digests = was.map(|was| was.digests.clone()).unwrap_or_default();
-        let imported = input.maker.as_ref().is_some_and(|maker| maker.store != self.origins.store());
+        // One that names no store was written before makings did.
+        let is_other = |store: &str| !store.is_empty() && store != self.origins.store();
+        let imported = input.maker.as_ref().is_some_and(|maker| is_other(&maker.store));
         Ok(Making {
             made_ms: Some(made_ms),
             maker: input.maker.clone(),

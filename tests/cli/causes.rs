@@ -33,6 +33,28 @@ fn what_may_turn_out_unchanged_ran_before() {
     assert_eq!(folder.cas("run --set a.n=2").ok().counts(), "0 reused, 1 unchanged, 1 ran");
 }
 
+/// It was told as if only what stands above it had changed, by `status`, `explain` and `run -n`, and run for its own change.
+#[test]
+fn a_step_that_changed_itself_is_told_as_one_that_has_to_run() {
+    let yaml = "pipeline: p\nsolids:\n  a: {config: {n: {type: int, default: 1}}, command: echo same, stdout: result}\n  \
+                b: {config: {k: {type: int, default: 1}}, inputs: {x: a}, command: cat inputs/x, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run").ok();
+    let status = folder.cas("status --set a.n=2 --set b.k=3").ok();
+    let own = "a  config.n: 1 → 2\nb  config.k: 1 → 3 (and 1 more)\n";
+    assert!(status.stdout.ends_with(own), "{}", status.stdout);
+    let dry = folder.cas("run -n --set a.n=2 --set b.k=3").ok();
+    assert!(dry.stdout.contains(own) && !dry.stdout.contains("unchanged"), "{}", dry.stdout);
+    let explained = folder.cas("explain b --set a.n=2 --set b.k=3").ok();
+    assert!(explained.stdout.contains("  config.k: 1 → 3\n"), "{}", explained.stdout);
+    assert!(!explained.stdout.contains("unchanged"), "{}", explained.stdout);
+    assert_eq!(folder.cas("run -j 1 --set a.n=2 --set b.k=3").ok().steps(), ["a", "b"]);
+    // What there was with these values before may come out again.
+    let again = folder.cas("status --set a.n=4 --set b.k=3").ok();
+    assert!(again.stdout.contains("b  `a`: config.n: 2 → 4 (may turn out unchanged)"), "{}", again.stdout);
+    assert_eq!(folder.cas("run --set a.n=4 --set b.k=3").ok().counts(), "0 reused, 1 unchanged, 1 ran");
+}
+
 #[test]
 fn what_was_made_from_other_content_says_so_and_blames_no_config() {
     // `a` gives other content each time it runs, and its config is what it was.

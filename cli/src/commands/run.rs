@@ -281,8 +281,9 @@ pub(super) fn dry(
     plan: &Plan,
     wanted: &Wanted,
 ) -> Result<Dry, Failure> {
-    let resolved = session.memo.resolve(plan, wanted)?;
+    let mut resolved = session.memo.resolve(plan, wanted)?;
     can_run(plan, &resolved, wanted)?;
+    session.memo.mark_certain(plan, &mut resolved)?;
     let lacking = session.memo.lacking(plan, &resolved, &limits(args))?;
     if !lacking.is_empty() {
         return Err(EngineError::Definition(lacking).into());

@@ -228,6 +228,21 @@ impl Memo {
         Ok(Resolved { states })
     }
 
+    /// For each version of a step, with the name of its first output if it has one: the result that it has now.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn results_by_version(
+        &self,
+        of: &[(Version, Option<&str>)],
+    ) -> Result<Vec<Option<Found>>, EngineError> {
+        let key = |(version, output): &(Version, Option<&str>)| match output {
+            Some(output) => version::output_version(version, output),
+            None => *version,
+        };
+        self.rows(&of.iter().map(key).collect::<Vec<_>>())
+    }
+
     /// For each row: the present result of the trace that it names.
     pub(crate) fn rows(&self, keys: &[Version]) -> Result<Vec<Option<Found>>, EngineError> {
         match &self.store {

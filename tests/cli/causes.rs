@@ -127,3 +127,29 @@ fn of_the_last_eight_the_one_with_the_fewest_differences_tells_why() {
     assert_eq!(ran.steps(), ["fit"]);
     assert!(ran.stderr.contains("config.b: 5 → 1 (and 1 more)"), "{}", ran.stderr);
 }
+
+/// By their versions they were the same, and a step ran because they were not.
+#[test]
+fn what_has_other_content_under_one_version_is_a_difference_of_two_runs() {
+    let yaml = "pipeline: p\nsolids:\n  a: {command: date +%s%N, stdout: result}\n  \
+                b: {inputs: {x: a}, command: cat inputs/x, stdout: result}\n  c: {command: echo 1, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["a", "b", "c"]);
+    assert_eq!(folder.cas("run --force a -j 1 a").ok().steps(), ["a"]);
+    assert_eq!(folder.cas("run -j 1").ok().steps(), ["b"]);
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 3 reused");
+    let differs = folder.cas("diff 1 3").code(1);
+    let expected = "a: it was made again with other content\nb: what it consumes has other content\n\
+                    1 step with the same version in both\n";
+    assert!(differs.stdout.ends_with(expected), "{}", differs.stdout);
+    let json = folder.cas("diff 3 1 --format json").code(1);
+    assert_eq!(json.stdout.matches("\"other_content\":true").count(), 2, "{}", json.stdout);
+    let same = folder.cas("diff 3 4").ok();
+    assert_eq!(
+        same.stdout,
+        "run 3 → run 4\n  command: run -j 1 → run\n3 steps with the same version in both\n"
+    );
+    assert_eq!(folder.cas("run --force").ok().counts(), "0 reused, 3 ran");
+    let differs = folder.cas("diff 4 5").code(1);
+    assert!(differs.stdout.contains("a: it was made again with other content\n"), "{}", differs.stdout);
+}

@@ -6,8 +6,8 @@ use std::io::Write;
 use cas_engine::difference::{self, ContentDifference, EntryDifference, Known, ValueDifference};
 use cas_engine::explain::{Difference, grouped};
 use cas_engine::memo::{self, Memo};
-use cas_engine::record::RunRecord;
-use cas_store::Version;
+use cas_engine::record::{Drawing, DrawnStep, RunRecord, StepRecord};
+use cas_store::{Found, Trace, Version};
 use serde::Serialize;
 
 use super::{done, out, runs};
@@ -22,8 +22,8 @@ use crate::session::World;
 /// Of two versions: the facts that they were made of, by name, and the content: JSON by value, text by line, folders
 /// by entry, anything else by size. VERSION is `step.output`, `step`, or four digits or more of a version's hex.
 ///
-/// Two whole numbers are runs: what differs in how they were started, and the steps that had other versions in the
-/// one than in the other, grouped by cause.
+/// Two whole numbers are runs: what differs in how they were started, and the steps that had other versions or other
+/// content in the one than in the other, grouped by cause.
 ///
 /// Ends with 1 where there is a difference.
 #[derive(Debug, clap::Args)]
@@ -221,6 +221,8 @@ struct RunRow {
     before: Option<String>,
     after: Option<String>,
     facts: Option<Vec<Fact>>,
+    /// Of one version: its content is another.
+    other_content: bool,
 }
 
 fn of_runs(world: &mut World, args: &DiffArgs, before: u64, after: u64) -> Result<Code, Failure> {
@@ -230,12 +232,17 @@ fn of_runs(world: &mut World, args: &DiffArgs, before: u64, after: u64) -> Resul
     let (_, is) = runs::run(&memo, after)?;
     let (steps_was, steps_is) = (versions(&memo, &was)?, versions(&memo, &is)?);
     let known = Known::default();
+    let contents = Contents::of(&memo, &was, &is)?;
     let mut rows = Vec::new();
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let names: std::collections::BTreeSet<&String> = steps_was.keys().chain(steps_is.keys()).collect();
     for name in names {
         let (old, new) = (steps_was.get(name), steps_is.get(name));
-        if old == new {
+        let other = match (old, new) {
+            (Some(old), Some(new)) if old == new => contents.other(name)?,
+            _ => None,
+        };
+        if old == new && other.is_none() {
             continue;
         }
         let facts = match (old.copied().flatten(), new.copied().flatten()) {
@@ -243,6 +250,7 @@ fn of_runs(world: &mut World, args: &DiffArgs, before: u64, after: u64) -> Resul
             _ => None,
         };
         let cause = match (&facts, old, new) {
+            _ if other.is_some() => other.unwrap_or_default().to_owned(),
             (_, None, _) => format!("not in run {before}"),
             (_, _, None) => format!("not in run {after}"),
             (Some(facts), ..) if !facts.is_empty() => {
@@ -257,11 +265,13 @@ fn of_runs(world: &mut World, args: &DiffArgs, before: u64, after: u64) -> Resul
             before: hex(old),
             after: hex(new),
             facts: facts.map(|facts| facts.into_iter().map(fact).collect()),
+            other_content: other.is_some(),
         });
     }
     let started = started(&was, &is);
     let mut out = out();
     let same = rows.is_empty();
+    let others = rows.iter().filter(|row| row.other_content).count();
     if world.json() {
         json::document(&mut out, "diff", rows)?;
     } else {
@@ -273,10 +283,66 @@ fn of_runs(world: &mut World, args: &DiffArgs, before: u64, after: u64) -> Resul
             writeln!(out, "{}: {cause}", words::several(steps))?;
         }
         let equal = steps_is.iter().filter(|(name, version)| steps_was.get(*name) == Some(version)).count();
+        let equal = equal - others;
         writeln!(out, "{} with the same version in both", words::count(equal, "step"))?;
     }
     done(out)?;
     Ok(if same { Code::Done } else { Code::Failed })
+}
+
+/// What is known of the contents that the steps of two runs had.
+struct Contents<'a> {
+    memo: &'a Memo,
+    /// Under which traces the steps that each of the runs did not reuse have their results.
+    traces: [BTreeMap<&'a str, Trace>; 2],
+    /// Those of the steps that one of them reused, as it is now.
+    rows: BTreeMap<String, Found>,
+    /// From the end of the first of the two to that of the second.
+    between: std::ops::Range<u64>,
+}
+
+impl<'a> Contents<'a> {
+    fn of(memo: &'a Memo, was: &'a RunRecord, is: &'a RunRecord) -> Result<Self, Failure> {
+        let traces = [was, is].map(|run| {
+            let trace = |step: &'a StepRecord| Some((step.step.as_str(), step.trace?));
+            run.steps.iter().filter_map(trace).collect::<BTreeMap<_, _>>()
+        });
+        let mut reused = memo.reused(was)?;
+        reused.extend(memo.reused(is)?);
+        let drawings = [memo.drawing(was)?, memo.drawing(is)?];
+        let first_output = |drawing: &Drawing| -> BTreeMap<String, String> {
+            let of = |step: &DrawnStep| {
+                let outputs = &drawing.invocations.get(step.invocation as usize)?.outputs;
+                Some((step.name.clone(), outputs.first()?.clone()))
+            };
+            drawing.steps.iter().filter_map(of).collect()
+        };
+        let outputs: BTreeMap<String, String> = drawings.iter().flatten().flat_map(first_output).collect();
+        let keys: Vec<(Version, Option<&str>)> = reused
+            .iter()
+            .map(|reused| (reused.version, outputs.get(&reused.step).map(String::as_str)))
+            .collect();
+        let found = memo.results_by_version(&keys)?;
+        let rows = reused.into_iter().zip(found).filter_map(|(reused, found)| Some((reused.step, found?)));
+        let ended = [was, is].map(|run| run.ended_ms.unwrap_or(run.noted_ms));
+        let between = ended[0].min(ended[1])..ended[0].max(ended[1]) + 1;
+        Ok(Self { memo, traces, rows: rows.collect(), between })
+    }
+
+    /// Whether a step of one version had other content in one of them than in the other, and for what, as far as is known.
+    fn other(&self, step: &str) -> Result<Option<&'static str>, Failure> {
+        // What was reused stood under this trace then, unless it was made later.
+        let stood = self.rows.get(step).filter(|found| found.record.made_ms < self.between.end);
+        let [was, is] =
+            [0, 1].map(|run| self.traces[run].get(step).copied().or_else(|| stood.map(|found| found.trace)));
+        let (Some(was), Some(is)) = (was, is) else { return Ok(None) };
+        if was != is {
+            return Ok(Some("what it consumes has other content"));
+        }
+        let replaced = self.memo.other_contents(&is)?;
+        let between = replaced.iter().any(|was| !was.lost_race && self.between.contains(&was.at_ms));
+        Ok(between.then_some("it was made again with other content"))
+    }
 }
 
 /// The version that each step had in a run.

@@ -17,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cas_engine::event::Event;
+use cas_engine::execute;
 
 use self::lines::Detail;
 use self::live::Live;
@@ -88,7 +89,7 @@ impl Report {
     pub(crate) fn start(look: Look, detail: Detail, names: Vec<String>) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new().name("report".to_owned()).spawn(move || {
-            let runs = Runs::new(names, Instant::now());
+            let runs = Runs::new(names, execute::now());
             match look {
                 Look::Live => tell_live(&receiver, detail, runs),
                 Look::Lines => tell_lines(&receiver, detail, runs),
@@ -141,13 +142,13 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 fn tell_lines(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> io::Result<()> {
     let mut answered = Ok(());
-    let mut said = Instant::now();
+    let mut said = execute::now();
     loop {
-        let message = match receiver.recv_timeout(SILENCE.saturating_sub(said.elapsed())) {
+        let message = match receiver.recv_timeout(SILENCE.saturating_sub(since(said))) {
             Ok(message) => message,
             Err(RecvTimeoutError::Disconnected) => return answered,
             Err(RecvTimeoutError::Timeout) => {
-                said = Instant::now();
+                said = execute::now();
                 if let Some(line) = runs.together().sign_of_life(said).filter(|_| detail > Detail::Quiet) {
                     write_err(&[line]);
                 }
@@ -156,7 +157,7 @@ fn tell_lines(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> i
         };
         let lines = absorb(&mut runs, message, detail);
         if !lines.is_empty() {
-            said = Instant::now();
+            said = execute::now();
         }
         answered = answered.and(lines.print());
     }
@@ -166,12 +167,12 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> io
     /// How often the status area is drawn at most.
     const FRAME: Duration = Duration::from_millis(100);
     let mut live = Live::default();
-    let mut drawn = Instant::now();
+    let mut drawn = execute::now();
     let mut answered = Ok(());
     // What is to go above the area with the next frame.
     let mut new = String::new();
     loop {
-        match receiver.recv_timeout(FRAME.saturating_sub(drawn.elapsed())) {
+        match receiver.recv_timeout(FRAME.saturating_sub(since(drawn))) {
             Ok(Message::Pause(cleared, goes_on)) => {
                 live.clear();
                 write_shown(&std::mem::take(&mut new));
@@ -190,7 +191,7 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> io
                     new.push_str(&shown(&lines.err));
                 }
                 // What comes together is told together: the area is drawn once for many.
-                if drawn.elapsed() < FRAME {
+                if since(drawn) < FRAME {
                     continue;
                 }
             }
@@ -201,7 +202,7 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> io
                 return answered;
             }
         }
-        drawn = Instant::now();
+        drawn = execute::now();
         if detail > Detail::Quiet {
             live.draw(&std::mem::take(&mut new), &runs.together(), drawn);
         }
@@ -265,7 +266,7 @@ impl Lines {
 
 fn absorb(runs: &mut Runs, message: Message, detail: Detail) -> Lines {
     match message {
-        Message::Event(place, event) => runs.absorb(place, &event, detail, Instant::now()),
+        Message::Event(place, event) => runs.absorb(place, &event, detail, execute::now()),
         Message::NotToCome => {
             runs.not_to_come();
             Lines::default()
@@ -306,4 +307,9 @@ fn write_err(lines: &[String]) {
     if !lines.is_empty() {
         write_shown(&shown(lines));
     }
+}
+
+/// How long ago that was, by the clock that stands still while a run is stopped.
+fn since(then: Instant) -> Duration {
+    execute::now().saturating_duration_since(then)
 }

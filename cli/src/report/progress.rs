@@ -33,8 +33,10 @@ pub(crate) struct Progress {
     to_run: usize,
     /// The plan grew: what is reused from then on was among what was to run.
     grew: bool,
-    /// When the first step that was executed began: looking things up says nothing about how long steps take.
-    first_start: Option<Instant>,
+    /// How many steps ran to an end, and how long they took together: looking things up says nothing about that.
+    took: (u32, Duration),
+    /// How many ran at once at most.
+    widest: usize,
     /// How many runs are to come, where there are several.
     pub(crate) runs_left: usize,
 }
@@ -55,7 +57,8 @@ impl Progress {
             settled: 0,
             to_run: 0,
             grew: false,
-            first_start: None,
+            took: (0, Duration::ZERO),
+            widest: 0,
             runs_left: 0,
         }
     }
@@ -70,7 +73,9 @@ impl Progress {
         self.ran += other.ran;
         self.settled += other.settled;
         self.to_run += other.to_run;
-        self.first_start = self.first_start.into_iter().chain(other.first_start).min();
+        self.took = (self.took.0 + other.took.0, self.took.1 + other.took.1);
+        // They share one pool.
+        self.widest = self.widest.max(other.widest).max(self.running.len());
     }
 
     /// Takes in what happened.
@@ -89,14 +94,14 @@ impl Progress {
             }
             Event::StepStarted { step, attempt, why, .. } => {
                 self.waiting.retain(|(name, _)| name != step);
-                self.first_start.get_or_insert(now);
                 self.why.insert(step.clone(), (*attempt, why.clone()));
                 match self.running.iter_mut().find(|(name, _)| name == step) {
                     Some((_, since)) => *since = now,
                     None => self.running.push((step.clone(), now)),
                 }
+                self.widest = self.widest.max(self.running.len());
             }
-            Event::StepFinished { step, outcome, .. } => {
+            Event::StepFinished { step, outcome, elapsed_ms, .. } => {
                 if let Some((of, _)) = step.split_once('[') {
                     match self.elements.get_mut(of) {
                         Some(count) => *count += 1,
@@ -117,7 +122,10 @@ impl Progress {
                 self.running.retain(|(name, _)| name != step);
                 self.settled += 1;
                 match outcome {
-                    Outcome::Ran => self.ran += 1,
+                    Outcome::Ran => {
+                        self.ran += 1;
+                        self.took = (self.took.0 + 1, self.took.1 + Duration::from_millis(*elapsed_ms));
+                    }
                     Outcome::Failed => self.failed.push(step.clone()),
                     Outcome::Reused
                     | Outcome::Unchanged
@@ -176,15 +184,22 @@ impl Progress {
         self.to_run.saturating_sub(self.settled + self.running.len())
     }
 
-    /// How long what is left will take, if it goes on as before; said only once two steps have ended.
+    /// How long what is left will take, if it takes as long as what ran, as many at once as so far; said only once two
+    /// steps have ended.
     pub(crate) fn time_left(&self, now: Instant) -> Option<Duration> {
-        let to_do = self.left() + self.running.len();
-        if self.settled < 2 || to_do == 0 {
+        let (count, took) = self.took;
+        if count < 2 || self.left() + self.running.len() == 0 {
             return None;
         }
-        let so_far = now.saturating_duration_since(self.first_start?).as_secs_f64();
+        let typical = took.as_secs_f64() / f64::from(count);
+        let of_running = |(_, since): &(String, Instant)| {
+            (typical - now.saturating_duration_since(*since).as_secs_f64()).max(0.0)
+        };
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let seconds = so_far * to_do as f64 / self.settled as f64;
+        let (left, widest) = (self.left() as f64, self.widest.max(1) as f64);
+        let running: f64 = self.running.iter().map(of_running).sum();
+        let longest = self.running.iter().map(of_running).fold(0.0, f64::max);
+        let seconds = ((left * typical + running) / widest).max(longest);
         (1.0..1e9).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
     }
 
@@ -215,7 +230,7 @@ mod tests {
         Event::StepFinished {
             step: step.to_owned(),
             outcome,
-            elapsed_ms: 0,
+            elapsed_ms: 10_000,
             saved_ms: 0,
             failure: None,
             at_ms: 0,
@@ -227,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn time_left_goes_by_what_has_run_since_the_first_step_began() {
+    fn time_left_goes_by_what_ran_and_by_how_many_ran_at_once() {
         let zero = Instant::now();
         let at = |seconds| zero + Duration::from_secs(seconds);
         let mut progress = Progress::new(zero);
@@ -256,7 +271,13 @@ mod tests {
         progress.absorb(&started("c"), at(120));
         assert_eq!((progress.reused, progress.ran, progress.left()), (6, 2, 1));
         assert_eq!(progress.time_left(at(120)), Some(Duration::from_secs(20)));
-        assert_eq!(progress.sign_of_life(at(180)).as_deref(), Some("running   c  1 min, 1 left"));
+        // What runs has part of its time behind it; and two at once take half as long, the longest at least.
+        assert_eq!(progress.time_left(at(124)), Some(Duration::from_secs(16)));
+        progress.absorb(&started("d"), at(124));
+        assert_eq!(progress.time_left(at(124)), Some(Duration::from_secs(10)));
+        assert_eq!(progress.time_left(at(129)), Some(Duration::from_secs(5)));
+        progress.absorb(&finished("d", Outcome::Cancelled), at(130));
+        assert_eq!(progress.sign_of_life(at(180)).as_deref(), Some("running   c  1 min"));
         progress.absorb(&finished("c", Outcome::Failed), at(181));
         assert_eq!(
             (progress.failed.as_slice(), progress.sign_of_life(at(181))),

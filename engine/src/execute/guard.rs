@@ -3,7 +3,7 @@
 //! A small shell stands by, in a group of its own, and reads from a pipe which groups begin and end here. The kernel
 //! closes the pipe when this process is gone, however it went; then the shell kills what is left, and ends. So a step
 //! does not go on beside its successor, with what another run has been given since. Between the start of a step and the
-//! word to the shell lie two system calls; one that begins in that moment goes on.
+//! word to the shell lies a moment; one that begins in it goes on.
 //!
 //! It is begun with the first step of a program that asked for it, which concerns all of its process ([`watch_over`]), and ends
 //! with [`end_all`](super::orphans::end_all). Where it cannot be begun, or does not listen, steps go on as they would have.

@@ -180,14 +180,15 @@ fn ctrl_z_stops_a_run_that_starts_steps_all_the_time() {
         "pipeline.yaml",
         "pipeline: p\nsolids:\n  a:\n    matrix: {k: [KEYS]}\n    command: 'echo {{ matrix.k }} >> LOG; echo > {{ outputs.result }}'\n",
     )]);
-    let keys: Vec<String> = (100..220).map(|key| key.to_string()).collect();
+    // Far more than are told of: what runs is ahead of what was read of it.
+    let keys: Vec<String> = (100..400).map(|key| key.to_string()).collect();
     let yaml = folder.read("pipeline.yaml").replace("KEYS", &keys.join(", "));
     folder.write("pipeline.yaml", yaml.replace("LOG", &folder.path("log").display().to_string()));
     let mut terminal = start_at(&folder, (24, 80), &[env!("CARGO_BIN_EXE_cas"), "run", "-v", "-j", "8"]);
     let pid = terminal.child();
     for ran in (5..100).step_by(10) {
         while count(&terminal.bytes, b"for the first time") < ran {
-            assert!(terminal.read());
+            assert!(terminal.read(), "{:?}", terminal.rows());
         }
         terminal.type_in("\u{1a}");
         // It is waited for elsewhere, so that a run that is never stopped is found out.

@@ -249,11 +249,11 @@ fn of_runs(world: &mut World, args: &DiffArgs, before: u64, after: u64) -> Resul
             (Some(old), Some(new)) => memo.fact_differences(&known, &old, &new)?,
             _ => None,
         };
-        let cause = match (&facts, old, new) {
-            _ if other.is_some() => other.unwrap_or_default().to_owned(),
-            (_, None, _) => format!("not in run {before}"),
-            (_, _, None) => format!("not in run {after}"),
-            (Some(facts), ..) if !facts.is_empty() => {
+        let cause = match (other, &facts, old, new) {
+            (Some(other), ..) => other.to_owned(),
+            (_, _, None, _) => format!("not in run {before}"),
+            (_, _, _, None) => format!("not in run {after}"),
+            (_, Some(facts), ..) if !facts.is_empty() => {
                 grouped(facts).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
             }
             _ => "what it was made of is not on record".to_owned(),

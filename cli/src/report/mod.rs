@@ -14,7 +14,7 @@ pub(crate) mod words;
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cas_engine::event::Event;
 use cas_engine::execute;
@@ -144,7 +144,7 @@ fn tell_lines(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> i
     let mut answered = Ok(());
     let mut said = execute::now();
     loop {
-        let message = match receiver.recv_timeout(SILENCE.saturating_sub(since(said))) {
+        let message = match receiver.recv_timeout(SILENCE.saturating_sub(execute::since(said))) {
             Ok(message) => message,
             Err(RecvTimeoutError::Disconnected) => return answered,
             Err(RecvTimeoutError::Timeout) => {
@@ -172,7 +172,7 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> io
     // What is to go above the area with the next frame.
     let mut new = String::new();
     loop {
-        match receiver.recv_timeout(FRAME.saturating_sub(since(drawn))) {
+        match receiver.recv_timeout(FRAME.saturating_sub(execute::since(drawn))) {
             Ok(Message::Pause(cleared, goes_on)) => {
                 live.clear();
                 write_shown(&std::mem::take(&mut new));
@@ -191,7 +191,7 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> io
                     new.push_str(&shown(&lines.err));
                 }
                 // What comes together is told together: the area is drawn once for many.
-                if since(drawn) < FRAME {
+                if execute::since(drawn) < FRAME {
                     continue;
                 }
             }
@@ -307,9 +307,4 @@ fn write_err(lines: &[String]) {
     if !lines.is_empty() {
         write_shown(&shown(lines));
     }
-}
-
-/// How long ago that was, by the clock that stands still while a run is stopped.
-fn since(then: Instant) -> Duration {
-    execute::now().saturating_duration_since(then)
 }

@@ -88,7 +88,7 @@ impl Execute for FunctionExecutor {
     fn execute(&self, attempt: &Attempt<'_>) -> Attempted {
         let began = paused::now();
         let outcome = self.outcome(attempt);
-        Attempted::new(outcome, paused::now().saturating_duration_since(began))
+        Attempted::new(outcome, paused::since(began))
     }
 }
 

@@ -35,7 +35,7 @@ pub mod scratch;
 pub use blot::{HIDDEN, blotted};
 pub use cancel::{Cancel, Stop};
 pub use guard::watch_over;
-pub use paused::{Pause, now, pause};
+pub use paused::{Pause, now, pause, since};
 
 /// Runs attempts.
 pub trait Execute: Send + Sync {

@@ -49,6 +49,11 @@ pub fn now() -> Instant {
     clock().at(Instant::now())
 }
 
+/// How long ago that was, by the same clock.
+pub fn since(then: Instant) -> Duration {
+    now().saturating_duration_since(then)
+}
+
 /// A group that was started here, until its leader is about to be reaped.
 #[derive(Debug)]
 pub(super) struct Group(i32);

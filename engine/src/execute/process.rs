@@ -208,7 +208,8 @@ impl Spawner {
             };
             match spawned {
                 Err(error)
-                    if error.kind() == io::ErrorKind::ExecutableFileBusy && since(begun) < BUSY_WITHIN =>
+                    if error.kind() == io::ErrorKind::ExecutableFileBusy
+                        && paused::since(begun) < BUSY_WITHIN =>
                 {
                     std::thread::sleep(BUSY_PAUSE);
                 }
@@ -299,7 +300,7 @@ impl Waiting<'_, '_> {
         while !self.ended(leader.as_ref(), group, stage)? {
             stage = self.advance(stage, group);
         }
-        let elapsed = since(begun);
+        let elapsed = paused::since(begun);
         // What is left of a group that was asked to end may take its time too: it was asked with its leader.
         while let Stage::Asked { kill_at, .. } = stage {
             let Some(member) = members(group).into_iter().find(|member| *member != group) else { break };
@@ -397,11 +398,6 @@ impl Waiting<'_, '_> {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// How long it is since then, by the clock that steps are timed by.
-fn since(begun: Instant) -> Duration {
-    paused::now().saturating_duration_since(begun)
 }
 
 /// Waits until nothing of a killed group runs any more. Its leader was reaped.

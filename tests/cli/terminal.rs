@@ -176,12 +176,13 @@ fn ctrl_z_gives_the_terminal_back_as_it_was() {
 /// its program, and the worker that waited for it kept the run from being stopped, and everybody from the store.
 #[test]
 fn ctrl_z_stops_a_run_that_starts_steps_all_the_time() {
-    let folder = Folder::with(&[(
-        "pipeline.yaml",
-        "pipeline: p\nsolids:\n  a:\n    matrix: {k: [KEYS]}\n    command: 'echo {{ matrix.k }} >> LOG; echo > {{ outputs.result }}'\n",
-    )]);
-    // Far more than are told of: what runs is ahead of what was read of it.
+    // Far more than are told of: what runs is ahead of what was read of it. One waits until it is told to go on, so that
+    // the run is not over before it is stopped, however late that is typed.
     let keys: Vec<String> = (100..400).map(|key| key.to_string()).collect();
+    let folder = waiting(
+        &["last"],
+        "  a:\n    matrix: {k: [KEYS]}\n    command: 'echo {{ matrix.k }} >> LOG; echo > {{ outputs.result }}'\n",
+    );
     let yaml = folder.read("pipeline.yaml").replace("KEYS", &keys.join(", "));
     folder.write("pipeline.yaml", yaml.replace("LOG", &folder.path("log").display().to_string()));
     let mut terminal = start_at(&folder, (24, 80), &[env!("CARGO_BIN_EXE_cas"), "run", "-v", "-j", "8"]);
@@ -198,6 +199,7 @@ fn ctrl_z_stops_a_run_that_starts_steps_all_the_time() {
         assert!(status.is_ok_and(|status| status.is_some_and(|(_, status)| status.stopped())), "{status:?}");
         kill_process(pid, Signal::CONT).expect("it is our child");
     }
+    go_on(&folder, "last");
     let (_, _, ended) = terminal.end();
     assert!(ended);
     let log = folder.read("log");

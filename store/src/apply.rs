@@ -30,12 +30,13 @@ pub(crate) struct Dropped {
 ///
 /// When the index cannot be read or written; then nothing of the change is in it.
 pub(crate) fn apply(index: &Index, change: &Change, position: Position) -> Result<Dropped, StoreError> {
-    apply_all(index, &[change], position)
+    apply_all(index, &[change], position, &[])
 }
 
 /// Applies changes as one batch, and notes that the index is now at `position`. What one of them decides by what is in
 /// the index must not be what another of them changes: results of different traces, named by different rows, none of
-/// which was made from another.
+/// which was made from another. `alone` are blobs, in the order of their digests, of which it is known that nothing will name
+/// them after these changes: they need not be looked for.
 ///
 /// # Errors
 ///
@@ -44,11 +45,12 @@ pub(crate) fn apply_all(
     index: &Index,
     changes: &[&Change],
     position: Position,
+    alone: &[(Digest, BlobRow)],
 ) -> Result<Dropped, StoreError> {
     let (batch, gone) = (index.batch(), BTreeSet::new());
     let results = changes.iter().all(|change| matches!(change, Change::Result(_)));
     let ahead = if results && changes.len() > 1 { Some(Ahead::read(index, changes)?) } else { None };
-    let mut work = Work { index, batch, gone, ahead, counters: None, dropped: Dropped::default() };
+    let mut work = Work { index, batch, gone, ahead, alone, counters: None, dropped: Dropped::default() };
     for change in changes {
         work.change(change)?;
     }
@@ -99,6 +101,8 @@ struct Work<'a> {
     gone: BTreeSet<Vec<u8>>,
     /// What several results have to know of the index.
     ahead: Option<Ahead>,
+    /// Blobs that nothing will name after these changes.
+    alone: &'a [(Digest, BlobRow)],
     /// As they are to be, once they were asked for.
     counters: Option<tables::Counters>,
     dropped: Dropped,
@@ -135,9 +139,7 @@ impl Work<'_> {
             }
             Change::Blobs(new) => work.new_blobs(new)?,
             Change::Unnamed { blobs } => {
-                for digest in blobs {
-                    work.drop_if_unnamed(digest)?;
-                }
+                work.drop_unnamed(blobs)?;
             }
             Change::Lost { blobs } => {
                 for digest in blobs {
@@ -267,10 +269,7 @@ impl Work<'_> {
         let value = self.index.encode(kind::RESULT, &record)?;
         self.batch.put(Family::Results, trace.as_bytes(), &value);
         self.remember_references(trace, &record);
-        for digest in named_by(&record) {
-            self.drop_if_unnamed(&digest)?;
-        }
-        Ok(())
+        self.drop_unnamed(&named_by(&record).into_iter().collect::<Vec<_>>())
     }
 
     fn evict_run(&mut self, id: u64) -> Result<(), StoreError> {
@@ -278,9 +277,7 @@ impl Work<'_> {
         for digest in &old.blobs {
             self.unlink(refs::key(digest.as_bytes(), refs::RUN, &id.to_be_bytes()));
         }
-        for digest in &old.blobs {
-            self.drop_if_unnamed(digest)?;
-        }
+        self.drop_unnamed(&old.blobs)?;
         let row = RunRow { blobs: Vec::new(), ..old };
         let value = self.index.encode(kind::RUN, &row)?;
         self.batch.put(Family::Runs, &id.to_be_bytes(), &value);
@@ -336,10 +333,7 @@ impl Work<'_> {
             self.unlink(refs::key(key, refs::PARENT, &parent));
             self.unlink(refs::key(&parent, refs::CHILD, key));
         }
-        for digest in named_by(&old) {
-            self.drop_if_unnamed(&digest)?;
-        }
-        Ok(())
+        self.drop_unnamed(&named_by(&old).into_iter().collect::<Vec<_>>())
     }
 
     fn remove_run(&mut self, id: u64) -> Result<(), StoreError> {
@@ -367,15 +361,52 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn drop_if_unnamed(&mut self, digest: &Digest) -> Result<(), StoreError> {
-        if self.referred_to(digest.as_bytes(), 0, refs::LAST_KEEPER)? {
-            return Ok(());
+    /// Drops those of these blobs that nothing will name after this change.
+    fn drop_unnamed(&mut self, blobs: &[Digest]) -> Result<(), StoreError> {
+        let mut digests = blobs.to_vec();
+        digests.sort_unstable();
+        digests.dedup();
+        let alone = self.alone;
+        let row_of = |digest: &Digest| {
+            let at = alone.binary_search_by(|(other, _)| other.cmp(digest)).ok()?;
+            Some(alone[at].1)
+        };
+        let known: Vec<(Digest, BlobRow)> = digests
+            .extract_if(.., |digest| row_of(digest).is_some())
+            .filter_map(|digest| Some((digest, row_of(&digest)?)))
+            .collect();
+        for (digest, row) in known {
+            self.drop_recorded(&digest, row)?;
         }
-        self.drop_blob(digest)
+        // All of them are looked at before any goes: a file of a tree among them goes with the tree, and only there.
+        let mut named = vec![false; digests.len()];
+        let gone = &self.gone;
+        self.index.scan_prefixes(Family::Refs, &digests, &mut |at, key, _| {
+            if key.get(32).is_none_or(|tag| *tag > refs::LAST_KEEPER) {
+                return Ok(false);
+            }
+            named[at] = !gone.contains(key);
+            Ok(!named[at])
+        })?;
+        let mut named = named.into_iter();
+        digests.retain(|_| !named.next().unwrap_or_default());
+        let rows = self.index.blob_rows(&digests)?;
+        for (digest, row) in digests.iter().zip(rows) {
+            if let Some(row) = row {
+                self.drop_recorded(digest, row)?;
+            }
+        }
+        Ok(())
     }
 
     fn drop_blob(&mut self, digest: &Digest) -> Result<(), StoreError> {
-        let Some(row) = self.index.blob_row(digest)? else { return Ok(()) };
+        match self.index.blob_row(digest)? {
+            Some(row) => self.drop_recorded(digest, row),
+            None => Ok(()),
+        }
+    }
+
+    fn drop_recorded(&mut self, digest: &Digest, row: BlobRow) -> Result<(), StoreError> {
         self.batch.delete(Family::Blobs, digest.as_bytes());
         if row.inline {
             self.batch.delete(Family::Inline, digest.as_bytes());
@@ -387,9 +418,7 @@ impl Work<'_> {
             for file in &files {
                 self.unlink(refs::key(file.as_bytes(), refs::TREE, digest.as_bytes()));
             }
-            for file in &files {
-                self.drop_if_unnamed(file)?;
-            }
+            self.drop_unnamed(&files)?;
         }
         Ok(())
     }

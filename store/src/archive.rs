@@ -44,8 +44,8 @@ const PART_VERSION: u8 = 1;
 /// Fast, and good enough for text.
 const LEVEL: i32 = 3;
 
-/// Why a result has no bytes where it was imported.
-const LEFT_OUT: &str = "an export left its bytes out";
+/// Why a result has no bytes where it was imported ([`Evicted::why`](crate::Evicted)).
+pub const LEFT_OUT: &str = "an export left its bytes out";
 
 /// So many results are asked for at once.
 const PAGE: usize = 256;
@@ -323,11 +323,11 @@ impl Store {
 ///
 /// # Errors
 ///
-/// [`StoreError::Archive`] as for an import.
+/// [`StoreError::Archive`] and [`StoreError::ArchiveBase`] as for an import.
 pub fn check_export(path: &Path) -> Result<(), StoreError> {
     let mut parts = Parts::open(path)?;
     if parts.head()?.since.is_some() {
-        return Err(parts.bad("it leaves out what another export has, which was not imported here"));
+        return Err(StoreError::ArchiveBase { path: path.to_owned(), blob: None });
     }
     Since::read(path).map(drop)
 }
@@ -492,6 +492,11 @@ impl Parts {
 
     pub(crate) fn bad(&self, what: &str) -> StoreError {
         StoreError::Archive { path: self.path.clone(), what: what.to_owned() }
+    }
+
+    /// It leaves out this blob, which another export has.
+    pub(crate) fn lacks(&self, blob: Digest) -> StoreError {
+        StoreError::ArchiveBase { path: self.path.clone(), blob: Some(blob) }
     }
 
     pub(crate) fn head(&mut self) -> Result<Head, StoreError> {

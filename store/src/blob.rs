@@ -182,28 +182,36 @@ impl Files {
         matches!(self.presence(digest, record), Ok(Presence::Present))
     }
 
-    /// Removes the file of a blob and says how many bytes that freed; 0 if there was none. The host's.
-    pub(crate) fn remove(&self, digest: &Digest, record: &BlobRecord) -> Result<u64, StoreError> {
+    /// Removes the file of a blob, if it has one. The host's.
+    pub(crate) fn remove(&self, digest: &Digest, record: &BlobRecord) -> Result<(), StoreError> {
         match record.place {
-            Place::Inline(_) => Ok(0),
-            Place::File => self.remove_unnamed(&BlobName::of(digest, record)),
+            Place::Inline(_) => Ok(()),
+            Place::File => {
+                let name = BlobName::of(digest, record);
+                self.unlink(&name, &self.layout.blob(&name)).map(drop)
+            }
         }
     }
 
-    /// Removes a file that no record names, and says how many bytes that freed. The host's.
+    /// Removes a file that no record names, and says how many bytes that freed; 0 if there was none. The host's.
     pub(crate) fn remove_unnamed(&self, name: &BlobName) -> Result<u64, StoreError> {
         let path = self.layout.blob(name);
-        self.marks.forget(&name.digest);
         let bytes = match fs::symlink_metadata(&path) {
             Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(error).at("look at", &path),
         };
+        Ok(if self.unlink(name, &path)? { bytes } else { 0 })
+    }
+
+    /// Whether there was a file to remove.
+    fn unlink(&self, name: &BlobName, path: &Path) -> Result<bool, StoreError> {
+        self.marks.forget(&name.digest);
         crash::point("remove.before-unlink");
-        match disk::remove(&path) {
-            Ok(()) => Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(error).at("remove", &path),
+        match disk::remove(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).at("remove", path),
         }
     }
 

@@ -227,7 +227,7 @@ impl Core {
             from.push(0);
         }
         let mut page = Vec::new();
-        self.index.scan(Family::Blobs, &from, &mut |key, value| {
+        self.index.scan_once(Family::Blobs, &from, &mut |key, value| {
             if page.len() >= count(limit) {
                 return Ok(false);
             }

@@ -28,6 +28,7 @@ use crate::shares::Portion;
 use crate::silence::Silence;
 use crate::store::Hosting;
 use crate::sys::Kept;
+use crate::taking::Taking;
 use crate::tickets::Tickets;
 use crate::times::{LETTING_GO, MOMENT, RENEW, SILENT};
 use crate::wire::{Notice, PROTOCOL, Request, Response, frame};
@@ -60,6 +61,7 @@ pub(crate) struct Client {
     to_read: bool,
     teller: Mutex<Option<Teller>>,
     tickets: Tickets,
+    taking: Taking,
     state: Mutex<State>,
     silence: Arc<Mutex<Silence>>,
     /// Held by whoever looks for a host. When the one that is given up was last greeted in vain, and what it is called.
@@ -75,8 +77,8 @@ struct State {
     links: u64,
     /// The claims that this user has.
     claims: HashMap<u64, Trace>,
-    /// The shares that this user has.
-    shares: HashMap<u64, Vec<Portion>>,
+    /// The shares that this user has, each with whether it is begun with.
+    shares: HashMap<u64, (Vec<Portion>, bool)>,
     closed: bool,
 }
 
@@ -103,6 +105,7 @@ impl Client {
             to_read: wanted.to_read,
             teller: Mutex::new(None),
             tickets: Tickets::new(),
+            taking: Taking::default(),
             state: Mutex::new(State::default()),
             silence: Arc::default(),
             search: Mutex::default(),
@@ -485,7 +488,7 @@ impl Client {
         if state.links != link {
             return false;
         }
-        state.shares.insert(ticket, portions.to_vec());
+        state.shares.insert(ticket, (portions.to_vec(), false));
         self.member.file.share(ticket, portions);
         true
     }
@@ -495,6 +498,62 @@ impl Client {
         let mut state = self.state();
         state.shares.remove(&ticket);
         self.member.file.unshare(ticket);
+    }
+
+    /// A share is begun with, and stays this user's from now on; false where it was given back before a stop.
+    pub(crate) fn begin_share(&self, ticket: u64) -> bool {
+        let mut state = self.state();
+        let Some((_, begun)) = state.shares.get_mut(&ticket) else { return false };
+        *begun = true;
+        true
+    }
+
+    pub(crate) fn taking(&self) -> &Taking {
+        &self.taking
+    }
+
+    /// This process is about to be stopped: whoever asks for a share is to stop doing so.
+    pub(crate) fn stop_taking(&self) {
+        for ticket in self.taking.stop() {
+            self.tickets.deliver(ticket, None);
+        }
+    }
+
+    /// Gives back what nothing was begun with, once nobody asks for a share any more, but waits no longer than until then:
+    /// an answer that comes later gives nothing.
+    pub(crate) fn give_back_unbegun(self: &Arc<Self>, until: Instant) {
+        self.taking.over(until);
+        let (unbegun, is_own) = {
+            let mut state = self.state();
+            // Who reads such an answer only when the process goes on reads it before anybody has noticed that its host is gone.
+            // The next one knows nothing of it, and may have given the same to another.
+            state.links += 1;
+            let unbegun: Vec<u64> =
+                state.shares.iter().filter(|(_, (_, begun))| !begun).map(|(ticket, _)| *ticket).collect();
+            for ticket in &unbegun {
+                state.shares.remove(ticket);
+                self.member.file.unshare(*ticket);
+            }
+            (unbegun, matches!(state.link, Some(Link::Own { .. })))
+        };
+        let client = Arc::clone(self);
+        let (done, all) = std::sync::mpsc::channel::<()>();
+        let asked = unbegun.clone();
+        let give_back = move || {
+            let _done = done;
+            for ticket in asked {
+                let _ = client.ask(Request::GiveBack { ticket });
+            }
+        };
+        if unbegun.is_empty() || is_own {
+            give_back();
+            return;
+        }
+        // In a thread of its own, because a host that is stopped itself may not answer. Where none is to be had, the host gives
+        // it on when this process is silent for long.
+        if std::thread::Builder::new().name("cas-store-yields".to_owned()).spawn(give_back).is_ok() {
+            let _ = all.recv_timeout(until.saturating_duration_since(Instant::now()));
+        }
     }
 
     fn silence(&self) -> MutexGuard<'_, Silence> {
@@ -528,7 +587,7 @@ impl Drop for Asked<'_> {
 
 impl State {
     fn shares(&self) -> Vec<(u64, Vec<Portion>)> {
-        self.shares.iter().map(|(ticket, portions)| (*ticket, portions.clone())).collect()
+        self.shares.iter().map(|(ticket, (portions, _))| (*ticket, portions.clone())).collect()
     }
 }
 

@@ -10,6 +10,7 @@
 //! even taking something away needs room in the journal). Killed at any point, it leaves at worst files
 //! that nothing names, and the next collection finds those.
 
+mod ahead;
 mod keepers;
 mod order;
 mod removal;
@@ -25,11 +26,14 @@ use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
 use crate::host::{Core, count, free_bytes};
 use crate::index::Family;
+use crate::journal::Position;
 use crate::layout::BlobName;
 use crate::record::Evicted;
 use crate::tables::{self, refs};
 use crate::wire::Response;
-use order::{CLASS_DUE, CLASS_ROOM, ORDER, RECORD_ORDER, Rank, Subject};
+use ahead::{Ahead, Known, Next};
+use order::{CLASS_DUE, CLASS_ROOM, ORDER, RANKS, RECORD_ORDER, Rank, Subject};
+use removal::Alone;
 
 pub use crate::garbage::{CollectReport, Garbage, Going, Mode, Policy, Why};
 
@@ -44,6 +48,22 @@ pub(crate) struct Session {
     report: CollectReport,
     /// Ranks that were worked out already; emptied when it has many.
     ranks: HashMap<Subject, Option<Rank>>,
+    /// What stands next in the order.
+    ahead: Ahead,
+}
+
+/// A result or run whose turn it is to lose its bytes.
+struct Due {
+    what: Garbage,
+    /// All that it names.
+    blobs: Vec<Digest>,
+    /// Those of them that nothing else names, as it was found when the journal ended there.
+    alone: Vec<(Digest, tables::BlobRow)>,
+    until: Option<Position>,
+    /// How many bytes that is to free; `None` if all of them stay.
+    planned: Option<u64>,
+    cost_ms: u64,
+    used_ms: u64,
 }
 
 /// In the order in which they come. What results, records and runs let go of goes with them, so that nothing is left
@@ -86,8 +106,10 @@ impl Core {
             free_bytes: self.free_bytes()?,
             report: CollectReport::default(),
             ranks: HashMap::new(),
+            ahead: Ahead::default(),
         };
-        self.index.scan(Family::Blobs, &[], &mut |key, value| {
+        // All of it, before anything goes: what is taken away may be a folder with files that stand anywhere behind it.
+        self.index.scan_once(Family::Blobs, &[], &mut |key, value| {
             let row: tables::BlobRow = self.index.decode(tables::kind::BLOB, "blob", key, value)?;
             session.report.size_before_bytes += row.stored_len;
             Ok(true)
@@ -235,11 +257,8 @@ impl Core {
         after: &[u8],
         going: &mut Vec<Going>,
     ) -> Result<Phase, StoreError> {
-        let Some(key) = self.next_in_scratch(after, ORDER)? else {
+        let Some(Next { rank, known }) = self.next_in_order(session, after)? else {
             return Ok(Phase::Records(vec![RECORD_ORDER]));
-        };
-        let Some(rank) = Rank::from_key(&key) else {
-            return Err(self.index.damaged("scratch", "holds a key of a wrong form"));
         };
         let why = match rank.class {
             CLASS_DUE => match (session.policy.max_age, session.policy.keep_last) {
@@ -249,29 +268,17 @@ impl Core {
             _ => match session.pressed() {
                 Some(why) => why,
                 // There is room: all that is behind in the order stays.
-                None => return Ok(Phase::Records(vec![RECORD_ORDER])),
+                None => {
+                    session.ahead = Ahead::default();
+                    return Ok(Phase::Records(vec![RECORD_ORDER]));
+                }
             },
         };
-        let next = Phase::Bytes(key);
-        // It may have been used, pinned or replaced since it was put in order.
-        session.ranks.remove(&rank.subject);
-        let Some(now) = self.rank(session, rank.subject)? else { return Ok(next) };
-        if now.class > rank.class {
+        let next = Phase::Bytes(rank.key());
+        let Some(Due { what, blobs, alone, until, planned, cost_ms, used_ms }) =
+            self.due(session, &rank, known)?
+        else {
             return Ok(next);
-        }
-        let blobs = self.named_by_subject(rank.subject)?;
-        let planned = self.freed_at(session, &rank, &blobs)?;
-        if rank.class == CLASS_ROOM && planned.is_none() {
-            // Everything it names stays for somebody else's sake: giving it up would free nothing.
-            return Ok(next);
-        }
-        let (cost_ms, used_ms, what) = match rank.subject {
-            Subject::Result(trace) => {
-                let Some(record) = self.index.result(&trace)? else { return Ok(next) };
-                let used_ms = self.last_use(&trace, &record)?;
-                (record.cost_ms, used_ms, Garbage::Bytes { trace, labels: self.labels_of(&trace)? })
-            }
-            Subject::Run(id) => (0, 0, Garbage::RunLogs { id }),
         };
         let bytes = match session.mode {
             Mode::DryRun => planned.unwrap_or(0),
@@ -283,10 +290,16 @@ impl Core {
                 };
                 let change = Change::Evicted { traces, runs, evicted };
                 let now_ms = session.now_ms;
-                match self.take_away(&change, &blobs, |core| match rank.subject {
+                let as_looked_at = session.ahead.until == until;
+                let mut alone = Alone { blobs: &alone, until };
+                let went = self.take_away_knowing(&change, &blobs, &mut alone, |core| match rank.subject {
                     Subject::Result(trace) => core.may_go(&trace, now_ms),
                     Subject::Run(_) => Ok(true),
-                })? {
+                });
+                if as_looked_at {
+                    session.ahead.until = alone.until;
+                }
+                match went? {
                     Some(bytes) => bytes,
                     None => return Ok(next),
                 }
@@ -304,6 +317,65 @@ impl Core {
         Ok(next)
     }
 
+    /// What goes with a subject whose turn it is; `None` where nothing does.
+    fn due(
+        &self,
+        session: &mut Session,
+        rank: &Rank,
+        known: Option<Known>,
+    ) -> Result<Option<Due>, StoreError> {
+        session.ranks.remove(&rank.subject);
+        let (trace, mut known) = match rank.subject {
+            Subject::Result(trace) => (trace, known),
+            Subject::Run(id) => {
+                let Some(now) = self.rank(session, rank.subject)? else { return Ok(None) };
+                let Some(row) = self.index.run(id)?.filter(|_| now.class <= rank.class) else {
+                    return Ok(None);
+                };
+                let planned = self.freed_at(session, rank, &row.blobs)?;
+                let (what, blobs, alone) = (Garbage::RunLogs { id }, row.blobs, Vec::new());
+                let due = Due { what, blobs, alone, until: None, planned, cost_ms: 0, used_ms: 0 };
+                return Ok(Some(due).filter(|due| rank.class != CLASS_ROOM || due.planned.is_some()));
+            }
+        };
+        let mut until = None;
+        if session.mode == Mode::Collect {
+            let end = self.journal().end();
+            // Somebody wrote since it was looked at: it may have been used, pinned or replaced.
+            if session.ahead.until != Some(end) {
+                known = self.know(session, &[trace])?.pop().flatten();
+            }
+            until = Some(end);
+        }
+        let Some(known) = known else { return Ok(None) };
+        let Some(now) = known.now else { return Ok(None) };
+        session.remember(rank.subject, Some(now));
+        if now.class > rank.class {
+            return Ok(None);
+        }
+        // What it alone keeps goes with it.
+        let alone = known.alone;
+        let alone_bytes = (!alone.is_empty()).then(|| match now <= *rank {
+            true => alone.iter().map(|(_, row)| row.stored_len).sum::<u64>(),
+            false => 0,
+        });
+        let shared_bytes = match known.shared.as_slice() {
+            [] => None,
+            shared => self.freed_at(session, rank, shared)?,
+        };
+        let planned = match (alone_bytes, shared_bytes) {
+            (None, None) => None,
+            (alone, shared) => Some(alone.unwrap_or(0) + shared.unwrap_or(0)),
+        };
+        if rank.class == CLASS_ROOM && planned.is_none() {
+            // Everything it names stays for somebody else's sake: giving it up would free nothing.
+            return Ok(None);
+        }
+        let what = Garbage::Bytes { trace, labels: known.labels };
+        let blobs = alone.iter().map(|(digest, _)| *digest).chain(known.shared).collect();
+        Ok(Some(Due { what, blobs, alone, until, planned, cost_ms: known.cost_ms, used_ms: known.used_ms }))
+    }
+
     /// One step of the phase in which records go whose bytes are gone.
     fn collect_records(
         &self,
@@ -317,11 +389,11 @@ impl Core {
         let next = Phase::Records(key);
         let Some(trace) = trace else { return Ok(next) };
         let Some(record) = self.index.result(&trace)? else { return Ok(next) };
-        if !self.may_lose_record(session, &trace, &record)? || self.has_live_children(&trace)? {
+        let used_ms = self.last_use(&trace, &record)?;
+        if !self.may_lose_record(session, &trace, &record, used_ms)? || self.has_live_children(&trace)? {
             return Ok(next);
         }
         let labels = self.labels_of(&trace)?;
-        let used_ms = self.last_use(&trace, &record)?;
         let bytes = match session.mode {
             Mode::DryRun => {
                 self.mark_gone(trace.as_bytes())?;
@@ -431,6 +503,14 @@ impl Session {
             return Some(Why::MinFree(min));
         }
         None
+    }
+
+    /// Keeps a rank that was worked out, for whatever else names the same blobs.
+    fn remember(&mut self, subject: Subject, rank: Option<Rank>) {
+        if self.ranks.len() >= RANKS {
+            self.ranks.clear();
+        }
+        self.ranks.insert(subject, rank);
     }
 
     /// A clock that was set back makes nothing old.

@@ -25,7 +25,7 @@ use crate::hosts::FULL;
 use crate::processes;
 use crate::socket;
 use crate::sys::Kept;
-use crate::wire::{Failure, GREETING_VERSION, Hello, Notice, PROTOCOL, Request, Response, Welcome, frame};
+use crate::wire::{GREETING_VERSION, Hello, Notice, PROTOCOL, Request, Response, Welcome, frame};
 
 /// The version of this program, for people.
 pub(crate) const PROGRAM: &str = env!("CARGO_PKG_VERSION");
@@ -245,11 +245,11 @@ impl Shared {
             if !self.core.claims.is_here(connection) {
                 return Ok(());
             }
+            self.core.connections.asked(connection);
             let response = self.core.serve(connection, request);
             match frames::send(line, frame::RESPONSE, PROTOCOL, &response) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    let failed = Response::Failed(Failure::Index(format!("an answer is too long: {error}")));
-                    frames::send(line, frame::RESPONSE, PROTOCOL, &failed)?;
+                    frames::send(line, frame::RESPONSE, PROTOCOL, &Response::TooLong)?;
                 }
                 other => other?,
             }

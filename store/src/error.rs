@@ -124,6 +124,18 @@ pub enum StoreError {
         /// Why.
         what: String,
     },
+    /// What was to be imported leaves out what another archive has, which was not imported. Nothing of it was taken over.
+    #[error(
+        "`{}` cannot be imported: it leaves out what another export has, which was not imported here{}",
+        path.display(),
+        blob.map(|blob| format!(": blob `{blob}`")).unwrap_or_default()
+    )]
+    ArchiveBase {
+        /// The file.
+        path: PathBuf,
+        /// Something that it leaves out, where that was met.
+        blob: Option<Digest>,
+    },
     /// What is to be written exists already.
     #[error("`{}` exists already", path.display())]
     Exists {

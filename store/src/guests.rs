@@ -274,6 +274,11 @@ impl Core {
         self.connections.is_any_leased(digests)
     }
 
+    /// Whether anybody reads bytes that nothing else may keep.
+    pub(crate) fn is_anything_leased(&self) -> bool {
+        self.connections.is_anything_leased()
+    }
+
     /// The outputs that were replaced of results that somebody was told are present: what the former host kept for
     /// whoever reads them is not in anybody's file, but all that was ever replaced is in the ledger.
     fn replaced_bytes(&self, leases: &IdSet<Trace>) -> Result<HashSet<Digest>, StoreError> {

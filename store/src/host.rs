@@ -21,6 +21,7 @@ use crate::collect::Session;
 use crate::config::{Config, Durability};
 use crate::crash;
 use crate::damage;
+use crate::digest::Digest;
 use crate::disk;
 use crate::durable::{self, Durable, Next};
 use crate::error::{At, StoreError};
@@ -36,7 +37,7 @@ use crate::processes;
 use crate::reserve;
 use crate::shares::Shares;
 use crate::sync::{Mutex, MutexGuard, RwLock};
-use crate::tables;
+use crate::tables::{self, BlobRow};
 use crate::tidy::Tidy;
 
 /// The open host; closing it is dropping it.
@@ -352,6 +353,18 @@ impl Core {
         changes: &[&Change],
         blobs: Vec<BlobName>,
     ) -> Result<Dropped, StoreError> {
+        self.write_knowing(journal, changes, blobs, &[])
+    }
+
+    /// As [`Core::write_all`], where it is known of some blobs what they are, and that nothing will name them after these
+    /// changes.
+    pub(crate) fn write_knowing(
+        &self,
+        journal: &mut Journal,
+        changes: &[&Change],
+        blobs: Vec<BlobName>,
+        alone: &[(Digest, BlobRow)],
+    ) -> Result<Dropped, StoreError> {
         self.durable.check(self.layout.root())?;
         if journal.is_full() {
             self.rotate(journal, 0)?;
@@ -359,7 +372,7 @@ impl Core {
         let before = journal.end();
         let end = journal.append(changes)?.pop().unwrap_or(before);
         crash::point("write.journaled");
-        let dropped = match apply::apply_all(&self.index, changes, end) {
+        let dropped = match apply::apply_all(&self.index, changes, end, alone) {
             Ok(dropped) => dropped,
             Err(error) => {
                 // Not applied is not done: what was asked for is answered with an error.

@@ -34,13 +34,14 @@ use crate::share;
 use crate::socket;
 use crate::store::Hosting;
 use crate::sys::{Birth, Kept};
-use crate::times::LETTING_GO;
+use crate::times::{LETTING_GO, MOMENT};
 use crate::wire::Welcome;
 use crate::work::{self, WorkFolder};
 use greeting::greet;
 pub(crate) use greeting::{FULL, greet_again, is_full, is_full_here, is_silent};
+use patience::LONGEST_PAUSE;
 use patience::Patience;
-use slot::{Opening, Slot, State, slot_of};
+use slot::{Becoming, Opening, Slot, State, slot_of};
 
 /// What this process has of a store that it uses, as long as any part of it does.
 pub(crate) struct Member {
@@ -144,6 +145,7 @@ pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached,
     if let Some(hosted) = slot.enter(layout, wanted.wait, wanted.go_on)? {
         return Ok(Reached::Own(hosted));
     }
+    let becoming = Becoming(slot);
     let mut opening = Opening { slot, found: State::Closed };
     let mut patience = Patience::new(layout, wanted.wait);
     let locks_out = share::locks_out(layout, member.config.sharing, member.file.made_by());
@@ -153,7 +155,7 @@ pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached,
         if !(wanted.go_on)() {
             return Err(closed(layout));
         }
-        if wanted.hosting == Hosting::Willing && !slot.hands_over.load(Ordering::SeqCst) {
+        if wanted.hosting == Hosting::Willing && becoming.begin() {
             let hosted = match &locks_out {
                 None => HostLock::take(layout, wanted.owner),
                 Some(_) if lock::is_held(layout) => Ok(None),
@@ -173,6 +175,7 @@ pub(crate) fn reach(member: &Member, wanted: &mut Wanted<'_>) -> Result<Reached,
                 opening.found = State::Open(Arc::downgrade(&hosted));
                 return Ok(Reached::Own(hosted));
             }
+            becoming.end();
         }
         match socket::connect(layout) {
             Ok(line) => {
@@ -288,20 +291,24 @@ pub(crate) fn hand_over(member: &Arc<Member>) -> HandedOver {
     let slot = &member.slot;
     slot.hands_over.store(true, Ordering::SeqCst);
     member.file.stopped(true);
-    for client in clients(member) {
-        client.let_go();
+    {
+        let clients = clients(member);
+        clients.iter().for_each(|client| client.stop_taking());
+        let until = Instant::now() + MOMENT.get();
+        clients.iter().for_each(|client| client.give_back_unbegun(until));
     }
-    // What is being answered is answered first.
+    // What is being answered is answered first. Who was just becoming the host, because this process went on a moment ago, does
+    // so, and lets go then.
     let until = Instant::now() + LETTING_GO.get();
-    let mut state = slot.state();
-    while matches!(*state, State::Open(_)) {
+    loop {
+        clients(member).iter().for_each(|client| client.let_go());
+        let state = slot.state();
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if !slot.is_host(&state) || left.is_zero() {
             break;
         }
-        state = slot.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        drop(slot.changed.wait_timeout(state, left.min(LONGEST_PAUSE)));
     }
-    drop(state);
     HandedOver { member: Arc::clone(member) }
 }
 
@@ -319,6 +326,7 @@ impl Drop for HandedOver {
         // Nobody may ask for long: all may wait to be told something by a host that is no more, or be computing, and
         // what is claimed and was not heard of for 30 s is handed on.
         for client in clients(&self.member) {
+            client.taking().go_on();
             client.look_for_host();
         }
     }
@@ -451,5 +459,32 @@ mod tests {
             drop(handed_over);
             assert_eq!(look(&member, &|| true), "it is there");
         });
+    }
+    /// One that was stopped again as soon as it went on was stopped as a host: it was just becoming one again, which nobody
+    /// waited for.
+    #[test]
+    fn who_is_just_becoming_the_host_lets_go_of_it_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let member =
+            join(Folder::open(&dir.path().join("store"), Create::IfAbsent).unwrap(), "a test").unwrap();
+        for _ in 0..8 {
+            let (says, hears) = std::sync::mpsc::channel();
+            std::thread::scope(|scope| {
+                let becoming = scope.spawn(|| {
+                    let asked = Cell::new(0);
+                    look(&member, &|| {
+                        // Once it has begun; and it gives up where it is not to any more.
+                        says.send(()).unwrap();
+                        asked.replace(asked.get() + 1) < 1
+                    })
+                });
+                hears.recv().unwrap();
+                let handed_over = hand_over(&member);
+                let another = HostLock::take(&member.folder.layout, "another").unwrap();
+                assert!(another.is_some(), "it is let go");
+                drop((another, handed_over));
+                becoming.join().unwrap();
+            });
+        }
     }
 }

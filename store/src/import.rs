@@ -72,7 +72,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Archive`] where it is none, or is not whole, or needs another that was not imported.
+    /// [`StoreError::Archive`] where it is none, or is not whole; [`StoreError::ArchiveBase`] where it needs another that was not imported.
     pub fn import(&self, path: &Path, at_ms: u64) -> Result<Archived, StoreError> {
         let mut parts = Parts::open(path)?;
         let import = self.files().new_name();
@@ -90,9 +90,7 @@ impl Store {
         let mut sent = 0;
         let mut pending = Pending::default();
         let explained = |parts: &Parts, error: StoreError| match error {
-            StoreError::Missing { digest } if head.since.is_some() => parts.bad(&format!(
-                "it leaves out what another export has, which was not imported here: blob `{digest}`"
-            )),
+            StoreError::Missing { digest } if head.since.is_some() => parts.lacks(digest),
             StoreError::Missing { digest } => {
                 parts.bad(&format!("it names a blob that it does not hold: `{digest}`"))
             }

@@ -18,6 +18,7 @@ mod batch;
 mod failure;
 mod family;
 mod options;
+mod together;
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use rocksdb::{
 use crate::disk;
 use crate::error::{At, StoreError};
 use crate::overlay::{self, Overlay};
+use crate::threads;
 pub(crate) use batch::Batch;
 use batch::{Held, NOTHING, UNKNOWN};
 use failure::{failure, not_opened};
@@ -149,6 +151,7 @@ impl Index {
 
     fn open_to_read(root: &Path, dir: &Path, writable: bool) -> Result<Self, StoreError> {
         has_beginning(root, dir)?;
+        has_threads(root)?;
         let options = options(Expect::Index).map_err(|error| failure(root, &error))?;
         let db = DB::open_cf_descriptors_read_only(&options, dir, families(For::Reading), false)
             .map_err(|error| not_opened(root, &error))?;
@@ -328,6 +331,13 @@ impl Index {
     /// key twice.
     pub(crate) fn scan(&self, family: Family, from: &[u8], each: Each<'_>) -> Result<(), StoreError> {
         self.scan_with(family, from, ReadOptions::default(), each)
+    }
+
+    /// As [`Index::scan`], and what is read is not kept in memory: a walk over everything would push out what is in use.
+    pub(crate) fn scan_once(&self, family: Family, from: &[u8], each: Each<'_>) -> Result<(), StoreError> {
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        self.scan_with(family, from, options, each)
     }
 
     /// Whether a family holds nothing.
@@ -587,6 +597,15 @@ fn has_beginning(root: &Path, dir: &Path) -> Result<(), StoreError> {
     Err(StoreError::IndexDamaged { dir: root.to_owned(), what })
 }
 
+/// Sees that RocksDB can start its threads: it ends the process where it cannot.
+fn has_threads(root: &Path) -> Result<(), StoreError> {
+    threads::are_to_be_had(THREADS).map_err(|error| {
+        let what =
+            format!("no more threads can be started (`ulimit -u`, or the limit of the container): {error}");
+        StoreError::Index { dir: root.to_owned(), what }
+    })
+}
+
 fn open_to_write(root: &Path, dir: &Path, expect: Expect) -> Result<DB, StoreError> {
     disk::may("open", dir).at("write the index in", root)?;
     // RocksDB would make both for its user alone, and then no other user of a shared store could open it.
@@ -595,6 +614,7 @@ fn open_to_write(root: &Path, dir: &Path, expect: Expect) -> Result<DB, StoreErr
     if !lock.exists() {
         std::fs::File::create(&lock).at("make", &lock)?;
     }
+    has_threads(root)?;
     let options = options(expect).map_err(|error| failure(root, &error))?;
     let db = DB::open_cf_descriptors(&options, dir, families(For::Writing))
         .map_err(|error| not_opened(root, &error))?;
@@ -635,6 +655,10 @@ impl View<'_> {
         self.index.scan_of(self.db, None, family, &[], options, each)
     }
 }
+
+/// The threads that RocksDB starts when it opens: one to write, one to tidy up, one that keeps time, and the one that opens
+/// files.
+const THREADS: usize = 4;
 
 /// From so many keys on it is tried to walk from one to the next, and so many steps are taken to find out whether they lie
 /// close together. Finding a key by itself costs as much as some seven steps.

@@ -137,6 +137,13 @@ impl Connections {
         }
     }
 
+    /// A connection asked something: who asks lives, and what it is given it will hear of.
+    pub(crate) fn asked(&self, number: u64) {
+        if let Some(here) = self.table().here.get_mut(&number) {
+            here.seen = here.seen.map(|_| Instant::now());
+        }
+    }
+
     /// The host itself was stopped: nobody could be heard.
     pub(crate) fn forgive(&self) {
         let mut table = self.table();
@@ -228,7 +235,39 @@ impl Connections {
         held.any(any) || absent.any(any)
     }
 
+    /// Whether any such bytes are held on to.
+    pub(crate) fn is_anything_leased(&self) -> bool {
+        let table = self.table();
+        let mut all = table.here.values().map(|here| &here.blobs);
+        all.any(|blobs| !blobs.is_empty()) || table.absent.values().any(|absent| !absent.blobs.is_empty())
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that was stopped for nearly as long as that takes was given a share before it had said that it lives, and lost it again
+    /// with the next look.
+    #[test]
+    fn who_asks_something_is_not_silent() {
+        let connections = Connections::new();
+        let [number, other] = [0, 1].map(|user| {
+            let number = connections.number();
+            connections.enter(number, "run", "token", Default::default(), Some(user), Box::new(|_| {}));
+            number
+        });
+        for here in connections.table().here.values_mut() {
+            here.seen = Instant::now().checked_sub(SILENCE.get() + Duration::from_secs(1));
+        }
+        assert_eq!(connections.silent(), HashSet::from([number, other]));
+        connections.asked(number);
+        assert_eq!(connections.silent(), HashSet::from([other]));
+        connections.heard(other);
+        assert_eq!(connections.silent(), HashSet::new());
     }
 }

@@ -87,6 +87,7 @@ mod stream;
 mod sync;
 mod sys;
 mod tables;
+mod taking;
 mod threads;
 mod tickets;
 mod tidy;
@@ -100,7 +101,7 @@ mod work;
 
 pub use blob::Bytes;
 
-pub use archive::{Archived, Export, Standing, check_export};
+pub use archive::{Archived, Export, LEFT_OUT, Standing, check_export};
 pub use check::{Depth, Finding, Stats, VerifyReport};
 pub use claim::{Claim, ClaimGuard};
 pub use collect::{CollectReport, Garbage, Going, Mode, Policy, Why};

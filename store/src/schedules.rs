@@ -7,6 +7,8 @@
 //! `cargo test --release -p cas-store --features schedules --lib schedules::`; `CAS_SCHEDULES` is how many orders are
 //! tried.
 
+mod shares;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};

@@ -274,6 +274,10 @@ impl Store {
     /// Lets another process serve the store, because this one is about to be stopped (Ctrl-Z). Until the
     /// returned value is dropped this process does not serve; what it claims and leases stays its own, for
     /// 30 s without a sign of it.
+    ///
+    /// Of limits it keeps what it has begun to use ([`Share::begin`](crate::Share::begin)), for as long as it is stopped, but for
+    /// its cores. A [`Share`](crate::Share) that was not begun with is given back, and whoever waits in
+    /// [`Store::share_while`] leaves the queue until the returned value is dropped.
     pub fn hand_over(&self) -> HandedOver {
         hosts::hand_over(self.client().member())
     }
@@ -511,6 +515,10 @@ impl Store {
 
     /// An answer of another kind than its question's.
     pub(crate) fn unexpected(&self, response: &Response) -> StoreError {
+        if matches!(response, Response::TooLong) {
+            let what = "its host's answer would be longer than a message may be".to_owned();
+            return StoreError::Index { dir: self.dir().to_owned(), what };
+        }
         let text = format!("{response:?}");
         let kind = text.split([' ', '(', '{']).next().unwrap_or_default();
         let what = format!("its host gave an answer that does not fit the question: {kind}");

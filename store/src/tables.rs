@@ -239,6 +239,13 @@ impl Index {
         })
     }
 
+    /// The same of blobs that are in the order of their digests, each once; see [`Index::get_each_once`].
+    pub(crate) fn blob_rows_once(&self, digests: &[Digest]) -> Result<Vec<Option<BlobRow>>, StoreError> {
+        self.get_each_once(Family::Blobs, digests, &mut |at, value| {
+            self.decode(kind::BLOB, "blob", digests[at].as_bytes(), value)
+        })
+    }
+
     /// What is recorded of one blob, without its bytes.
     pub(crate) fn blob_row(&self, digest: &Digest) -> Result<Option<BlobRow>, StoreError> {
         let value = self.get(Family::Blobs, digest.as_bytes())?;
@@ -297,32 +304,13 @@ impl Index {
         Ok(found)
     }
 
-    /// For each of these digests, which are in their order: the first tag of what refers from it, if anything does. The
-    /// references are walked over once where the digests lie close together among them, as all blobs of a store do.
+    /// For each of these digests, which are in their order: the first tag of what refers from it, if anything does.
     pub(crate) fn first_tags(&self, digests: &[Digest]) -> Result<Vec<Option<u8>>, StoreError> {
-        /// After so many keys between two of them it is cheaper to look for the next one.
-        const FAR: u32 = 32;
         let mut tags = vec![None; digests.len()];
-        let mut at = 0;
-        while let Some(first) = digests.get(at) {
-            let (mut passed, mut is_far) = (0, false);
-            self.scan(Family::Refs, first.as_bytes(), &mut |key, _| {
-                let Some((from, rest)) = key.split_at_checked(32) else { return Ok(true) };
-                while digests.get(at).is_some_and(|digest| digest.as_bytes().as_slice() < from) {
-                    at += 1;
-                }
-                passed += 1;
-                if digests.get(at).is_some_and(|digest| digest.as_bytes().as_slice() == from) {
-                    tags[at] = rest.first().copied();
-                    (at, passed) = (at + 1, 0);
-                }
-                is_far = passed > FAR;
-                Ok(at < digests.len() && !is_far)
-            })?;
-            if !is_far {
-                break;
-            }
-        }
+        self.scan_prefixes(Family::Refs, digests, &mut |at, key, _| {
+            tags[at] = key.get(32).copied();
+            Ok(false)
+        })?;
         Ok(tags)
     }
 
@@ -337,6 +325,11 @@ impl Index {
     /// When a result was used last, as far as is noted.
     pub(crate) fn used_ms(&self, traces: &[Trace]) -> Result<Vec<Option<u64>>, StoreError> {
         self.get_each(Family::Used, traces, &mut |_, bytes| self.number("a time of last use", bytes))
+    }
+
+    /// The same for traces in their order, each once; see [`Index::get_each_once`].
+    pub(crate) fn used_ms_once(&self, traces: &[Trace]) -> Result<Vec<Option<u64>>, StoreError> {
+        self.get_each_once(Family::Used, traces, &mut |_, bytes| self.number("a time of last use", bytes))
     }
 
     /// The pin of a version.

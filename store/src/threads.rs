@@ -4,8 +4,9 @@
 //! Never touches what the work is. In the crate's own tests threads can be made scarce.
 
 use std::error::Error;
-use std::sync::LazyLock;
+use std::io;
 use std::sync::mpsc::sync_channel;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use rayon_core::ThreadPoolBuilder;
@@ -37,6 +38,21 @@ pub(crate) fn begin_with<'scope, S: Send + 'scope, T: Send + 'scope>(
 /// Waits for a thread; its panic is one of who waits.
 pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Whether so many threads are to be had at once; the error is the system's.
+pub(crate) fn are_to_be_had(count: usize) -> io::Result<()> {
+    let all_begun = Mutex::new(());
+    let held = all_begun.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        // In here, so that it is let go of before those that have begun are waited for.
+        let _held = held;
+        for _ in 0..count {
+            let begun = || drop(all_begun.lock());
+            builder().spawn_scoped(scope, begun)?;
+        }
+        Ok(())
+    })
 }
 
 /// Hashes what comes next with all cores, or with one where no threads are to be had for the others.
@@ -100,6 +116,13 @@ mod tests {
             let begun = scarce::with(1, || begin_with(scope, given, |given| given + " there"));
             assert_eq!(begun.map(join), Ok("this there".to_owned()));
         });
+    }
+
+    #[test]
+    fn it_is_told_whether_so_many_are_to_be_had_at_once() {
+        assert!(scarce::with(4, || are_to_be_had(4)).is_ok());
+        assert!(scarce::with(3, || are_to_be_had(4)).is_err());
+        assert!(are_to_be_had(0).is_ok());
     }
 
     #[test]

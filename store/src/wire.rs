@@ -282,6 +282,8 @@ pub(crate) enum Response {
     Archive(archive::Told),
     /// For the first of those that were asked for, as many as there is room for.
     Provenances(Vec<Option<Opaque>>),
+    /// The answer would be longer than a message may be.
+    TooLong,
 }
 
 /// What its owner keeps, so that it can be said again.
@@ -387,6 +389,7 @@ impl Failure {
             | StoreError::Refused { .. }
             | StoreError::Network { .. }
             | StoreError::Archive { .. }
+            | StoreError::ArchiveBase { .. }
             | StoreError::Exists { .. } => Self::Index(error.to_string()),
         }
     }

@@ -2,10 +2,13 @@
 
 mod kit;
 
+use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;
 
-use cas_store::{Accept, Commit, Digest, Garbage, Going, Mode, Pin, Policy, Put, Saying, Store, Trace, Why};
+use cas_store::{
+    Accept, Commit, Digest, Garbage, Going, Mode, Output, Pin, Policy, Put, Saying, Store, Trace, Why,
+};
 use kit::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -146,6 +149,144 @@ fn what_is_cheapest_per_byte_and_longest_unused_goes_first() {
     let evicted = store.results(&[trace(2)]).expect("results").remove(0).expect("its record stays");
     assert_eq!(evicted.record.evicted.expect("it says so").why, "--max-size 65000");
     assert_eq!(store.makers(&Digest::of(&noise(2, 10_000)), 5).expect("makers"), [trace(2)]);
+    assert_eq!(verify(&store), []);
+}
+
+/// What is found of the results that go next holds while nobody else writes: here somebody comes to name what they alone
+/// had, while they are being collected.
+#[test]
+fn what_somebody_comes_to_name_while_it_is_collected_stays() {
+    const MANY: u32 = 2_300;
+    let kit = Kit::new();
+    let store = kit.open();
+    for number in 0..MANY {
+        let mut commit = commit_of(&store, number, &noise(number, 20));
+        // What was made first is dear, and goes last.
+        commit.cost_ms = 10 + u64::from(MANY - number);
+        store.commit(commit).expect("commit");
+    }
+    let store = reopened(&kit, store);
+    let other = kit.open();
+    let all = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    let (mut seen, mut again) = (0, Vec::new());
+    let each = &mut |going: Going| {
+        seen += 1;
+        // The second thousand has gone, and what is behind it was looked at with it.
+        if seen == 2_040 {
+            for number in [0, 1, 2, 7, 100] {
+                put(&other, MANY + number, &noise(number, 20));
+            }
+        }
+        if let Garbage::Bytes { trace, .. } = going.what {
+            again.push(trace);
+        }
+    };
+    let report = store.gc(&all, Mode::Collect, NOW, each).expect("it collects");
+    // What they share with a result of now stays, so that giving them up frees nothing.
+    assert_eq!((report.results, report.freed_bytes), (u64::from(MANY) - 5, u64::from(MANY - 5) * 20));
+    for number in [0, 1, 2, 7, 100] {
+        assert!(!again.contains(&trace(number)));
+        assert_eq!(get(&other, MANY + number), Some(noise(number, 20)));
+    }
+    assert_eq!(get(&store, 3), None);
+    assert_eq!(verify(&store), []);
+}
+
+/// The files of a folder that nothing names go with it, also those that stand far behind it: they were not counted as stored,
+/// so that there seemed to be room where there was none.
+#[test]
+fn what_goes_with_a_folder_that_nothing_names_was_stored() {
+    const MANY: u32 = 8_400;
+    let kit = Kit::new();
+    let store = kit.open();
+    let folder = kit.folder.path().join("made");
+    fs::create_dir_all(&folder).expect("make");
+    for number in 0..200 {
+        fs::write(folder.join(number.to_string()), noise(MANY + number, 5_000)).expect("write");
+    }
+    let staged = store.stage_tree(&folder, cas_store::Take::Copy).expect("stage");
+    let mut commit = commit_of(&store, 1, b"");
+    commit.outputs[0].artifact = Some(artifact(&staged));
+    commit.staged = vec![staged];
+    store.commit(commit).expect("commit");
+    store.commit(Commit { put: Put::Replace, ..commit_of(&store, 1, b"") }).expect("commit");
+    let mut commit = commit_of(&store, 2, b"");
+    commit.outputs.clear();
+    commit.staged.clear();
+    for number in 0..MANY {
+        let staged = store.stage_bytes(&noise(number, 20)).expect("it stages");
+        commit.outputs.push(Output { name: format!("o{number}"), artifact: Some(artifact(&staged)) });
+        commit.staged.push(staged);
+    }
+    store.commit(commit).expect("commit");
+    let store = reopened(&kit, store);
+    let stored = store.stats().expect("stats").stored_bytes;
+    let policy = Policy { max_size_bytes: Some(u64::from(MANY) * 20 - 1), ..Policy::default() };
+    let (would, dry) = gc(&store, &policy, Mode::DryRun, NOW);
+    assert_eq!((traces(&would), dry.unnamed, dry.size_before_bytes), (vec![trace(2)], 1, stored));
+    let (went, report) = gc(&store, &policy, Mode::Collect, NOW);
+    assert_eq!((went, report), (would, dry));
+    assert_eq!(store.stats().expect("stats").stored_bytes, 0);
+    assert_eq!(verify(&store), []);
+}
+
+/// Results that go are looked at many together: more than that first, of which some share what they name with others that go
+/// long before or after, and one has two outputs of one content.
+#[test]
+fn of_very_many_results_each_frees_what_it_is_the_last_to_name() {
+    const MANY: u32 = 1_300;
+    let kit = Kit::new();
+    let store = kit.open();
+    let named = |number: u32| {
+        let all = MANY + number % 97;
+        let own = if number.is_multiple_of(31) { vec![all, all] } else { vec![number, all] };
+        own.into_iter().map(|seed| (seed, 20 + seed as usize % 50)).collect::<Vec<_>>()
+    };
+    let commits = (0..MANY).map(|number| {
+        let mut commit = commit_of(&store, number, b"");
+        commit.outputs.clear();
+        commit.staged.clear();
+        for (at, (seed, len)) in named(number).into_iter().enumerate() {
+            let staged = store.stage_bytes(&noise(seed, len)).expect("it stages");
+            commit.outputs.push(Output { name: format!("o{at}"), artifact: Some(artifact(&staged)) });
+            commit.staged.push(staged);
+        }
+        commit
+    });
+    for commit in commits.collect::<Vec<_>>() {
+        store.commit(commit).expect("commit");
+    }
+    let store = reopened(&kit, store);
+    let all = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    let (would, dry) = gc(&store, &all, Mode::DryRun, NOW);
+    assert_eq!((would.len(), dry.size_after_bytes()), (MANY as usize, 0));
+
+    let number_of: HashMap<Trace, u32> = (0..MANY).map(|number| (trace(number), number)).collect();
+    let order: Vec<u32> = traces(&would).iter().map(|trace| number_of[trace]).collect();
+    let last: HashMap<(u32, usize), usize> = order
+        .iter()
+        .enumerate()
+        .flat_map(|(at, number)| named(*number).into_iter().map(move |blob| (blob, at)))
+        .collect();
+    let mut frees = vec![0; order.len()];
+    for ((_, len), at) in &last {
+        frees[*at] += *len as u64;
+    }
+    assert_eq!(would.iter().map(|item| item.bytes).collect::<Vec<_>>(), frees);
+    let label = |number: &u32| vec![format!("step {number}")];
+    let told = would.iter().map(|item| match &item.what {
+        Garbage::Bytes { labels, .. } => labels.clone(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), order.iter().map(label).collect::<Vec<_>>());
+
+    // Only as much as it takes, and what is told is done.
+    let some = Policy { max_size_bytes: Some(1_000), ..Policy::default() };
+    let (would, dry) = gc(&store, &some, Mode::DryRun, NOW);
+    assert!(would.len() > 1_024 && would.len() < MANY as usize, "{}", would.len());
+    let (went, report) = gc(&store, &some, Mode::Collect, NOW);
+    assert_eq!((went, report), (would, dry));
+    assert!(store.stats().expect("stats").stored_bytes <= 1_000);
     assert_eq!(verify(&store), []);
 }
 
@@ -378,6 +519,43 @@ fn a_tree_goes_with_the_files_that_only_it_has() {
     assert_eq!(get(&store, 2), Some(noise(2, 30_000)));
     assert_eq!(verify(&store), []);
     assert_eq!(gc(&store, &Policy::default(), Mode::Collect, NOW).0, []);
+}
+
+/// So many that several threads remove their files. Some are outputs of their own beside the tree, before it and behind it in
+/// the order of digests: each is freed once.
+#[test]
+fn a_tree_of_many_files_goes_whole_and_what_is_named_twice_is_freed_once() {
+    const MANY: u32 = 1_100;
+    let kit = Kit::new();
+    let store = kit.open();
+    let folder = kit.folder.path().join("made");
+    fs::create_dir_all(&folder).expect("make");
+    for number in 0..MANY {
+        fs::write(folder.join(number.to_string()), noise(number, 5_000)).expect("write");
+    }
+    let staged = store.stage_tree(&folder, cas_store::Take::Copy).expect("stage");
+    let mut commit = commit_of(&store, MANY, b"");
+    commit.outputs[0].artifact = Some(artifact(&staged));
+    commit.staged = vec![staged];
+    for number in 0..8 {
+        let staged = store.stage_bytes(&noise(number, 5_000)).expect("it stages");
+        let name = format!("o{number}");
+        commit.outputs.push(Output { name, artifact: Some(artifact(&staged)) });
+        commit.staged.push(staged);
+    }
+    store.commit(commit).expect("commit");
+    let store = reopened(&kit, store);
+    let stored = store.stats().expect("stats").stored_bytes;
+    let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    let (would, dry) = gc(&store, &policy, Mode::DryRun, NOW);
+    assert_eq!((traces(&would), dry.freed_bytes), (vec![trace(MANY)], stored));
+    let (went, report) = gc(&store, &policy, Mode::Collect, NOW);
+    assert_eq!((went, report), (would, dry));
+    assert_eq!(store.stats().expect("stats").stored_bytes, 0);
+    let fans = fs::read_dir(kit.dir().join("blobs")).expect("list").map(|fan| fan.expect("entry").path());
+    let left: usize = fans.map(|fan| fs::read_dir(fan).expect("list").count()).sum();
+    assert_eq!(left, 0);
+    assert_eq!(verify(&store), []);
 }
 
 /// A dry run leaves such a tree where it is, and yet it keeps nothing from going behind it.

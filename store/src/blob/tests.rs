@@ -178,8 +178,10 @@ fn installing_again_does_nothing_and_installing_what_is_gone_is_missing() {
     space.files.install(&staged.blobs()[0], None).unwrap();
     let blob = staged.blobs()[0].clone();
     let artifact = space.commit(staged);
-    assert_eq!(space.files.remove(&artifact.digest, &blob.record).unwrap(), 100_000);
-    assert_eq!(space.files.remove(&artifact.digest, &blob.record).unwrap(), 0);
+    let name = BlobName::of(&artifact.digest, &blob.record);
+    assert_eq!(space.files.remove_unnamed(&name).unwrap(), 100_000);
+    assert_eq!(space.files.remove_unnamed(&name).unwrap(), 0);
+    space.files.remove(&artifact.digest, &blob.record).unwrap();
     let error = space.files.install(&blob, None).unwrap_err();
     assert!(matches!(error, StoreError::Missing { digest } if digest == artifact.digest), "{error}");
 }

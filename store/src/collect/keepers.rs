@@ -2,17 +2,49 @@
 
 use std::collections::BTreeSet;
 
-use super::order::Subject;
-use crate::apply;
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::host::Core;
 use crate::index::Family;
 use crate::layout::BlobName;
 use crate::record::ResultRecord;
-use crate::tables::{self, refs};
+use crate::tables::{self, BlobRow, refs};
+
+/// So many blobs are looked at together.
+pub(super) const LOOKED_AT: usize = 4096;
+
+/// What is on record of a blob, and everything that keeps it: tags and the rests of the keys.
+pub(super) struct Looked {
+    pub(super) digest: Digest,
+    pub(super) row: Option<BlobRow>,
+    pub(super) keepers: Vec<(u8, Vec<u8>)>,
+}
+
+/// When a result was used last, of which this is noted.
+pub(super) fn last_use(noted: Option<u64>, record: &ResultRecord) -> u64 {
+    noted.unwrap_or(record.made_ms).max(record.made_ms)
+}
 
 impl Core {
+    /// Looks at blobs together, each once, in the order of their digests.
+    pub(super) fn look_at(&self, digests: &[Digest]) -> Result<Vec<Looked>, StoreError> {
+        let mut digests = digests.to_vec();
+        digests.sort_unstable();
+        digests.dedup();
+        let mut keepers = vec![Vec::new(); digests.len()];
+        self.index.scan_prefixes(Family::Refs, &digests, &mut |at, key, _| {
+            let Some((tag, rest)) = key.get(32..).and_then(<[u8]>::split_first) else { return Ok(true) };
+            if *tag > refs::LAST_KEEPER {
+                return Ok(false);
+            }
+            keepers[at].push((*tag, rest.to_vec()));
+            Ok(true)
+        })?;
+        let rows = self.index.blob_rows_once(&digests)?;
+        let looked = digests.into_iter().zip(rows).zip(keepers);
+        Ok(looked.map(|((digest, row), keepers)| Looked { digest, row, keepers }).collect())
+    }
+
     /// Everything that keeps a blob: tags and the rests of the keys.
     pub(super) fn keepers(&self, digest: &Digest) -> Result<Vec<(u8, Vec<u8>)>, StoreError> {
         let mut keepers = Vec::new();
@@ -43,17 +75,6 @@ impl Core {
     pub(crate) fn is_recorded(&self, name: &BlobName) -> Result<bool, StoreError> {
         let row = self.index.blob_row(&name.digest)?;
         Ok(row.is_some_and(|row| !row.inline && BlobName::of(&name.digest, &row.without_bytes()) == *name))
-    }
-
-    pub(super) fn named_by_subject(&self, subject: Subject) -> Result<Vec<Digest>, StoreError> {
-        Ok(match subject {
-            Subject::Result(trace) => self
-                .index
-                .result(&trace)?
-                .map(|record| apply::named_by(&record).into_iter().collect())
-                .unwrap_or_default(),
-            Subject::Run(id) => self.index.run(id)?.map(|row| row.blobs).unwrap_or_default(),
-        })
     }
 
     pub(super) fn labels_of(&self, trace: &Trace) -> Result<Vec<String>, StoreError> {
@@ -87,7 +108,7 @@ impl Core {
 
     pub(super) fn last_use(&self, trace: &Trace, record: &ResultRecord) -> Result<u64, StoreError> {
         let used = self.index.used_ms(std::slice::from_ref(trace))?.pop().flatten();
-        Ok(used.unwrap_or(record.made_ms).max(record.made_ms))
+        Ok(last_use(used, record))
     }
 
     /// Whether a pin that has not run out names a row of this result.

@@ -3,8 +3,10 @@
 //! It depends on what is on record and on the policy alone, and is sorted in the index's scratch family. What it says may
 //! have changed when its turn comes: then it is asked again.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use super::keepers::{LOOKED_AT, Looked, last_use};
 use super::{Mode, Session};
 use crate::apply;
 use crate::digest::{Digest, Trace};
@@ -36,7 +38,10 @@ pub(super) const CLASS_DUE: u8 = 0;
 pub(super) const CLASS_ROOM: u8 = 1;
 
 /// How many ranks are remembered.
-const RANKS: usize = 100_000;
+pub(super) const RANKS: usize = 16_384;
+
+/// So many results are read before they are put in order.
+const RESULT_PAGE: usize = 1024;
 
 // Prefixes of keys in scratch.
 pub(super) const ORDER: u8 = b'o';
@@ -46,28 +51,41 @@ impl Core {
     /// Sorts what may go into scratch.
     pub(super) fn put_in_order(&self, session: &mut Session) -> Result<(), StoreError> {
         let mut batch = self.index.batch();
-        self.index.scan(Family::Results, &[], &mut |key, value| {
-            let Ok(bytes) = <[u8; 32]>::try_from(key) else { return Ok(true) };
-            let trace = Trace::from_bytes(bytes);
-            let record = self.index.decode_result(key, value)?;
-            if let Some(rank) = self.rank_result(session, &trace, &record)? {
-                batch.put(Family::Scratch, &rank.key(), &[]);
-            } else if self.may_lose_record(session, &trace, &record)? {
-                let mut key = vec![RECORD_ORDER];
-                // What was made last goes first: it is made from what was there before.
-                key.extend_from_slice(&(!record.made_ms).to_be_bytes());
-                key.extend_from_slice(trace.as_bytes());
-                batch.put(Family::Scratch, &key, &[]);
-            }
-            if record.evicted.is_none() {
-                session.report.kept_pinned += u64::from(self.is_pinned(&trace, session.now_ms)?);
-                session.report.kept_in_use += u64::from(self.is_leased(&trace));
+        // Results and the times of their last use are in one order: those of many are read together.
+        let mut page = Vec::with_capacity(RESULT_PAGE);
+        let mut place = |session: &mut Session, page: &mut Vec<(Trace, ResultRecord)>| {
+            let traces: Vec<Trace> = page.iter().map(|(trace, _)| *trace).collect();
+            let used = self.index.used_ms_once(&traces)?;
+            for ((trace, record), used) in page.drain(..).zip(used) {
+                let used_ms = last_use(used, &record);
+                if let Some(rank) = self.rank_used(session, &trace, &record, used_ms)? {
+                    batch.put(Family::Scratch, &rank.key(), &[]);
+                } else if self.may_lose_record(session, &trace, &record, used_ms)? {
+                    let mut key = vec![RECORD_ORDER];
+                    // What was made last goes first: it is made from what was there before.
+                    key.extend_from_slice(&(!record.made_ms).to_be_bytes());
+                    key.extend_from_slice(trace.as_bytes());
+                    batch.put(Family::Scratch, &key, &[]);
+                }
+                if record.evicted.is_none() {
+                    session.report.kept_pinned += u64::from(self.is_pinned(&trace, session.now_ms)?);
+                    session.report.kept_in_use += u64::from(self.is_leased(&trace));
+                }
             }
             if batch.size() > 1 << 20 {
                 self.index.write(std::mem::replace(&mut batch, self.index.batch()))?;
             }
+            Ok::<_, StoreError>(())
+        };
+        self.index.scan_once(Family::Results, &[], &mut |key, value| {
+            let Ok(bytes) = <[u8; 32]>::try_from(key) else { return Ok(true) };
+            page.push((Trace::from_bytes(bytes), self.index.decode_result(key, value)?));
+            if page.len() == RESULT_PAGE {
+                place(session, &mut page)?;
+            }
             Ok(true)
         })?;
+        place(session, &mut page)?;
         self.index.scan(Family::Runs, &[], &mut |key, value| {
             let id = self.index.number("the number of a run", key)?;
             let row: tables::RunRow = self.index.decode(tables::kind::RUN, "run", key, value)?;
@@ -90,10 +108,7 @@ impl Core {
             },
             Subject::Run(id) => self.index.run(id)?.and_then(|row| self.rank_run(session, id, &row)),
         };
-        if session.ranks.len() >= RANKS {
-            session.ranks.clear();
-        }
-        session.ranks.insert(subject, rank);
+        session.remember(subject, rank);
         Ok(rank)
     }
 
@@ -104,6 +119,17 @@ impl Core {
         trace: &Trace,
         record: &ResultRecord,
     ) -> Result<Option<Rank>, StoreError> {
+        self.rank_used(session, trace, record, self.last_use(trace, record)?)
+    }
+
+    /// The same of a result that was used last at `used_ms`.
+    pub(super) fn rank_used(
+        &self,
+        session: &Session,
+        trace: &Trace,
+        record: &ResultRecord,
+        used_ms: u64,
+    ) -> Result<Option<Rank>, StoreError> {
         if record.evicted.is_some()
             || apply::named_by(record).is_empty()
             || self.is_pinned(trace, session.now_ms)?
@@ -112,7 +138,7 @@ impl Core {
             return Ok(None);
         }
         let policy = &session.policy;
-        let age = session.age_of(self.last_use(trace, record)?);
+        let age = session.age_of(used_ms);
         let is_old = policy.max_age.is_some_and(|max| age > max);
         let by_size = policy.max_size_bytes.is_some() || policy.min_free_bytes.is_some();
         if !is_old && !by_size && !policy.only_keeps_last() {
@@ -164,12 +190,10 @@ impl Core {
         session: &Session,
         trace: &Trace,
         record: &ResultRecord,
+        used_ms: u64,
     ) -> Result<bool, StoreError> {
         let Some(max) = session.policy.record_age() else { return Ok(false) };
-        if self.is_pinned(trace, session.now_ms)?
-            || self.is_leased(trace)
-            || session.age_of(self.last_use(trace, record)?) <= max
-        {
+        if self.is_pinned(trace, session.now_ms)? || self.is_leased(trace) || session.age_of(used_ms) <= max {
             return Ok(false);
         }
         let named: Vec<Digest> = apply::named_by(record).into_iter().collect();
@@ -187,31 +211,38 @@ impl Core {
     ) -> Result<Option<u64>, StoreError> {
         let mut bytes = 0;
         let mut any_goes = blobs.is_empty();
-        for digest in blobs {
-            let Some(last) = self.last_keeper(session, digest)? else { continue };
+        for Looked { digest, row, keepers } in self.look_at(blobs)? {
+            let Some(last) = self.last_of(session, keepers, &mut HashMap::new())? else { continue };
             any_goes = true;
             if last > *at {
                 continue;
             }
-            bytes += self.index.blob_row(digest)?.map_or(0, |row| row.stored_len);
-            for file in self.index.tree_files(digest)? {
-                if self.last_keeper(session, &file)?.is_some_and(|last| last <= *at) && !blobs.contains(&file)
-                {
-                    bytes += self.index.blob_row(&file)?.map_or(0, |row| row.stored_len);
+            bytes += row.map_or(0, |row| row.stored_len);
+            let files = self.index.tree_files(&digest)?;
+            // Most of them are kept by this one tree.
+            let mut trees = HashMap::new();
+            for part in files.chunks(LOOKED_AT) {
+                for Looked { digest, row, keepers } in self.look_at(part)? {
+                    let last = self.last_of(session, keepers, &mut trees)?;
+                    if last.is_some_and(|last| last <= *at) && !blobs.contains(&digest) {
+                        bytes += row.map_or(0, |row| row.stored_len);
+                    }
                 }
             }
         }
         Ok(any_goes.then_some(bytes))
     }
 
-    /// The last in the order of all that name a blob; `None` if one of them is not in the order.
-    pub(super) fn last_keeper(
+    /// The last in the order of all that name a blob; `None` if one of them is not in the order. `trees` is what is known
+    /// of trees so far.
+    fn last_of(
         &self,
         session: &mut Session,
-        digest: &Digest,
+        keepers: Vec<(u8, Vec<u8>)>,
+        trees: &mut HashMap<Digest, Option<Rank>>,
     ) -> Result<Option<Rank>, StoreError> {
         let mut last = None;
-        for (tag, key) in self.keepers(digest)? {
+        for (tag, key) in keepers {
             let rank = match tag {
                 refs::OUTPUT | refs::LOG => match <[u8; 32]>::try_from(key.as_slice()) {
                     Ok(bytes) => self.rank(session, Subject::Result(Trace::from_bytes(bytes)))?,
@@ -224,8 +255,18 @@ impl Core {
                 // A dry run has left it where it is, and yet it keeps nothing any longer.
                 refs::TREE if session.mode == Mode::DryRun && self.is_gone(&key)? => continue,
                 refs::TREE => match <[u8; 32]>::try_from(key.as_slice()) {
-                    // A tree holds files, never trees: this goes no deeper.
-                    Ok(bytes) => self.last_keeper(session, &Digest::from_bytes(bytes))?,
+                    Ok(bytes) => {
+                        let tree = Digest::from_bytes(bytes);
+                        match trees.get(&tree) {
+                            Some(known) => *known,
+                            None => {
+                                // A tree holds files, never trees: this goes no deeper.
+                                let rank = self.last_of(session, self.keepers(&tree)?, trees)?;
+                                trees.insert(tree, rank);
+                                rank
+                            }
+                        }
+                    }
                     Err(_) => None,
                 },
                 _ => None,
@@ -240,7 +281,7 @@ impl Core {
 }
 
 impl Rank {
-    fn key(&self) -> Vec<u8> {
+    pub(super) fn key(&self) -> Vec<u8> {
         let mut key = vec![ORDER, self.class];
         key.extend_from_slice(&self.score.to_be_bytes());
         match self.subject {

@@ -4,13 +4,27 @@
 
 use std::sync::PoisonError;
 
+use crate::answers::in_parts;
 use crate::apply::Dropped;
 use crate::change::Change;
 use crate::crash;
 use crate::digest::{Digest, Trace};
 use crate::error::StoreError;
 use crate::host::{Core, is_full};
-use crate::tables::refs;
+use crate::journal::Position;
+use crate::record::BlobRecord;
+use crate::tables::{BlobRow, refs};
+
+/// With more files than this several threads remove them.
+const FILES_PER_THREAD: usize = 256;
+
+/// Blobs that nothing but what is taken away names, in the order of their digests, as it was found when the journal ended
+/// here; `None` where something else was written since.
+#[derive(Default)]
+pub(super) struct Alone<'a> {
+    pub(super) blobs: &'a [(Digest, BlobRow)],
+    pub(super) until: Option<Position>,
+}
 
 impl Core {
     /// Whether nobody wants a result now, asked while nobody else can come to want it: it may have been pinned
@@ -32,6 +46,10 @@ impl Core {
 
     /// Whether somebody reads one of these blobs, or a file of one that is a tree.
     pub(super) fn is_read(&self, blobs: &[Digest]) -> Result<bool, StoreError> {
+        // Mostly nobody reads anything that is not named, and then no tree has to be asked for its files.
+        if !self.is_anything_leased() {
+            return Ok(false);
+        }
         for digest in blobs {
             if self.is_any_leased(&[*digest]) || self.is_any_leased(&self.index.tree_files(digest)?) {
                 return Ok(true);
@@ -49,13 +67,27 @@ impl Core {
         blobs: &[Digest],
         still: impl Fn(&Self) -> Result<bool, StoreError>,
     ) -> Result<Option<u64>, StoreError> {
+        self.take_away_knowing(change, blobs, &mut Alone::default(), still)
+    }
+
+    /// As [`Core::take_away`], where it was found of some of the blobs that nothing else names them.
+    pub(super) fn take_away_knowing(
+        &self,
+        change: &Change,
+        blobs: &[Digest],
+        alone: &mut Alone<'_>,
+        still: impl Fn(&Self) -> Result<bool, StoreError>,
+    ) -> Result<Option<u64>, StoreError> {
         let _alone = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         if !still(self)? || self.is_read(blobs)? {
             return Ok(None);
         }
         let mut journal = self.journal();
         crash::point("collect.before-rows");
-        let dropped = match self.write(&mut journal, change, Vec::new()) {
+        // Whatever comes to name a blob is written to the journal: where that ends as it did, nothing has.
+        let stands = alone.until.is_some_and(|until| until == journal.end());
+        let known = if stands { alone.blobs } else { &[] };
+        let dropped = match self.write_knowing(&mut journal, &[change], Vec::new(), known) {
             Err(StoreError::Io { source, .. }) if is_full(&source) => {
                 // Not even taking away fits: first make room. A row without its file is a miss.
                 self.remove_files_first(change, blobs)?;
@@ -63,19 +95,26 @@ impl Core {
             }
             other => other?,
         };
+        // Taking away makes nothing be named.
+        alone.until = stands.then(|| journal.end());
         drop(journal);
         crash::point("collect.after-rows");
         self.remove_files(&dropped).map(Some)
     }
 
+    /// Removes the files of many by all cores, each in folders of its own.
     fn remove_files(&self, dropped: &Dropped) -> Result<u64, StoreError> {
-        let mut bytes = 0;
-        for (digest, record) in &dropped.blobs {
-            self.files.remove(digest, record)?;
-            bytes += record.stored_len;
-            crash::point("collect.file-removed");
-        }
-        Ok(bytes)
+        let mut blobs: Vec<&(Digest, BlobRecord)> = dropped.blobs.iter().collect();
+        blobs.sort_unstable_by_key(|(digest, _)| *digest);
+        let removed = in_parts(FILES_PER_THREAD, &blobs, |part| {
+            let remove = |(digest, record): &&(Digest, BlobRecord)| {
+                self.files.remove(digest, record)?;
+                crash::point("collect.file-removed");
+                Ok(record.stored_len)
+            };
+            part.iter().map(remove).collect()
+        })?;
+        Ok(removed.into_iter().sum())
     }
 
     /// Removes the files of blobs that only what `change` takes away names.

@@ -23,6 +23,8 @@ pub(super) struct Slot {
     pub(super) clients: Mutex<Vec<Weak<Client>>>,
     /// Whether this process is not to become the host.
     pub(super) hands_over: AtomicBool,
+    /// Whether somebody in it is just becoming that: had begun to before it was not to.
+    becomes: AtomicBool,
     state: Mutex<State>,
     pub(super) changed: Condvar,
 }
@@ -42,6 +44,7 @@ pub(super) fn slot_of(layout: &Layout) -> Arc<Slot> {
             member: Mutex::new(Weak::new()),
             clients: Mutex::default(),
             hands_over: AtomicBool::new(false),
+            becomes: AtomicBool::new(false),
             state: Mutex::new(State::Closed),
             changed: Condvar::new(),
         })
@@ -61,7 +64,40 @@ impl Drop for Opening<'_> {
     }
 }
 
+/// Somebody may become the host. Made before the [`Opening`], and so dropped after it: what was found is left by then.
+pub(super) struct Becoming<'a>(pub(super) &'a Slot);
+
+impl Becoming<'_> {
+    /// Begins to, unless the process is not to.
+    pub(super) fn begin(&self) -> bool {
+        // In this order: either this sees that it is not to, or whoever hands over sees this.
+        self.0.becomes.store(true, Ordering::SeqCst);
+        let may = !self.0.hands_over.load(Ordering::SeqCst);
+        if !may {
+            self.end();
+        }
+        may
+    }
+
+    /// It did not.
+    pub(super) fn end(&self) {
+        self.0.becomes.store(false, Ordering::SeqCst);
+        self.0.changed.notify_all();
+    }
+}
+
+impl Drop for Becoming<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
 impl Slot {
+    /// Whether this process is the host, or just becoming it.
+    pub(super) fn is_host(&self, state: &State) -> bool {
+        matches!(state, State::Open(_)) || self.becomes.load(Ordering::SeqCst)
+    }
+
     /// The host that is open, or `None` and the right to open one.
     pub(super) fn enter(
         &self,

@@ -20,6 +20,9 @@ const BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// before (see `durable.rs`), because only it knows that the journal is on disk.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 
+/// The same for what is sorted: a collection of a large store fills it, and its memory does not grow with the store.
+const SCRATCH_BUFFER_BYTES: usize = 16 * 1024 * 1024;
+
 /// Where a key is put in a table in memory is looked for from where the one before it was put, whatever the two are (a
 /// prefix of no bytes): batches are sorted. The bindings offer this option as text only.
 const HINT: &str = "memtable_insert_with_hint_prefix_extractor=rocksdb.CappedPrefix.0";
@@ -88,7 +91,10 @@ fn family_options(family: Family, cache: &Cache, whom: For, mut options: Options
     // Point lookups go straight to the record within a block.
     table.set_data_block_index_type(rocksdb::DataBlockIndexType::BinaryAndHash);
     options.set_block_based_table_factory(&table);
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_write_buffer_size(match family {
+        Family::Scratch => SCRATCH_BUFFER_BYTES,
+        _ => WRITE_BUFFER_BYTES,
+    });
     options.set_max_write_buffer_number(2);
     // The same for what is not on disk yet: a filter of 128 KiB, enough for the 100,000 keys that a family gets
     // between two flushes. It is zeroed when the index is opened, in each of the families, so that one

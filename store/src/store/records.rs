@@ -16,13 +16,7 @@ impl Store {
     /// For each version: the result that its row names, if there is one. What is found present is kept
     /// from collection as long as this store is open.
     pub fn lookup(&self, versions: &[Version]) -> Result<Vec<Option<Found>>, StoreError> {
-        match self.ask(Request::Lookup(versions.to_vec()))? {
-            Response::Found(found) => {
-                self.note_found(found.iter().flatten());
-                Ok(found)
-            }
-            other => Err(self.unexpected(&other)),
-        }
+        self.found(versions, &|part| Request::Lookup(part.to_vec()))
     }
 
     /// The result that a row names, and which of its outputs (by index) the row stands for; 0 for the row of a
@@ -39,13 +33,22 @@ impl Store {
 
     /// For each trace: its present result, if there is one.
     pub fn results(&self, traces: &[Trace]) -> Result<Vec<Option<Found>>, StoreError> {
-        match self.ask(Request::Results(traces.to_vec()))? {
+        self.found(traces, &|part| Request::Results(part.to_vec()))
+    }
+
+    fn found<K>(
+        &self,
+        keys: &[K],
+        request: &dyn Fn(&[K]) -> Request,
+    ) -> Result<Vec<Option<Found>>, StoreError> {
+        in_halves(keys, &|part| match self.ask(request(part))? {
             Response::Found(found) => {
                 self.note_found(found.iter().flatten());
-                Ok(found)
+                Ok(Some(found))
             }
+            Response::TooLong if part.len() > 1 => Ok(None),
             other => Err(self.unexpected(&other)),
-        }
+        })
     }
 
     /// Notes that these results were used now; what is used is collected last.
@@ -55,10 +58,13 @@ impl Store {
 
     /// The facts under these keys.
     pub fn facts(&self, versions: &[Version]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        match self.ask(Request::Facts(versions.to_vec()))? {
-            Response::Facts(facts) => Ok(facts.into_iter().map(|fact| fact.map(|fact| fact.0)).collect()),
+        in_halves(versions, &|part| match self.ask(Request::Facts(part.to_vec()))? {
+            Response::Facts(facts) => {
+                Ok(Some(facts.into_iter().map(|fact| fact.map(|fact| fact.0)).collect()))
+            }
+            Response::TooLong if part.len() > 1 => Ok(None),
             other => Err(self.unexpected(&other)),
-        }
+        })
     }
 
     /// The provenance of a result.
@@ -226,5 +232,42 @@ impl Store {
             Response::Runs(runs) => Ok(runs),
             other => Err(self.unexpected(&other)),
         }
+    }
+}
+
+/// What is told of each of many things: asked about all at once, or about half of them where that gives nothing, because the answer
+/// would be longer than a message may be.
+fn in_halves<K, T>(
+    keys: &[K],
+    ask: &impl Fn(&[K]) -> Result<Option<Vec<T>>, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    if let Some(told) = ask(keys)? {
+        return Ok(told);
+    }
+    let (first, rest) = keys.split_at(keys.len() / 2);
+    let mut told = in_halves(first, ask)?;
+    told.extend(in_halves(rest, ask)?);
+    Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Of more than 1,700,000 results a process that was not the host was told nothing but that the answer is too long.
+    #[test]
+    fn what_is_too_long_an_answer_is_asked_for_in_halves_and_in_order() {
+        let asked = RefCell::new(Vec::new());
+        let ask = |part: &[u32]| -> Result<Option<Vec<u32>>, StoreError> {
+            asked.borrow_mut().push(part.len());
+            Ok((part.len() <= 3).then(|| part.iter().map(|key| key * 2).collect()))
+        };
+        let keys: Vec<u32> = (0..10).collect();
+        assert_eq!(in_halves(&keys, &ask).unwrap(), keys.iter().map(|key| key * 2).collect::<Vec<_>>());
+        assert_eq!(asked.take(), [10, 5, 2, 3, 5, 2, 3]);
+        assert_eq!(in_halves(&[], &ask).unwrap(), []);
+        assert_eq!(asked.take(), [0]);
     }
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child as Process, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cas_store::{
@@ -143,7 +143,8 @@ pub(crate) fn main() {
     let dir = Path::new(&dir);
     let mut store: Option<Store> = None;
     let mut guard: Option<ClaimGuard> = None;
-    let mut share: Option<Share> = None;
+    let share: Arc<Mutex<Option<Share>>> = Arc::default();
+    let shared = || share.lock().expect("nobody panics with it");
     let mut handed_over: Option<HandedOver> = None;
     let mut held: Vec<std::fs::File> = Vec::new();
     let told = Arc::new(AtomicUsize::new(0));
@@ -219,7 +220,7 @@ pub(crate) fn main() {
             }
             "close" => {
                 drop(guard.take());
-                drop(share.take());
+                drop(shared().take());
                 drop(store.take());
                 say("closed");
                 continue;
@@ -336,18 +337,35 @@ pub(crate) fn main() {
                         of: None,
                     })
                     .collect();
-                let mut waits =
-                    |names: &[String], _: &str| say(&format!("waits for {}", names.join(" and ")));
-                match store.share_while(&portions, &mut waits, &|| true) {
-                    Ok(given) => {
-                        share = given;
-                        say("given");
+                // It hears what it is told meanwhile.
+                let (store, share) = (store.clone(), Arc::clone(&share));
+                std::thread::spawn(move || {
+                    let mut waits =
+                        |names: &[String], _: &str| say(&format!("waits for {}", names.join(" and ")));
+                    match store.share_while(&portions, &mut waits, &|| true) {
+                        Ok(given) => {
+                            *share.lock().expect("nobody panics with it") = given;
+                            say("given");
+                        }
+                        Err(error) => say(&format!("error: {error}")),
                     }
-                    Err(error) => say(&format!("error: {error}")),
-                }
+                });
+            }
+            "begin" => {
+                let begun = shared().as_ref().is_some_and(Share::begin);
+                say(if begun { "begun" } else { "lost" });
+            }
+            // What can be had at once, or nothing.
+            "try-take" => {
+                let portion = Portion { name: words[1].to_owned(), amount: 1, of: None };
+                let given = store.share_while(&[portion], &mut |_, _| {}, &|| false).expect("it answers");
+                let said = if given.is_some() { "given" } else { "not given" };
+                // Whoever hears of it may ask for it.
+                drop(given);
+                say(said);
             }
             "give-back" => {
-                drop(share.take());
+                drop(shared().take());
                 say("given back");
             }
             "collect" => {

@@ -1,8 +1,10 @@
 //! Named limits: all processes on one store share them, whoever serves it.
 
-#[cfg(feature = "crash-points")]
+use std::sync::atomic::Ordering;
+
 use rustix::process::Signal;
 
+use crate::between;
 use crate::child::Child;
 use crate::kit::*;
 
@@ -86,6 +88,7 @@ fn what_a_stopped_host_has_stays_its_own_but_for_its_cores() {
         let kit = Kit::new();
         let mut host = Child::opened(&kit.dir());
         assert_eq!(host.ask("take gpu=1 cpus=1"), "given");
+        assert_eq!(host.ask("begin"), "begun");
         assert_eq!(host.ask("hand-over"), "handed over");
         let mut next = Child::opened(&kit.dir());
         let mut other = Child::opened(&kit.dir());
@@ -99,6 +102,78 @@ fn what_a_stopped_host_has_stays_its_own_but_for_its_cores() {
         }
         assert_eq!(other.hear(), "given");
     }
+}
+
+/// Three processes, of which one is about to be stopped: the one that serves the others, or the next one.
+fn with_one_that_stops(is_host: bool) -> (Kit, Child, [Child; 2]) {
+    let kit = Kit::new();
+    let [mut host, other, third] = [0, 1, 2].map(|_| Child::opened(&kit.dir()));
+    assert_eq!(host.ask("host"), "own");
+    if is_host { (kit, host, [third, other]) } else { (kit, other, [third, host]) }
+}
+
+/// Tells it that it is about to be stopped. A new host gives nothing before both others are with it.
+fn stop(stops: &mut Child, others: &mut [Child; 2]) {
+    assert_eq!(stops.ask("hand-over"), "handed over");
+    others.iter_mut().for_each(|other| assert_eq!(other.ask("ledger 1"), "0"));
+}
+
+/// A run that was stopped just as it was given a card kept it for as long as it was stopped, and nothing of it ran.
+#[test]
+fn what_is_given_and_not_begun_with_is_given_back_before_a_stop() {
+    for is_host in [true, false] {
+        let (_kit, mut stops, mut others) = with_one_that_stops(is_host);
+        assert_eq!(stops.ask("take gpu=1 net=1"), "given");
+        assert_eq!(others[0].ask("try-take gpu"), "not given");
+        stop(&mut stops, &mut others);
+        assert_eq!(others[0].ask("try-take gpu"), "given");
+        assert_eq!(stops.ask("go-on"), "goes on");
+        assert_eq!(stops.ask("begin"), "lost");
+        assert_eq!(stops.ask("take gpu=1"), "given");
+        assert_eq!(stops.ask("begin"), "begun");
+        stop(&mut stops, &mut others);
+        assert_eq!(others[0].ask("try-take gpu"), "not given");
+    }
+}
+
+/// It kept its place, and so for 30 s had what it could not use, with every Ctrl-Z.
+#[test]
+fn who_waits_leaves_the_queue_before_a_stop_and_comes_back_after_it() {
+    for is_host in [true, false] {
+        let (_kit, mut stops, mut others) = with_one_that_stops(is_host);
+        assert_eq!(others[0].ask("take gpu=1"), "given");
+        assert_eq!(others[0].ask("begin"), "begun");
+        assert_eq!(stops.ask("take gpu=1"), "waits for gpu");
+        stop(&mut stops, &mut others);
+        assert_eq!(others[0].ask("give-back"), "given back");
+        assert_eq!(others[0].ask("try-take gpu"), "given");
+        assert_eq!(stops.ask("go-on"), "goes on");
+        assert_eq!(stops.hear(), "given");
+        assert_eq!(stops.ask("begin"), "begun");
+    }
+}
+
+/// It was kept: if its host ended before the process went on, the next one gave the same to another.
+#[test]
+fn what_is_given_by_an_answer_that_comes_after_a_stop_is_given_back() {
+    let kit = Kit::new();
+    let host = Child::opened(&kit.dir());
+    let passed = between::stand(&kit.dir());
+    let [mut stops, mut other] = [0, 1].map(|_| Child::opened(&kit.dir()));
+    // What it asks goes through a connection that is there already.
+    assert_eq!(stops.ask("ledger 1"), "0");
+    passed.take();
+    host.signal(Signal::STOP);
+    stops.tell("take gpu=1");
+    while passed.asked.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(stops.ask("hand-over"), "handed over");
+    host.signal(Signal::CONT);
+    other.tell("take gpu=1");
+    // It waits where the answer was not given back yet.
+    while other.hear() != "given" {}
+    assert_eq!(stops.ask("begin"), "lost");
 }
 
 /// Three processes, of which the first serves the others: for them, half a minute is a second and a half.

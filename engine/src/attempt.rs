@@ -38,6 +38,7 @@ pub(crate) use self::task::{Done, End, Stored, Task, Tell, Told};
 use self::task::{Ended, Held, fault, panicked};
 use crate::error::EngineError;
 use crate::event::{FailureReport, Outcome};
+use crate::execute::paused::Beginning;
 use crate::execute::produced::bytes_in_words;
 use crate::execute::sandbox::Confinement;
 use crate::execute::scratch::Scratch;
@@ -355,7 +356,7 @@ impl<'a> Bench<'a> {
             if self.cancel.now() > Stop::No {
                 return Ok(Ended::Over(End::Cancelled));
             }
-            let share = match had {
+            let mut share = match had {
                 Some(_) => None,
                 None => match self.share(task, solid, tell)? {
                     Shared::Given(share, slot) => Some((share, slot)),
@@ -399,6 +400,18 @@ impl<'a> Bench<'a> {
                     };
                 }
             };
+            let begun = self.begin(task, solid, had, &mut share, tell).inspect_err(left)?;
+            // Others may have computed it while this process was stopped.
+            let overtaken = match (&begun, claim.as_deref_mut()) {
+                (None, _) => Some(End::Cancelled),
+                (_, Some(guard)) => self.overtaken(task, guard, claimed).inspect_err(left)?,
+                _ => None,
+            };
+            let (Some(beginning), None) = (begun, &overtaken) else {
+                laid.scratch = None;
+                self.discard(folder, solid, Duration::ZERO);
+                return Ok(Ended::Over(overtaken.unwrap_or(End::Cancelled)));
+            };
             let at_ms = now_ms();
             if attempt == 1 {
                 done.started_ms = at_ms;
@@ -407,7 +420,9 @@ impl<'a> Bench<'a> {
             let (step, worker) = (task.name.clone(), done.worker);
             tell(Told::Started { step, attempt, worker, why, at_ms });
             let Attempted { outcome, elapsed, undeclared } =
-                self.attempt(task, solid, &laid, &folder, &log).inspect_err(left)?;
+                self.attempt(task, solid, &laid, &folder, &log, &beginning).inspect_err(left)?;
+            // One that could not be started never ran.
+            drop(beginning);
             // What it made is kept without.
             drop(share);
             let elapsed_ms = millis(elapsed);
@@ -562,8 +577,19 @@ impl<'a> Bench<'a> {
         laid: &LaidOut,
         folder: &Path,
         log: &Path,
+        beginning: &Beginning,
     ) -> Result<Attempted, EngineError> {
-        let execute = |attempt: &Attempt<'_>| self.executor.execute(attempt);
+        let execute = |attempt: &Attempt<'_>| {
+            if !matches!(solid.body, Body::Command(_)) {
+                // A function is this process itself.
+                beginning.over();
+            }
+            let meanwhile = || {
+                beginning.over();
+                (attempt.meanwhile)();
+            };
+            self.executor.execute(&Attempt { meanwhile: &meanwhile, ..*attempt })
+        };
         let attempted = match self.with_attempt(task, solid, laid, folder, log, execute) {
             Ok(attempted) => attempted,
             Err(failure) => return Ok(Attempted::new(Err(failure), Duration::ZERO)),

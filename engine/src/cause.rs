@@ -4,18 +4,20 @@
 //! The facts of a version are compared with those of the earlier versions of the same step, the last eight that
 //! are on record; the one with the fewest differences tells what changed. Nothing here decides anything.
 
+mod content;
+
 use std::collections::HashMap;
 
-use cas_store::{Digest, Evicted, Found, Judgement, Moment, Replacement, Trace, Version};
+use cas_store::{Evicted, Found, Judgement, LEFT_OUT, Moment, Replacement, Trace, Version};
 
 use crate::attempt::Task;
 use crate::error::EngineError;
 use crate::explain::{self, Difference};
 use crate::graph::{OutputId, StepId, StepInput};
 use crate::memo::{self, Memo};
-use crate::past::{Failed, Past};
+use crate::past::{Failed, MadeOf, Past, Skipped};
 use crate::plan::Plan;
-use crate::record::{Provenance, ProvenanceInput};
+use crate::record::Provenance;
 use crate::resolve::{self, Resolved, StepState, Why};
 use crate::solid::Declared;
 use crate::version::{FactNode, InputContent};
@@ -44,6 +46,8 @@ pub struct Explanation {
     pub provenance: Option<Provenance>,
     /// Why it would run: from this step up to the first cause. Empty where it would not.
     pub chain: Vec<Because>,
+    /// Where it would run: that the last run that had it did not begin it.
+    pub skipped: Option<Skipped>,
 }
 
 /// One link of the chain: why one step would run.
@@ -63,6 +67,8 @@ pub struct Because {
     pub evicted: Option<Evicted>,
     /// Whether it ever had a result.
     pub ran_before: bool,
+    /// It has to run whatever comes of what is above it.
+    is_certain: bool,
 }
 
 /// Why a step would run, in a line.
@@ -84,6 +90,8 @@ enum Compared {
     Content {
         /// What that was.
         words: String,
+        /// The inputs whose content is another, each.
+        differences: Vec<Difference>,
     },
     /// The nearest one, and what differs from it.
     Nearest { moment: Moment, differences: Vec<Difference> },
@@ -169,6 +177,7 @@ impl Memo {
             made,
             provenance,
             chain,
+            skipped: past.skipped(&plan.graph.step_name(step)).filter(|_| state.to_run).cloned(),
         })
     }
 
@@ -186,7 +195,7 @@ impl Memo {
             let because = self.because(plan, &resolved.states, past, step)?;
             next = match because.why {
                 // What it is made of itself is reason enough.
-                Why::Inputs if is_certain(&resolved.states[step.0 as usize], &because.differences) => None,
+                Why::Inputs if because.is_certain => None,
                 Why::Inputs => above(plan, &resolved.states, step, &because.differences),
                 Why::Forced | Why::Volatile | Why::Expired | Why::New | Why::Bytes => None,
             };
@@ -216,6 +225,7 @@ impl Memo {
             Why::New => self.forgotten_in_words(state.trace)?,
             Why::Forced | Why::Volatile | Why::Expired | Why::Inputs | Why::Bytes => None,
         };
+        let is_certain = why == Why::Inputs && is_certain(state, compared.differences());
         let words = match why {
             Why::New if forgotten.is_some() => forgotten.unwrap_or_default(),
             Why::Forced => FORCED.to_owned(),
@@ -223,7 +233,7 @@ impl Memo {
             Why::Expired => EXPIRED.to_owned(),
             Why::Bytes => gone(evicted.as_ref()),
             Why::New => new(&compared, failed, &name),
-            Why::Inputs if is_certain(state, compared.differences()) => new(&compared, failed, &name),
+            Why::Inputs if is_certain => new(&compared, failed, &name),
             Why::Inputs => match above(plan, states, step, &[]) {
                 Some(above) => format!("`{}` runs before it", plan.graph.step_name(above)),
                 None => "what it consumes is not known yet".to_owned(),
@@ -232,11 +242,10 @@ impl Memo {
         let ran_before = !matches!(compared, Compared::Never | Compared::Renamed(_));
         let (compared, differences) = match compared {
             Compared::Nearest { moment, differences } => (Some(moment), differences),
-            Compared::Never | Compared::Renamed(_) | Compared::Content { .. } | Compared::Unknown => {
-                (None, Vec::new())
-            }
+            Compared::Content { differences, .. } => (None, differences),
+            Compared::Never | Compared::Renamed(_) | Compared::Unknown => (None, Vec::new()),
         };
-        Ok(Because { step: name, why, words, compared, differences, evicted, ran_before })
+        Ok(Because { step: name, why, words, compared, differences, evicted, ran_before, is_certain })
     }
 
     /// Compares a step with its earlier versions.
@@ -250,7 +259,7 @@ impl Memo {
             let now = |output: OutputId| {
                 states[output.step.0 as usize].artifact(output.output).map(|artifact| artifact.digest)
             };
-            return Ok(Compared::Content { words: self.content(plan, step, &before, &now)? });
+            return self.content(plan, step, &before, &now);
         }
         let earlier: Vec<Moment> =
             moments.iter().filter(|moment| Some(moment.version) != state.version).cloned().collect();
@@ -300,29 +309,6 @@ impl Memo {
             Some((moment, differences)) => Compared::Nearest { moment, differences },
             None => Compared::Unknown,
         })
-    }
-
-    /// Which input has other content than the one that an earlier result was made from, in words.
-    fn content(
-        &self,
-        plan: &Plan,
-        step: StepId,
-        before: &Trace,
-        now: &dyn Fn(OutputId) -> Option<Digest>,
-    ) -> Result<String, EngineError> {
-        let Some(made) = self.provenance(before)? else { return Ok(CONTENT.to_owned()) };
-        let names = input_outputs(plan, step);
-        let differs = |input: &&ProvenanceInput| {
-            let output = names.iter().find(|(name, _)| *name == input.name).map(|(_, output)| *output);
-            let now = |output| now(output).map_or_else(|| "absent".to_owned(), |digest| digest.to_hex());
-            output.is_some_and(|output| now(output) != input.content)
-        };
-        let changed: Vec<&ProvenanceInput> = made.inputs.iter().filter(differs).collect();
-        let Some(first) = changed.first() else { return Ok(CONTENT.to_owned()) };
-        let from = first.from.as_ref().map(|from| format!(" (`{from}`)")).unwrap_or_default();
-        let more =
-            if changed.len() > 1 { format!(" (and {} more)", changed.len() - 1) } else { String::new() };
-        Ok(format!("input {}{from} has other content than before{more}", first.name))
     }
 
     fn nearest(
@@ -396,7 +382,7 @@ impl Memo {
         let before = row.or_else(|| moment_of(&moments, Some(task.version)));
         if let Some(before) = before.filter(|before| *before != task.trace) {
             let now = |output: OutputId| Some(content.get(&output)?.artifact.as_ref()?.digest);
-            return Ok(Compared::Content { words: self.content(plan, task.step, &before, &now)? });
+            return self.content(plan, task.step, &before, &now);
         }
         let earlier: Vec<Moment> =
             moments.iter().filter(|moment| moment.version != task.version).cloned().collect();
@@ -428,7 +414,14 @@ impl Memo {
         if earlier.is_empty() {
             return Ok(self.renamed(plan, &facts)?.map_or(Compared::Never, Compared::Renamed));
         }
-        self.against(&earlier, facts)
+        match self.against(&earlier, facts)? {
+            Compared::Nearest { moment, differences } => {
+                let now = |output: OutputId| content.get(&output)?.artifact.clone();
+                let differences = self.without_same_content(plan, task.step, &moment, differences, &now)?;
+                Ok(Compared::Nearest { moment, differences })
+            }
+            other => Ok(other),
+        }
     }
 }
 
@@ -436,7 +429,6 @@ const FORCED: &str = "it was asked to run again";
 const VOLATILE: &str = "it runs in every run (`version: volatile`)";
 const EXPIRED: &str = "its result is older than `every` allows";
 const GONE: &str = "bytes of its result are not in the store";
-const CONTENT: &str = "what it consumes has other content now";
 const NEVER: &str = "it has not run yet";
 const FIRST: &str = "for the first time";
 
@@ -444,6 +436,7 @@ const FIRST: &str = "for the first time";
 fn evicted_in_words(evicted: &Evicted) -> String {
     let seconds = crate::run::now_ms().saturating_sub(evicted.at_ms) / 1000;
     let (count, unit) = match seconds {
+        0 if evicted.why == LEFT_OUT => return "imported just now without its bytes".to_owned(),
         0 => return format!("evicted just now by {}", evicted.why),
         1..60 => (seconds, "second"),
         60..3600 => (seconds / 60, "minute"),
@@ -451,6 +444,9 @@ fn evicted_in_words(evicted: &Evicted) -> String {
         _ => (seconds / 86_400, "day"),
     };
     let plural = if count == 1 { "" } else { "s" };
+    if evicted.why == LEFT_OUT {
+        return format!("imported {count} {unit}{plural} ago without its bytes");
+    }
     format!("evicted {count} {unit}{plural} ago by {}", evicted.why)
 }
 
@@ -464,12 +460,17 @@ fn gone(evicted: Option<&Evicted>) -> String {
 /// Why a step runs for which there is no result.
 fn new(compared: &Compared, failed: Option<Failed>, step: &str) -> String {
     match (compared, failed) {
-        (_, Some(Failed { run, same: true })) | (Compared::Never, Some(Failed { run, same: false })) => {
+        (_, Some(Failed { run, made_of: MadeOf::Same }))
+        | (Compared::Never, Some(Failed { run, made_of: MadeOf::Unknown })) => {
             format!("it failed in run {run} (`cas logs {step}`)")
+        }
+        // What it was made of then is not kept: it may be the step, or what it is given.
+        (Compared::Never, Some(Failed { run, made_of: MadeOf::Other })) => {
+            format!("what it is made of was changed since it failed in run {run} (`cas logs {step}`)")
         }
         (Compared::Renamed(words), _) => words.clone(),
         (Compared::Never, None) => NEVER.to_owned(),
-        (Compared::Content { words }, _) => words.clone(),
+        (Compared::Content { words, .. }, _) => words.clone(),
         (Compared::Nearest { differences, .. }, _) => summary(differences),
         (Compared::Unknown, _) => NOT_ON_RECORD.to_owned(),
     }
@@ -480,29 +481,6 @@ const NOT_ON_RECORD: &str = "its result is not on record any longer";
 /// The result that a step of this version had, if one of the moments is of it.
 fn moment_of(moments: &[Moment], version: Option<Version>) -> Option<Trace> {
     moments.iter().find(|moment| Some(moment.version) == version).map(|moment| moment.trace)
-}
-
-/// Each output that a step consumes, with what it is called in a provenance.
-fn input_outputs(plan: &Plan, step: StepId) -> Vec<(String, OutputId)> {
-    let declared = &plan.graph.invocation(step).inputs;
-    let mut named = Vec::new();
-    for (input, declared) in plan.graph.steps[step.0 as usize].inputs.iter().zip(declared) {
-        let name = &declared.name;
-        match input {
-            StepInput::Output(output) | StepInput::Element { list: output, .. } => {
-                named.push((name.clone(), *output));
-            }
-            StepInput::FanIn(outputs) => {
-                named
-                    .extend(outputs.iter().enumerate().map(|(at, output)| (format!("{name}/{at}"), *output)));
-            }
-            StepInput::Gather(elements) => {
-                named.extend(elements.iter().map(|(label, output)| (format!("{name}/{label}"), *output)));
-            }
-            StepInput::Unknown(_) | StepInput::Path(_) | StepInput::Value(_) | StepInput::Probe(_) => {}
-        }
-    }
-    named
 }
 
 /// The first difference, and how many more there are; one that says something before one that does not.

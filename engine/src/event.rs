@@ -81,6 +81,8 @@ pub enum Event {
         saved_ms: u64,
         /// For `failed`: why, and where to look.
         failure: Option<FailureReport>,
+        /// For `skipped`: what for.
+        skipped: Option<Skip>,
         /// When.
         at_ms: u64,
     },
@@ -95,6 +97,14 @@ pub enum Event {
         saved_ms: u64,
         /// When.
         at_ms: u64,
+    },
+    /// How long what is to run is expected to take, where that is wanted and anything is known of it
+    /// ([`RunOptions::each_expected`](crate::run::RunOptions::each_expected)): when the run begins, and when its plan grew.
+    StepsExpected {
+        /// From beginning to end; `None` where there are too many steps to lay out.
+        elapsed_ms: Option<u64>,
+        /// The steps that are to run, those that run now among them, each with how long it takes.
+        steps: Vec<(String, u64)>,
     },
     /// What a step printed, after it ended, where that is wanted.
     StepPrinted {
@@ -192,6 +202,23 @@ impl FailureReport {
     }
 }
 
+/// What a step was skipped for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip {
+    /// In words.
+    pub why: String,
+    /// Whether it is because more failed of what it gathers than may (`max_failed`), and not because something above it did
+    /// not come to be.
+    pub too_many_failed: bool,
+}
+
+impl Skip {
+    /// Because something above it did not come to be.
+    pub(crate) fn below(why: String) -> Self {
+        Self { why, too_many_failed: false }
+    }
+}
+
 /// How a run ended: how many steps had which outcome, and how long it took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Summary {
@@ -283,15 +310,24 @@ impl Event {
                 "cas": CONTRACT, "event": "step-retried", "step": step, "attempt": attempt,
                 "failure": failure_json(failure),
             }),
-            Self::StepFinished { step, outcome, elapsed_ms, saved_ms, failure, at_ms } => json!({
+            Self::StepFinished { step, outcome, elapsed_ms, saved_ms, failure, skipped, at_ms } => json!({
                 "cas": CONTRACT, "event": "step-finished", "step": step, "outcome": outcome.word(),
                 "elapsed_ms": elapsed_ms, "saved_ms": saved_ms,
-                "failure": failure.as_ref().map(report_json), "at_ms": at_ms,
+                "failure": failure.as_ref().map(report_json),
+                "skipped": skipped.as_ref().map(|skip| json!({
+                    "why": skip.why, "too_many_failed": skip.too_many_failed,
+                })),
+                "at_ms": at_ms,
             }),
             Self::StepsReused { step, count, saved_ms, at_ms } => json!({
                 "cas": CONTRACT, "event": "steps-reused", "step": step, "count": count,
                 "saved_ms": saved_ms, "at_ms": at_ms,
             }),
+            Self::StepsExpected { elapsed_ms, steps } => {
+                let steps: serde_json::Map<String, Value> =
+                    steps.iter().map(|(step, took)| (step.clone(), (*took).into())).collect();
+                json!({"cas": CONTRACT, "event": "steps-expected", "elapsed_ms": elapsed_ms, "steps": steps})
+            }
             Self::StepPrinted { step, text } => {
                 json!({"cas": CONTRACT, "event": "step-printed", "step": step, "text": text})
             }
@@ -421,6 +457,7 @@ mod tests {
                 elapsed_ms: 31,
                 saved_ms: 0,
                 failure: None,
+                skipped: None,
                 at_ms: 1_700_000_000_131,
             },
             Event::StepFinished {
@@ -431,17 +468,34 @@ mod tests {
                 failure: Some(FailureReport {
                     failure: exit(1),
                     log_tail: "no such column: age\n".into(),
-                    folder: Some(".cas/work/failed/12-train".into()),
+                    folder: Some("/home/ada/dogs/.cas/work/failed/12-train".into()),
                     attempts: 1,
                     allowed: false,
                 }),
+                skipped: None,
                 at_ms: 1_700_000_001_131,
+            },
+            Event::StepFinished {
+                step: "total".into(),
+                outcome: Outcome::Skipped,
+                elapsed_ms: 0,
+                saved_ms: 0,
+                failure: None,
+                skipped: Some(Skip {
+                    why: "2 of 6 elements of `train` failed, and `max_failed` is 1".into(),
+                    too_many_failed: true,
+                }),
+                at_ms: 1_700_000_001_132,
             },
             Event::StepsReused {
                 step: "train".into(),
                 count: 66_002,
                 saved_ms: 132_004,
                 at_ms: 1_700_000_001_140,
+            },
+            Event::StepsExpected {
+                elapsed_ms: Some(931),
+                steps: vec![("emit_tree".into(), 31), ("train".into(), 900)],
             },
             Event::StepPrinted { step: "emit_tree".into(), text: "growing\n".into() },
             Event::Undeclared {
@@ -492,6 +546,7 @@ mod tests {
             Event::StepRetried { .. } => "step-retried",
             Event::StepFinished { .. } => "step-finished",
             Event::StepsReused { .. } => "steps-reused",
+            Event::StepsExpected { .. } => "steps-expected",
             Event::StepPrinted { .. } => "step-printed",
             Event::Damaged { .. } => "damaged",
             Event::Published { .. } => "published",
@@ -500,7 +555,7 @@ mod tests {
             Event::Warning { .. } => "warning",
             Event::RunFinished { .. } => "run-finished",
         };
-        const WORDS: usize = 14;
+        const WORDS: usize = 15;
         assert_eq!(word(&Event::Warning { text: String::new() }), "warning");
         let document = include_str!("../../docs/events.md");
         let mut given: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -85,6 +85,11 @@ impl Durations {
         self.of[step.0 as usize]
     }
 
+    /// The middle of what is known, if anything is.
+    pub(crate) fn typical_ms(&self) -> Option<u64> {
+        self.typical_ms
+    }
+
     /// What the schedule is told: whole seconds. Those that take less are alike to it, and run in the order of the
     /// plan: by how much they differed last time says nothing.
     pub(crate) fn weights(&self) -> Vec<u64> {

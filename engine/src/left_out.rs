@@ -7,6 +7,7 @@ use crate::error::EngineError;
 use crate::frozen::Frozen;
 use crate::graph::{OutputId, StepId, StepInput};
 use crate::memo::Memo;
+use crate::past::MadeOf;
 use crate::pipeline::Source;
 use crate::plan::Plan;
 use crate::resolve::{Resolved, StepState, Wanted};
@@ -61,7 +62,9 @@ impl Memo {
         let failed = |step: &StepId| {
             let state = &resolved.states[step.0 as usize];
             !state.settled
-                && past.failed(&plan.graph.step_name(*step), state.version).is_some_and(|failed| failed.same)
+                && past
+                    .failed(&plan.graph.step_name(*step), state.version)
+                    .is_some_and(|failed| failed.made_of == MadeOf::Same)
         };
         let left_out: Vec<StepId> = plan.steps.iter().copied().filter(failed).collect();
         if left_out.is_empty() { Ok(resolved) } else { self.resolve(plan, &Wanted { left_out, ..wanted }) }

@@ -34,7 +34,7 @@ pub mod list;
 pub mod memo;
 pub mod origin;
 mod past;
-pub use past::Past;
+pub use past::{Past, Skipped};
 pub mod pattern;
 pub mod pipeline;
 pub mod plan;

@@ -12,6 +12,8 @@
 //! never one of a later run than that of who read it, nor, of this store, what another store's run is only guessed to
 //! have read: then it is said that it is not known.
 
+mod read;
+
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 

@@ -7,6 +7,7 @@
 mod first;
 mod nameless;
 mod second;
+mod third;
 
 use cas_store::codec::{self, DecodeError, EncodeError};
 use cas_store::{Digest, Trace, Version};
@@ -35,8 +36,9 @@ const LAYOUT: u8 = 1;
 const LAYOUT_MADE: u8 = 2;
 
 /// The version of the layout of a run's record; 2 since it says when and where each attempt ran, 3 since it says which
-/// process ran it, and for which combination of a sweep. Those of layouts 1 and 2 are read, too.
-const LAYOUT_RUN: u8 = 3;
+/// process ran it, and for which combination of a sweep, 4 since it says which failures were allowed. Those of layouts 1
+/// to 3 are read, too.
+const LAYOUT_RUN: u8 = 4;
 
 /// The version of the layout of what was put into a project; 2 since it says by which pipeline.
 const LAYOUT_PUBLISHED: u8 = 2;
@@ -171,6 +173,9 @@ pub struct RunRecord {
     pub process: Option<String>,
     /// Of a sweep: the values of which this was the run, as they are shown.
     pub combination: Option<String>,
+    /// The steps that failed, and which the pipeline lets fail: they are no failure of the run. Empty in records of before that
+    /// was said.
+    pub allowed: Vec<String>,
 }
 
 /// A step that ran while a run was noted.
@@ -314,13 +319,17 @@ pub fn decode_listed(bytes: &[u8]) -> Result<Listed, DecodeError> {
     decode_made_listed(bytes).or_else(|error| nameless::decode_listed(bytes).map_err(|_| error))
 }
 
-/// Decodes what is kept of a run, also as it was written before there were drawings, and before it named its process.
+/// Decodes what is kept of a run, also as it was written before there were drawings, before it named its process, and before it
+/// said which failures were allowed.
 ///
 /// # Errors
 /// The bytes are something else, damaged, or of another layout.
 pub fn decode_run(bytes: &[u8]) -> Result<RunRecord, DecodeError> {
-    let older = |error| second::decode(bytes).or_else(|_| first::decode(bytes)).map_err(|_| error);
-    decode_third(bytes).or_else(older)
+    let older = |error| {
+        let older = third::decode(bytes).or_else(|_| second::decode(bytes)).or_else(|_| first::decode(bytes));
+        older.map_err(|_| error)
+    };
+    decode_fourth(bytes).or_else(older)
 }
 
 /// Encodes the steps of a run and what they consumed.
@@ -384,7 +393,7 @@ record!(
     Listed,
     "where a result with lists came from"
 );
-record!(encode_run, decode_third, RUN, LAYOUT_RUN, RunRecord, "what is kept of a run");
+record!(encode_run, decode_fourth, RUN, LAYOUT_RUN, RunRecord, "what is kept of a run");
 record!(encode_facts, decode_facts, FACTS, LAYOUT, FactNode, "a node of the tree of facts");
 record!(encode_failure, decode_failure, FAILURE, LAYOUT, Failure, "a failure that others wait for");
 record!(
@@ -523,11 +532,12 @@ mod tests {
             running: vec![Running { step: text("s"), attempt: 1, why: None, started_ms: 4, worker: 1 }],
             process: Some(text("t")),
             combination: Some(text("a")),
+            allowed: vec![text("s")],
         };
         let expected = "0170 010166 00 01 0163 D 0131 0168 01 0102 01020304050607 08 09 01 \
                         01 0173 01V 00 02 010177 02 03 07 04 0101 01 01 02 016d 010168 01D 06 05 01016b \
-                        01D 01D 02 03 01 0173 01 00 04 01 010174 010161";
-        check(0x82, 3, encode_run(&run), expected);
+                        01D 01D 02 03 01 0173 01 00 04 01 010174 010161 01 0173";
+        check(0x82, 4, encode_run(&run), expected);
         let drawing = Drawing {
             invocations: vec![DrawnInvocation { name: text("i"), outputs: vec![text("o")] }],
             steps: vec![DrawnStep { name: text("s"), invocation: 0, inputs_end: 1 }],

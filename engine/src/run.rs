@@ -15,6 +15,7 @@
 mod account;
 mod coordinator;
 mod ended;
+mod expected;
 mod grow;
 mod noted;
 mod opened;
@@ -25,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cas_store::{Digest, Output};
 
@@ -34,7 +35,7 @@ use crate::error::EngineError;
 use crate::event::{Event, Outcome, Summary};
 use crate::execute::command::CommandExecutor;
 use crate::execute::function::FunctionExecutor;
-use crate::execute::{Attempt, Attempted, Cancel, Execute, blot, sandbox};
+use crate::execute::{self, Attempt, Attempted, Cancel, Execute, blot, guard, sandbox};
 use crate::graph::{Graph, OutputId, StepId};
 use crate::limits::{Limits, Own};
 use crate::memo::Memo;
@@ -81,6 +82,8 @@ pub struct RunOptions {
     /// Whether each step that is reused before anything runs is told by itself (`StepFinished`); else it is only told how
     /// many elements of a step are (`StepsReused`). With `replay_logs` each is told.
     pub each_reused: bool,
+    /// Whether it is told how long each step that is to run is expected to take (`StepsExpected`).
+    pub each_expected: bool,
     /// Whether what is forced (`Wanted::force`) runs only to be compared with its result, which stays.
     pub reproduce: bool,
     /// Whether files that were not written by an earlier publish may be overwritten.
@@ -167,7 +170,8 @@ pub fn run_with(
     executor: &dyn Execute,
     tell: &mut dyn FnMut(&Event),
 ) -> Result<RunReport, EngineError> {
-    let began = Instant::now();
+    // By the clock that stands still while the run is stopped: that time is nobody's.
+    let began = execute::now();
     let started_ms = now_ms();
     let wanted = Wanted { at_ms: started_ms, ..options.wanted.clone() };
     publish::check(plan, Some(memo.open()?.dir())).map_err(EngineError::Definition)?;
@@ -208,10 +212,11 @@ pub fn run_with(
         running: Vec::new(),
         process: memo.process(),
         combination: options.combination.clone(),
+        allowed: Vec::new(),
     };
     // Read before this run is noted: it is about those before.
     let past = match resolved.states.iter().any(|state| state.to_run) {
-        true => memo.past(&record.pipeline)?,
+        true => memo.past_of(plan, &resolved.states)?,
         false => Past::default(),
     };
     let begins = options.turn.as_ref().map(Turn::begins);
@@ -280,6 +285,7 @@ pub fn run_with(
     };
     coordinator.only_certain();
     coordinator.settled_before();
+    coordinator.expect();
     let mut published = coordinator.execute();
     // What is put into the project may turn out damaged only then: its step runs again, in the same run.
     while published.is_ok() && !coordinator.is_stopped() {
@@ -298,10 +304,11 @@ pub fn run_with(
     }
     coordinator.unfinished();
     let mut summary = coordinator.summary();
-    summary.elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    summary.elapsed_ms = u64::try_from(execute::since(began).as_millis()).unwrap_or(u64::MAX);
     let taken = memo.keep_taken(run, coordinator.plan, &coordinator.states, now_ms());
     let names = coordinator.plan.graph.step_names(&coordinator.plan.steps);
     let (steps, reused, mut logs) = coordinator.told(&names);
+    record.allowed = coordinator.allowed(&names);
     let touched = coordinator.touched();
     let differing: Vec<StepId> = std::mem::take(&mut coordinator.differing).into_iter().collect();
     let graph = Arc::clone(&coordinator.plan.graph);
@@ -331,9 +338,7 @@ pub fn run_with(
             .map_or(Ok(()), |begun| begun.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         (noted.and(touched), reported)
     });
-    let may_fail = |step: &StepId| graph.solid(*step).policy.allow_failure;
-    let failed = outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Failed);
-    let allowed = failed.filter(|(step, _)| may_fail(step)).count();
+    let allowed = record.allowed.len();
     // What stopped the run says more than that it could not be noted afterwards.
     published?;
     noted?;
@@ -347,6 +352,10 @@ pub fn run_with(
         }
         let text = format!("not deterministic: {} (the same inputs, other content)", names.join(", "));
         tell(&Event::Warning { text });
+    }
+    if guard::was_missed() {
+        let text = "nobody stood by to end what ran, had this process been killed: no shell could be started";
+        tell(&Event::Warning { text: text.to_owned() });
     }
     tell(&Event::RunFinished { summary, allowed, at_ms: now_ms() });
     Ok(RunReport { run, graph, summary, allowed, outcomes, differing, outputs })

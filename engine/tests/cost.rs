@@ -150,6 +150,7 @@ fn run_by(text: &str, folder: &Path, store: &Store, executor: &dyn Execute) -> u
         show_output: false,
         replay_logs: false,
         each_reused: false,
+        each_expected: false,
         reproduce: false,
         overwrite: false,
         environment: Environment::default(),

@@ -143,6 +143,7 @@ impl Kit {
             overwrite: false,
             replay_logs: false,
             each_reused: true,
+            each_expected: false,
             reproduce: false,
             environment: environment(),
             cancel: Arc::new(Cancel::default()),

@@ -272,6 +272,7 @@ impl Kit {
             reproduce: false,
             replay_logs: false,
             each_reused: self.each_reused,
+            each_expected: false,
             overwrite: self.overwrite,
             environment: Environment::default(),
             cancel: Arc::new(Cancel::default()),

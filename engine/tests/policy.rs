@@ -145,6 +145,7 @@ impl Kit {
             reproduce: false,
             replay_logs: false,
             each_reused: true,
+            each_expected: false,
             overwrite: false,
             environment: Environment::default(),
             cancel: Arc::new(Cancel::default()),

@@ -9,6 +9,7 @@ use cas_store::Share;
 
 use super::{Bench, Task, Tell, Told};
 use crate::error::EngineError;
+use crate::execute::paused::{self, Beginning};
 use crate::limits::need;
 use crate::pool::Slot;
 use crate::run::now_ms;
@@ -46,5 +47,35 @@ impl Bench<'_> {
         let go_on = || self.goes_on();
         let share = self.memo.share(&portions, &mut waits, &go_on)?;
         Ok(share.map_or(Shared::Stopped, |share| Shared::Given(Some(share), slot)))
+    }
+
+    /// Has an attempt begin: what it uses of what all share stays its own from now on, also while this process is stopped. What
+    /// was given back because it was stopped before that (`had`, or the attempt's own) is taken anew. `None` where the run
+    /// was stopped meanwhile.
+    pub(super) fn begin<'a>(
+        &'a self,
+        task: &Task,
+        solid: &Solid,
+        had: Option<&Share>,
+        own: &mut Option<(Option<Share>, Option<Slot<'a>>)>,
+        tell: Tell<'_>,
+    ) -> Result<Option<Beginning>, EngineError> {
+        loop {
+            let beginning = paused::beginning();
+            let share = match own {
+                Some((share, _)) => share.as_ref(),
+                None => had,
+            };
+            if share.is_none_or(Share::begin) {
+                return Ok(Some(beginning));
+            }
+            drop(beginning);
+            // With its slot, which is asked for before.
+            *own = None;
+            match self.share(task, solid, tell)? {
+                Shared::Given(share, slot) => *own = Some((share, slot)),
+                Shared::Stopped => return Ok(None),
+            }
+        }
     }
 }

@@ -15,12 +15,13 @@ use crate::solid::{OutputDecl, Solid};
 use crate::source::MeasuredPath;
 use crate::value::{Config, Value};
 
+mod below;
 pub(crate) mod blot;
 mod cancel;
 pub mod command;
 pub mod folder;
 pub mod function;
-mod guard;
+pub(crate) mod guard;
 pub mod line;
 mod mounts;
 pub mod orphans;
@@ -34,7 +35,7 @@ pub mod scratch;
 
 pub use blot::{HIDDEN, blotted};
 pub use cancel::{Cancel, Stop};
-pub use guard::watch_over;
+pub use guard::{VARIABLE as GUARD_VARIABLE, watch_over};
 pub use paused::{Pause, now, pause, since};
 
 /// Runs attempts.

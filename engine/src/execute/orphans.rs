@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,7 @@ use rustix::process::{
 use rustix::time::Timespec;
 
 use super::guard;
+use super::process::STARTING;
 
 /// Whether this process is given orphans.
 static ADOPTS: AtomicBool = AtomicBool::new(false);
@@ -93,42 +95,49 @@ pub(super) fn may_be_left() -> bool {
     ADOPTS.load(Ordering::Relaxed) && !strangers().is_empty()
 }
 
-/// Ends what left the group of the step whose attempt has this folder. Nothing is being started.
+/// Ends what left the group of the step whose attempt has this folder.
 pub(super) fn end_those_of(attempt: &Path) {
     // Of whom else should it be?
-    let alone = started().is_empty() && !HAS_OTHERS.load(Ordering::Relaxed);
-    end(&|pid| alone || belongs(pid, attempt));
+    let alone = || started().is_empty() && !HAS_OTHERS.load(Ordering::Relaxed);
+    end(&|pid| alone() || belongs(pid, attempt));
 }
 
 /// Ends and reaps the children that were not started here and of which this holds, and theirs, until none is left.
 fn end(which: &dyn Fn(i32) -> bool) {
     let until = Instant::now() + GONE_WITHIN;
     loop {
-        let mut ended = false;
-        for stranger in strangers() {
-            let Some(pid) = Pid::from_raw(stranger) else { continue };
-            // One that is dead has no folder any more; it is nobody's, and is reaped for whoever it was.
-            if matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_))) {
-                ended = true;
-            } else if which(stranger) {
-                let _ = kill_process(pid, Signal::KILL);
-                ended |= gone(pid, until);
-            }
+        let (reaped, killed) = {
+            // Until a child that is being started has been noted, it is taken for a stranger. Not held while they are waited
+            // for, which may take long: whoever is to start something, or to stop everything, needs it.
+            let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+            kill(which)
+        };
+        for process in &killed {
+            let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+            let _ = poll(&mut [PollFd::new(process, PollFlags::IN)], left.as_ref());
         }
-        // What it had started is ours now.
-        if !ended || Instant::now() >= until {
+        // What they had started is ours now.
+        if (!reaped && killed.is_empty()) || Instant::now() >= until {
             return;
         }
     }
 }
 
-/// Waits until a killed child is gone, and reaps it.
-fn gone(pid: Pid, until: Instant) -> bool {
-    if let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) {
-        let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
-        let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], left.as_ref());
+/// Reaps those that are dead, and kills the others of which this holds: whether there were any of the former, and what tells of
+/// the end of the latter.
+fn kill(which: &dyn Fn(i32) -> bool) -> (bool, Vec<OwnedFd>) {
+    let (mut reaped, mut killed) = (false, Vec::new());
+    for stranger in strangers() {
+        let Some(pid) = Pid::from_raw(stranger) else { continue };
+        // One that is dead has no folder any more; it is nobody's, and is reaped for whoever it was.
+        if matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_))) {
+            reaped = true;
+        } else if which(stranger) {
+            let _ = kill_process(pid, Signal::KILL);
+            killed.extend(pidfd_open(pid, PidfdFlags::empty()));
+        }
     }
-    matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_)))
+    (reaped, killed)
 }
 
 /// Our children that were not started here: orphans are given to the main thread.

@@ -157,7 +157,8 @@ impl Spawner {
     /// # Errors
     /// It could not be started.
     pub(crate) fn run(&self, process: Process<'_>) -> io::Result<Ended> {
-        if guard::is_asked() {
+        let guarded = guard::value();
+        if guarded.is_some() {
             let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
             guard::stand_by();
         }
@@ -173,6 +174,8 @@ impl Spawner {
             .current_dir(process.folder)
             .env_clear()
             .envs(process.env.iter().map(|(name, value)| (name, value)))
+            // Of nobody's choosing, and in no version: it is another one in each run.
+            .envs(guarded.map(|value| (guard::VARIABLE, value)))
             .stdin(Stdio::null())
             .stdout(match process.stdout {
                 Some(file) => Stdio::from(file),
@@ -247,9 +250,9 @@ impl Spawner {
 
     /// Ends what left the group of a step that has ended.
     fn end_orphans(attempt: Option<&Path>) {
-        let Some(attempt) = attempt.filter(|_| orphans::may_be_left()) else { return };
-        let _starting = STARTING.write().unwrap_or_else(PoisonError::into_inner);
-        orphans::end_those_of(attempt);
+        if let Some(attempt) = attempt.filter(|_| orphans::may_be_left()) {
+            orphans::end_those_of(attempt);
+        }
     }
 
     fn command(&self, program: &Path, name: &str, arguments: &[String]) -> Command {
@@ -608,6 +611,37 @@ mod tests {
         assert_eq!(ended.end, End::Exited(0));
         let left = Pid::from_raw(out.trim().parse().unwrap()).unwrap();
         let _ = rustix::process::kill_process(left, Signal::KILL);
+    }
+
+    /// This process had been stopped since the start of the other one, which ended in time, and its time was over when it
+    /// was looked at.
+    #[test]
+    fn what_has_ended_is_not_told_as_timed_out_however_late_that_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let (out, told) = (folder.path().join("out"), folder.path().join("told"));
+        rustix::fs::mknodat(rustix::fs::CWD, &told, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let waits = || {
+            let pid = std::fs::read_to_string(&told).unwrap();
+            let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+            waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        };
+        let ended = Spawner::new().run(Process {
+            program: Path::new("/bin/sh"),
+            name: "sh",
+            arguments: &["-c".to_owned(), "echo $$ > told; exit 3".to_owned()],
+            env: &[],
+            folder: folder.path(),
+            stdout: None,
+            stderr: Sink::Log(&out),
+            timeout: Some(Duration::ZERO),
+            grace: LONG,
+            cancel: &Cancel::default(),
+            sandbox: None,
+            inherits: None,
+            attempt: None,
+            meanwhile: &waits,
+        });
+        assert_eq!(ended.unwrap().end, End::Exited(3));
     }
 
     #[test]

@@ -16,7 +16,6 @@ pub(crate) mod rules;
 mod watch;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -50,8 +49,8 @@ pub fn confines() -> bool {
 
 /// Whether what a process opens can be heard of here. Not below another process that listens already.
 pub fn hears() -> bool {
-    let tried = thread::Builder::new().name("listen".to_owned()).spawn(|| listen::listen().is_ok());
-    tried.is_ok_and(|tried| tried.join().unwrap_or(false))
+    let tried = thread::Builder::new().name("listen".to_owned()).spawn(listen::listen);
+    tried.is_ok_and(|tried| tried.join().is_ok_and(|listens| listens.is_ok()))
 }
 
 /// What is laid over the thread that starts a process.
@@ -69,7 +68,7 @@ impl Sandbox {
             false => None,
         };
         thread::scope(|scope| {
-            let (listens, listener) = channel::<OwnedFd>();
+            let (listens, listener) = channel::<listen::Listener>();
             let starter = thread::Builder::new().name("start".to_owned()).spawn_scoped(scope, move || {
                 if let Some(rules) = refusing {
                     rules.restrict_self().map_err(refused)?;

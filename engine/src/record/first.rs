@@ -89,6 +89,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<super::RunRecord, DecodeError> {
         running: Vec::new(),
         process: None,
         combination: None,
+        allowed: Vec::new(),
     })
 }
 

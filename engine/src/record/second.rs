@@ -52,6 +52,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<super::RunRecord, DecodeError> {
         running: second.running,
         process: None,
         combination: None,
+        allowed: Vec::new(),
     })
 }
 
@@ -85,6 +86,6 @@ mod tests {
         assert_eq!((read.noted_ms, read.jobs, read.process.as_deref()), (7, 2, None));
         assert_eq!(read.running, [running]);
         let again = super::super::encode_run(&read).expect("it is small");
-        assert_eq!(super::super::decode_run(&again).expect("layout 3 is read"), read);
+        assert_eq!(super::super::decode_run(&again).expect("what it is today is read"), read);
     }
 }

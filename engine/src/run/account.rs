@@ -10,7 +10,7 @@ use super::now_ms;
 
 use crate::attempt;
 use crate::error::EngineError;
-use crate::event::{Event, FailureReport, Outcome, Summary};
+use crate::event::{Event, FailureReport, Outcome, Skip, Summary};
 use crate::execute::Stop;
 use crate::graph::{OutputId, StepId, StepNames};
 use crate::publish;
@@ -50,7 +50,7 @@ impl Coordinator<'_> {
         &mut self,
         step: StepId,
         outcome: Outcome,
-        why: Option<String>,
+        skipped: Option<Skip>,
         failure: Option<FailureReport>,
     ) {
         let index = step.0 as usize;
@@ -65,8 +65,8 @@ impl Coordinator<'_> {
             record.outcome = outcome;
             record.version = version;
             record.trace = trace;
-            if why.is_some() {
-                record.why = why;
+            if let Some(skip) = &skipped {
+                record.why = Some(skip.why.clone());
             }
             if let (Some(report), true) = (&failure, record.attempts.is_empty()) {
                 record.why.get_or_insert_with(|| report.failure.message.clone());
@@ -82,6 +82,7 @@ impl Coordinator<'_> {
             elapsed_ms,
             saved_ms,
             failure,
+            skipped,
             at_ms: now_ms(),
         });
     }
@@ -212,6 +213,16 @@ impl Coordinator<'_> {
         steps.sort_by_key(|(finished, _)| *finished);
         let steps = steps.into_iter().map(|(_, record)| record).collect();
         (steps, reused, std::mem::take(&mut self.logs))
+    }
+
+    /// The steps that failed, and which may.
+    pub(super) fn allowed(&self, names: &StepNames) -> Vec<String> {
+        let steps = self.plan.steps.iter().zip(names.iter());
+        let is_allowed = |step: StepId| {
+            self.notes[step.0 as usize].outcome == Some(Outcome::Failed)
+                && self.plan.graph.solid(step).policy.allow_failure
+        };
+        steps.filter(|(step, _)| is_allowed(**step)).map(|(_, name)| name.to_owned()).collect()
     }
 
     /// The results that were used without being made.

@@ -21,7 +21,7 @@ use super::{RunOptions, now_ms};
 
 use crate::attempt::{Bench, Several, Task, Told};
 use crate::error::EngineError;
-use crate::event::{Event, FailureReport, Outcome};
+use crate::event::{Event, FailureReport, Outcome, Skip};
 use crate::execute::{Cause, Failure, Stop};
 use crate::forecast::{self, Durations};
 use crate::graph::{OutputId, StepId};
@@ -148,7 +148,7 @@ impl<'a> Coordinator<'a> {
                 continue;
             }
             if state.skipped {
-                self.finish(step, Outcome::Skipped, Some(absent_above()), None);
+                self.finish(step, Outcome::Skipped, Some(Skip::below(absent_above())), None);
             } else if state.by_version {
                 if !any_bytes(state) {
                     continue;

@@ -7,7 +7,7 @@ use super::REBUILDS;
 use super::coordinator::{Coordinator, Floor};
 
 use crate::attempt::{Done, End, Told};
-use crate::event::{Event, FailureReport, Outcome};
+use crate::event::{Event, FailureReport, Outcome, Skip};
 use crate::execute::{Cause, Failure, Undeclared};
 use crate::graph::{OutputId, StepId};
 use crate::resolve::{self, StepState, Why};
@@ -276,7 +276,7 @@ impl<'a> Coordinator<'a> {
         // A result that could not be rebuilt is still on record.
         self.states[index].settled &= rebuilt;
         self.states[index].to_run = false;
-        let why = Some(format!("`{}` failed", self.plan.graph.step_name(step)));
+        let why = format!("`{}` failed", self.plan.graph.step_name(step));
         let allowed = self.plan.graph.solid(step).policy.allow_failure;
         self.finish(step, Outcome::Failed, None, Some(FailureReport { allowed, ..report }));
         self.states[index].left_out = true;
@@ -289,7 +289,7 @@ impl<'a> Coordinator<'a> {
     }
 
     /// A step ended: so does what is below it, but for steps that gather without what failed. Gives those.
-    fn end(&mut self, floor: &mut Floor<'a>, step: StepId, why: Option<String>) -> Vec<u32> {
+    fn end(&mut self, floor: &mut Floor<'a>, step: StepId, why: String) -> Vec<u32> {
         let mut spares = |reader, above| self.tolerates(StepId(reader), StepId(above));
         let (ended, spared) = floor.schedule.end_sparing(step.0, &mut spares);
         for below in ended.into_iter().map(StepId) {
@@ -302,13 +302,14 @@ impl<'a> Coordinator<'a> {
     pub(super) fn give_up(&mut self, floor: &mut Floor<'a>, step: StepId, why: String) {
         let state = &mut self.states[step.0 as usize];
         (state.settled, state.to_run, state.left_out) = (false, false, true);
-        self.finish(step, Outcome::Skipped, Some(why.clone()), None);
-        self.end(floor, step, Some(why));
+        self.finish(step, Outcome::Skipped, Some(Skip { why, too_many_failed: true }), None);
+        let why = format!("`{}` was skipped", self.plan.graph.step_name(step));
+        self.end(floor, step, why);
     }
 
     /// A step that ended because something above it failed. Where its own result is on record, for the very
     /// content that is on record above it, it is as good as it was.
-    pub(super) fn ended_below(&mut self, floor: &Floor<'a>, step: StepId, why: Option<String>) {
+    pub(super) fn ended_below(&mut self, floor: &Floor<'a>, step: StepId, why: String) {
         let index = step.0 as usize;
         let mut on_record = !self.states[index].to_run && self.states[index].settled;
         self.plan.graph.each_input(step, &mut |output| {
@@ -325,7 +326,7 @@ impl<'a> Coordinator<'a> {
         self.states[index].settled = false;
         self.states[index].to_run = false;
         self.states[index].left_out = true;
-        self.finish(step, Outcome::Skipped, why, None);
+        self.finish(step, Outcome::Skipped, Some(Skip::below(why)), None);
     }
 
     /// What a step consumes that is looked at again may have been taken back meanwhile, and have failed.
@@ -348,8 +349,8 @@ impl<'a> Coordinator<'a> {
         self.states[step.0 as usize].settled = false;
         self.states[step.0 as usize].to_run = false;
         self.states[step.0 as usize].left_out = true;
-        let why = Some("something above it failed".to_owned());
-        self.finish(step, Outcome::Skipped, why.clone(), None);
+        let why = "something above it failed".to_owned();
+        self.finish(step, Outcome::Skipped, Some(Skip::below(why.clone())), None);
         self.end(floor, step, why);
     }
 }

@@ -195,6 +195,7 @@ impl<'a> Coordinator<'a> {
             steps: plan.steps.len(),
             to_run: plan.steps.iter().filter(|step| self.states[step.0 as usize].to_run).count(),
         });
+        self.expect();
     }
 
     /// The output of this plan that was known by this id to a worker that was given an earlier one.

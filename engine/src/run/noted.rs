@@ -10,6 +10,7 @@ use super::coordinator::Coordinator;
 use super::now_ms;
 
 use crate::event::Outcome;
+use crate::execute;
 use crate::graph::StepNames;
 use crate::plan::Plan;
 use crate::record::{Drawing, DrawnInvocation, DrawnStep, Reused, RunRecord, Running};
@@ -35,8 +36,7 @@ pub(super) struct RunLog {
 
 impl RunLog {
     pub(super) fn new(run: u64, record: RunRecord) -> Self {
-        let now = Instant::now();
-        Self { run, began: now, noted: now, news: false, record }
+        Self { run, began: execute::now(), noted: Instant::now(), news: false, record }
     }
 
     /// Something happened.
@@ -60,7 +60,7 @@ impl RunLog {
 
     /// How long until the next note is due; `None` while there is nothing to note.
     pub(super) fn until_due(&self) -> Option<Duration> {
-        let pause = FIRST.max(self.began.elapsed() / PART);
+        let pause = FIRST.max(execute::since(self.began) / PART);
         self.news.then(|| pause.saturating_sub(self.noted.elapsed()))
     }
 }
@@ -87,9 +87,11 @@ impl Coordinator<'_> {
         steps.sort_by_key(|(finished, _)| *finished);
         let mut record = self.log.record.clone();
         record.steps = steps.into_iter().map(|(_, record)| record).collect();
+        record.allowed = self.allowed(&names);
         record.summary = self.summary();
         record.noted_ms = now_ms();
-        record.summary.elapsed_ms = record.noted_ms.saturating_sub(record.started_ms);
+        let elapsed = execute::since(self.log.began).as_millis();
+        record.summary.elapsed_ms = u64::try_from(elapsed).unwrap_or(u64::MAX);
         // What cannot be noted now, logs among it, is noted with the end of the run, and what is wrong is said then.
         let drawing = drawing(self.plan, &names);
         let _ = self.memo.note_run(self.log.run, &mut record, &reused, &drawing, &mut self.logs);
@@ -174,6 +176,7 @@ mod tests {
             running: Vec::new(),
             process: None,
             combination: None,
+            allowed: Vec::new(),
         };
         let run = memo.begin_run(1, &record).unwrap();
         // Above what lives in the index.

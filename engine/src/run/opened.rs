@@ -13,7 +13,7 @@ use super::now_ms;
 
 use crate::attempt::{Stored, Task};
 use crate::error::EngineError;
-use crate::event::{FailureReport, Outcome};
+use crate::event::{FailureReport, Outcome, Skip};
 use crate::execute::{Cause, Failure};
 use crate::frozen;
 use crate::graph::{OutputId, StepId};
@@ -134,7 +134,7 @@ impl<'a> Coordinator<'a> {
         if resolve::below_absent(&self.states, &self.plan.graph.steps[index]) {
             let state = &mut self.states[index];
             (state.skipped, state.settled, state.to_run, state.found) = (true, true, false, None);
-            self.finish(step, Outcome::Skipped, Some(absent_above()), None);
+            self.finish(step, Outcome::Skipped, Some(Skip::below(absent_above())), None);
             floor.schedule.settle(step.0);
             return;
         }

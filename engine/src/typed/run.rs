@@ -185,6 +185,7 @@ pub fn run(
         reproduce: false,
         replay_logs: false,
         each_reused: true,
+        each_expected: false,
         overwrite: false,
         environment: options.environment,
         cancel: options.cancel,

@@ -10,8 +10,10 @@
 
 #![expect(unsafe_code, reason = "system calls without a safe wrapper: prctl, seccomp, and its two ioctls")]
 
+use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The calls that are heard of, by their number on this machine.
 #[cfg(target_arch = "x86_64")]
@@ -85,12 +87,60 @@ pub(super) struct Call {
     pub(super) arguments: [u64; 6],
 }
 
+/// All that this process listens at, by number.
+static LISTENERS: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+
+fn listeners() -> MutexGuard<'static, BTreeSet<RawFd>> {
+    LISTENERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The end at which is heard what a process opens. To be dropped by a thread that has not called [`listen`].
+#[derive(Debug)]
+pub(super) struct Listener(Option<OwnedFd>);
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_ref().expect("it is taken only when this is dropped").as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut all = listeners();
+        if let Some(fd) = self.0.take() {
+            all.remove(&fd.as_raw_fd());
+            // Before anybody else can be given the number and close it as a listener's.
+            drop(fd);
+        }
+    }
+}
+
 /// Lays the filter over the calling thread, for good. Gives the end at which is heard what it and its descendants
-/// open; while that is open, somebody has to [`receive`] and to [`let_through`].
+/// open; while that is open, somebody else has to [`receive`] and to [`let_through`].
+///
+/// From then on the thread has a table of descriptors of its own, without any of these ends: what it starts has none. A
+/// process that is just beginning waits for what is heard of it; with such an end it would wait for ever where this process is
+/// killed, since then somebody listens still.
 ///
 /// # Errors
 /// The kernel cannot, or somebody above this process listens already (there can be one only).
-pub(super) fn listen() -> io::Result<OwnedFd> {
+pub(super) fn listen() -> io::Result<Listener> {
+    let mut all = listeners();
+    let listener = filtered()?;
+    all.insert(listener.as_raw_fd());
+    // SAFETY: both take numbers only. What is closed is so in a table that this thread alone has, where each number is still
+    // that of a listener, because nobody closes one meanwhile; in the table of all other threads everything stays.
+    unsafe {
+        if libc::unshare(libc::CLONE_FILES) == 0 {
+            all.iter().for_each(|number| {
+                libc::close(*number);
+            });
+        }
+    }
+    Ok(Listener(Some(listener)))
+}
+
+fn filtered() -> io::Result<OwnedFd> {
     let Some(machine) = MACHINE else { return Err(io::ErrorKind::Unsupported.into()) };
     let load = |at: u32| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at);
     let equal = |to: u32, then: u8, or: u8| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, then, or, to);
@@ -145,12 +195,12 @@ fn step(code: u32, then: u8, or: u8, with: u32) -> libc::sock_filter {
 ///
 /// # Errors
 /// There is nothing to listen to any more.
-pub(super) fn receive(listener: &OwnedFd) -> io::Result<Option<Call>> {
+pub(super) fn receive(listener: &Listener) -> io::Result<Option<Call>> {
     // SAFETY: a structure of numbers, for which zeros are as good as any; the kernel wants them.
     let mut heard: libc::seccomp_notif = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel fills in the structure that this call is specified to take (its size is in its number), and
     // which lives until after it.
-    if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, std::ptr::from_mut(&mut heard)) } != 0 {
+    if unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), RECEIVE, std::ptr::from_mut(&mut heard)) } != 0 {
         let error = io::Error::last_os_error();
         return match error.raw_os_error() {
             Some(libc::ENOENT | libc::EINTR) => Ok(None),
@@ -166,10 +216,45 @@ pub(super) fn receive(listener: &OwnedFd) -> io::Result<Option<Call>> {
 }
 
 /// Lets a call through, as the kernel would have done without us.
-pub(super) fn let_through(listener: &OwnedFd, call: Call) {
+pub(super) fn let_through(listener: &Listener, call: Call) {
     let flags = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or_default();
     let answer = libc::seccomp_notif_resp { id: call.id, val: 0, error: 0, flags };
     // SAFETY: the kernel reads the structure that this call is specified to take, and which lives until after it. It
     // fails where the thread has died meanwhile: then nobody waits.
-    unsafe { libc::ioctl(listener.as_raw_fd(), SEND, std::ptr::from_ref(&answer)) };
+    unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), SEND, std::ptr::from_ref(&answer)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    /// Where `cas` was killed in that moment, a process that was just beginning waited for ever, and with it whoever ends what a
+    /// killed run left.
+    #[test]
+    fn what_is_just_beginning_does_not_wait_for_one_who_is_gone() {
+        let (listens, listener) = channel();
+        let (says, hears) = channel();
+        std::thread::spawn(move || {
+            let listening = listen();
+            let hears = listening.is_ok();
+            listens.send(listening).unwrap();
+            if hears {
+                let begun = Command::new("/bin/true").spawn();
+                says.send(begun.map(|mut child| child.wait()).map_err(|error| error.raw_os_error())).unwrap();
+            }
+        });
+        // Below another one that listens, or in a kernel without, nobody can.
+        let Ok(listener) = listener.recv().unwrap() else { return };
+        // It is there, and asks to execute its program.
+        poll(&mut [PollFd::new(&listener, PollFlags::IN)], None).unwrap();
+        drop(listener);
+        let begun = hears.recv_timeout(Duration::from_secs(60)).expect("it does not wait");
+        assert_eq!(begun.expect_err("nobody answers").unwrap_or_default(), libc::ENOSYS);
+    }
 }

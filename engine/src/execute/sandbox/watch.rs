@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -66,7 +65,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Begins to hear what comes at this end of a filter.
-    pub(super) fn start(listener: OwnedFd, rules: Arc<Rules>) -> io::Result<Self> {
+    pub(super) fn start(listener: listen::Listener, rules: Arc<Rules>) -> io::Result<Self> {
         let (ended, running) = io::pipe()?;
         let hear =
             move || Hearing { rules, seen: Seen::default(), known: HashSet::new() }.hear(&listener, &ended);
@@ -108,7 +107,7 @@ enum Wish {
 }
 
 impl Hearing {
-    fn hear(mut self, listener: &OwnedFd, ended: &PipeReader) -> Seen {
+    fn hear(mut self, listener: &listen::Listener, ended: &PipeReader) -> Seen {
         loop {
             let mut fds = [PollFd::new(listener, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
             match poll(&mut fds, None) {

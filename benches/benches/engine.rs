@@ -125,6 +125,7 @@ fn why(bencher: Bencher<'_, '_>, steps: usize) {
             show_output: false,
             replay_logs: false,
             each_reused: false,
+            each_expected: false,
             reproduce: false,
             overwrite: false,
             environment: Environment::default(),

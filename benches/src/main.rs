@@ -12,7 +12,7 @@ use cas_store::{Commit, Hosting, Mode, Output, Policy, Put, Store, Take};
 
 const USAGE: &str =
     "usage: cas-bench plan COUNT | steps STORE COUNT | put STORE PATH | get STORE PATH TO | map STORE PATH |
-       fill STORE RECORDS OUTPUTS | open STORE | hold STORE | lookup STORE RECORDS COUNT [guest] |
+       fill STORE RECORDS OUTPUTS | open STORE | hold STORE | lookup STORE RECORDS COUNT PLAN [guest] |
        gc STORE dry|collect MAX_BYTES";
 
 fn main() -> Result<(), Wrong> {
@@ -26,11 +26,13 @@ fn main() -> Result<(), Wrong> {
         ["fill", store, records, outputs] => fill(Path::new(store), records.parse()?, outputs.parse()?)?,
         ["open", store] => return opened(Path::new(store)),
         ["hold", store] => return hold(Path::new(store)),
-        ["lookup", store, records, count] => {
-            return looked_up(Path::new(store), records.parse()?, count.parse()?, Hosting::Willing);
+        ["lookup", store, records, count, plan] => {
+            let asked = (count.parse()?, plan.parse()?);
+            return looked_up(Path::new(store), records.parse()?, asked, Hosting::Willing);
         }
-        ["lookup", store, records, count, "guest"] => {
-            return looked_up(Path::new(store), records.parse()?, count.parse()?, Hosting::Declined);
+        ["lookup", store, records, count, plan, "guest"] => {
+            let asked = (count.parse()?, plan.parse()?);
+            return looked_up(Path::new(store), records.parse()?, asked, Hosting::Declined);
         }
         ["map", store, path] => mapped(Path::new(store), Path::new(path))?,
         ["gc", store, "dry", bytes] => return gc(Path::new(store), Mode::DryRun, bytes.parse()?),
@@ -178,11 +180,9 @@ fn hold(store: &Path) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// Looks up versions all over a store of so many records, as plans that ask for 10,000: a plan asks for all outputs
-/// of a step.
-fn looked_up(store: &Path, records: u64, count: u64, hosting: Hosting) -> Result<(), Wrong> {
-    /// What one plan asks for at once.
-    const PLAN: u64 = 10_000;
+/// Looks up so many versions all over a store of so many records, as plans that ask for so many at once: a plan asks for all
+/// outputs of a step.
+fn looked_up(store: &Path, records: u64, (count, plan): (u64, usize), hosting: Hosting) -> Result<(), Wrong> {
     /// How many outputs the steps of that store have.
     const OUTPUTS: u64 = 10;
 
@@ -193,7 +193,7 @@ fn looked_up(store: &Path, records: u64, count: u64, hosting: Hosting) -> Result
         steps.flat_map(|step| (0..OUTPUTS).map(move |at| version(step * OUTPUTS + at))).collect();
     let began = Instant::now();
     let mut found = 0;
-    for plan in versions.chunks(usize::try_from(PLAN)?) {
+    for plan in versions.chunks(plan.max(1)) {
         found += store.lookup(plan)?.iter().flatten().count() as u64;
     }
     assert_eq!(found, versions.len() as u64, "some records are not there");

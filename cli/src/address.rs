@@ -160,11 +160,28 @@ impl Ground {
         self.find_among(world, names, Files::Too)
     }
 
+    /// The digest of what lies at a path, where a name is no other, and whether something on record made that content: else it
+    /// came from outside.
+    ///
+    /// # Errors
+    /// It cannot be read, or the store cannot.
+    pub(crate) fn source(&self, name: &str) -> Result<Option<(Digest, bool)>, Failure> {
+        let Some(store) = &self.store else { return Ok(None) };
+        if !is_there(name) || understand(self.session.as_ref(), Some(store), name).is_ok() {
+            return Ok(None);
+        }
+        let digest = digest_of(store, Path::new(name))?;
+        Ok(Some((digest, !store.makers(&digest, 1)?.is_empty())))
+    }
+
     fn find_among(&self, world: &World, names: &[String], files: Files) -> Result<Addressed, Failure> {
         let mut understood = Vec::new();
         for name in names {
             understood.push(match understand(self.session.as_ref(), self.store.as_ref(), name) {
                 Err(_) if files == Files::Too && is_there(name) => Name::Path(Path::new(name).to_owned()),
+                Err(unknown) if files == Files::Too && name.contains('/') && !name.contains('[') => {
+                    return Err(unknown.note("and there is no such file"));
+                }
                 understood => understood?,
             });
         }
@@ -243,14 +260,8 @@ impl Ground {
 /// What has the content of a file or folder that lies at a path, in any pipeline.
 fn of_path(store: Option<&Store>, path: &Path) -> Result<Vec<Item>, Failure> {
     let shown = path.display();
-    let cannot =
-        |error: &dyn std::fmt::Display| Failure::usage(format!("cannot read `{shown}`")).because(error);
     let store = store.ok_or_else(|| Failure::missing("there is no store: nothing is stored"))?;
-    let digest = if path.is_dir() {
-        store.stage_tree(path, Take::Copy).map_err(|error| cannot(&error))?.digest()
-    } else {
-        given_file::open(path).and_then(Digest::of_reader).map_err(|error| cannot(&error))?
-    };
+    let digest = digest_of(store, path)?;
     let traces = store.makers(&digest, MAKERS)?;
     if traces.is_empty() {
         return Err(Failure::missing(format!("no result on record has the content of `{shown}`"))
@@ -290,6 +301,18 @@ fn of_path(store: Option<&Store>, path: &Path) -> Result<Vec<Item>, Failure> {
         });
     }
     Ok(items)
+}
+
+/// The digest of a file or folder.
+fn digest_of(store: &Store, path: &Path) -> Result<Digest, Failure> {
+    let cannot = |error: &dyn std::fmt::Display| {
+        Failure::usage(format!("cannot read `{}`", path.display())).because(error)
+    };
+    if path.is_dir() {
+        Ok(store.stage_tree(path, Take::Copy).map_err(|error| cannot(&error))?.digest())
+    } else {
+        given_file::open(path).and_then(Digest::of_reader).map_err(|error| cannot(&error))
+    }
 }
 
 /// Whether something lies at a path.

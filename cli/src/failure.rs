@@ -253,6 +253,10 @@ fn is_descriptor_text(text: &str) -> bool {
 /// What to do where no more files can be opened.
 pub(crate) const MORE_FILES: &str = "raise the limit of open files: `ulimit -n 1024`";
 
+/// What to do where no more threads can be started.
+pub(crate) const MORE_THREADS: &str =
+    "end some, or raise the limit of processes and threads (`ulimit -u`, or that of the container)";
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let (code, hint) = match &error {
@@ -299,6 +303,9 @@ impl From<StoreError> for Failure {
             StoreError::Archive { .. } => {
                 (Code::Failed, Some("nothing was changed; export it again where it comes from"))
             }
+            StoreError::ArchiveBase { .. } => {
+                (Code::Failed, Some("import that one first, the one of its `--since`; nothing was changed"))
+            }
             StoreError::Exists { .. } => (Code::Usage, Some("name another file, or remove that one")),
             StoreError::ReadOnly { .. } => {
                 (Code::Store, Some("see to the disk, then run again: what was acknowledged is kept"))
@@ -315,6 +322,10 @@ impl From<StoreError> for Failure {
                 Some("another user made it, perhaps: ask that user, or use your own store with --store DIR"),
             ),
             StoreError::Io { source, .. } if is_descriptor_limit(source) => (Code::Store, Some(MORE_FILES)),
+            // It says itself which limit that is.
+            StoreError::Index { what, .. } if what.contains("`ulimit -u`") => {
+                (Code::Store, Some(MORE_THREADS))
+            }
             StoreError::Index { what, .. } if what.contains("`ulimit -n`") || is_descriptor_text(what) => {
                 (Code::Store, Some(MORE_FILES))
             }
@@ -369,6 +380,24 @@ mod tests {
             let line = format!("| {number} | {meaning} |");
             assert!(manual.contains(&line), "docs/guide/commands.md lacks: {line}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_is_named_and_no_other() {
+        let check = |what: &str, hint: &str| {
+            let dir = std::path::PathBuf::from("/s");
+            let failure = Failure::from(StoreError::Index { dir, what: what.to_owned() });
+            let hints: Vec<_> =
+                failure.problems.iter().filter_map(|problem| problem.hint.as_deref()).collect();
+            assert_eq!(hints, [hint], "{what}");
+        };
+        // Which of the two it was cannot be told, nor how much there was: a number in the hint may be less than that.
+        check(
+            "no more threads can be started (`ulimit -u`, or the limit of the container): Resource temporarily unavailable",
+            "end some, or raise the limit of processes and threads (`ulimit -u`, or that of the container)",
+        );
+        check("its host has as many files open as it may (`ulimit -n`)", MORE_FILES);
+        check("IO error: /s/index/CURRENT: Too many open files", MORE_FILES);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a command line means: which pipeline, with which run config, against which store. The parts of the engine are
 //! put together here, and only here.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -151,11 +152,11 @@ impl World {
             })?;
         }
         // A variable that is no UTF-8 can neither be named in a pipeline file nor hashed as text, so no step sees it.
-        let vars = std::env::vars_os()
+        let mut vars: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        // Before anything is asked: probes are commands, too.
-        execute::watch_over();
+        // Before anything is asked: probes are commands, too. No step can ask for it: it differs in each run.
+        execute::watch_over(vars.remove(execute::GUARD_VARIABLE).as_deref());
         let command_line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         Ok(Self {
             program,
@@ -482,9 +483,14 @@ impl Session {
     pub(crate) fn whole(&self, world: &World) -> Result<(Plan, Resolved), Failure> {
         let steps = cas_engine::select::Selection::default().of(&self.graph)?.plan;
         let plan = self.plan(world, steps)?;
-        let mut resolved = self
-            .memo
-            .resolve(&plan, &Wanted { at_ms: now_ms(), frozen: self.frozen, ..Wanted::default() })?;
+        let wanted = Wanted { at_ms: now_ms(), frozen: self.frozen, ..Wanted::default() };
+        let resolved = self.memo.resolve(&plan, &wanted)?;
+        Ok((plan, resolved))
+    }
+
+    /// The same for whoever tells why something would run: which steps are certain to is asked of the store too.
+    pub(crate) fn whole_with_causes(&self, world: &World) -> Result<(Plan, Resolved), Failure> {
+        let (plan, mut resolved) = self.whole(world)?;
         self.memo.mark_certain(&plan, &mut resolved)?;
         Ok((plan, resolved))
     }

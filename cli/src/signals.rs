@@ -179,6 +179,8 @@ impl Interrupts {
     pub(crate) fn while_asking<R>(&self, work: &dyn Fn(&Stoppable<'_>) -> R) -> R {
         let asking = || {
             self.listen();
+            // Also where there is no store yet: a probe hears of it no more than a step does.
+            self.listen_for_stops();
             Arc::clone(self.shared.asking().get_or_insert_default())
         };
         let done = work(&asking);
@@ -230,13 +232,19 @@ impl Interrupts {
     }
 
     /// From now on Ctrl-Z first stops what runs, which the terminal does not reach, lets another process serve this store,
-    /// so that nobody has to wait for this one to go on, and takes away what is live on the terminal, which is somebody else's then. However many stores are opened one
-    /// after the other, the process is stopped once, and goes on when it is told to once.
+    /// so that nobody has to wait for this one to go on, and takes away what is live on the terminal, which is somebody
+    /// else's then. However many stores are opened one after the other, the process is stopped once, and goes on when it
+    /// is told to once.
     pub(crate) fn hand_over_when_stopped(&self, store: &Store) {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         stores.retain(|store| store.upgrade().is_some());
         stores.push(store.downgrade());
         drop(stores);
+        self.listen_for_stops();
+    }
+
+    /// From now on Ctrl-Z does that.
+    fn listen_for_stops(&self) {
         if self.is_ignored(SIGTSTP) {
             return;
         }

@@ -102,6 +102,42 @@ fn what_was_imported_is_reused_by_another_pipeline_and_its_lineage_goes_up_to_wh
 }
 
 #[test]
+fn what_an_export_is_to_leave_out_is_no_import() {
+    let here = dogs();
+    let _ = here.cas("run").ok();
+    here.write("rnd", "something else entirely, and long enough\n");
+    here.cas("export new.cas --since rnd").shows(
+        "
+$ cas export new.cas --since rnd
+! error: `rnd` is nothing to leave out what it has: it is no export of cas
+! hint: name an earlier export with --since
+[2]
+",
+    );
+}
+
+/// It was told as evicted by an export, and as one that never ran.
+#[test]
+fn what_came_without_its_bytes_says_so_and_how_long_it_took_came_along() {
+    let yaml = "pipeline: p\nsolids:\n  a: {config: {k: {type: int, default: 1}}, command: echo 1, stdout: result}\n  \
+                b: {inputs: {x: a}, command: cat inputs/x inputs/x, stdout: result}\n";
+    let here = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = here.cas("run").ok();
+    let _ = here.cas("export b.cas b").ok();
+    let there = elsewhere(&here, &["b.cas"]);
+    there.write("pipeline.yaml", yaml);
+    let _ = there.cas("import b.cas").ok();
+    let status = there.cas("status --set a.k=2").ok();
+    assert!(status.stdout.contains("a  config.k: 1 → 2"), "{}", status.stdout);
+    let dry = there.cas("run -n --set a.k=2").ok().stdout;
+    assert!(dry.contains("about ") && !dry.contains("never ran"), "{dry}");
+    let again = there.cas("run -j 1 a").ok();
+    assert_eq!(again.steps(), ["a"]);
+    let why = again.stderr.lines().find(|line| line.starts_with("ran ")).unwrap_or_default().to_owned();
+    assert!(why.contains("  imported ") && why.ends_with(" without its bytes"), "{why}");
+}
+
+#[test]
 fn an_export_since_another_holds_what_is_new_and_needs_the_other() {
     let here = dogs();
     assert_eq!(here.cas("run -j 1").ok().steps(), ["emit_dog", "emit_tree", "emit_sentence"]);
@@ -113,6 +149,8 @@ fn an_export_since_another_holds_what_is_new_and_needs_the_other() {
     let there = elsewhere(&here, &["first.cas", "second.cas"]);
     let early = there.cas("import second.cas").code(1);
     assert!(early.stderr.contains("it leaves out what another export has"), "{}", early.stderr);
+    let hint = "hint: import that one first, the one of its `--since`; nothing was changed\n";
+    assert!(early.stderr.ends_with(hint), "{}", early.stderr);
     assert_eq!(there.cas("ls").ok().stdout, "");
     let _ = there.cas("import first.cas").ok();
     let _ = there.cas("import second.cas").ok();
@@ -200,6 +238,7 @@ fn what_cannot_be_imported_leaves_no_store_where_there_was_none() {
     there.write("second.cas", fs::read(here.path("second.cas")).expect("it is there"));
     let told = there.cas("import second.cas").code(1).stderr;
     assert!(told.contains("it leaves out what another export has, which was not imported here"), "{told}");
+    assert!(told.contains("hint: import that one first"), "{told}");
     assert_eq!(there.names(""), before);
     for file in ["first.cas", "second.cas"] {
         let _ = there.cas(&format!("import {file}")).ok();

@@ -16,8 +16,34 @@ fn a_step_that_failed_is_not_told_as_one_that_never_ran() {
     );
     folder.variable("OK", "/");
     let ran = folder.cas("run -j 1").ok();
-    assert!(ran.stderr.contains("it failed in run 1 (`cas logs a`)"), "{}", ran.stderr);
+    let changed = "  what it is made of was changed since it failed in run 1 (`cas logs a`)";
+    assert!(ran.stderr.contains(changed), "{}", ran.stderr);
     assert!(!folder.cas("status").ok().stdout.contains("failed"));
+}
+
+/// What a run reuses is not on the list of what it did: a skip of an older one was told as what the last one did.
+#[test]
+fn a_skip_is_told_of_the_last_run_that_had_the_step_alone() {
+    let yaml = "pipeline: p\nsolids:\n  train: {command: test -e $OK && echo done, env: [OK], stdout: result}\n  total: \
+                {config: {k: {type: int, default: 1}}, inputs: {x: train}, command: cat inputs/x, stdout: result}\n";
+    let mut folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    folder.variable("OK", "/");
+    let _ = folder.cas("run").ok();
+    folder.variable("OK", "/nowhere");
+    let _ = folder.cas("run").code(1);
+    let told = folder.cas("explain total").ok().stdout;
+    assert!(told.contains("in run 2 it was skipped: `train` failed\n"), "{told}");
+    folder.variable("OK", "/");
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 2 reused");
+    let told = folder.cas("explain total --set total.k=2").ok().stdout;
+    assert!(told.starts_with("total would run: config.k: 1 → 2\n") && !told.contains("skipped"), "{told}");
+    let json = folder.cas("explain total --set total.k=2 --format json").ok().stdout;
+    assert!(json.contains("\"skipped\":null"), "{json}");
+    // And again of one that comes after those.
+    folder.variable("OK", "/not/there");
+    let _ = folder.cas("run").code(1);
+    let told = folder.cas("explain total").ok().stdout;
+    assert!(told.contains("in run 4 it was skipped: `train` failed\n"), "{told}");
 }
 
 #[test]
@@ -72,6 +98,139 @@ fn what_was_made_from_other_content_says_so_and_blames_no_config() {
     assert_eq!(below.steps(), ["b"]);
     assert!(below.stderr.contains("input x (`a.result`) has other content than before"), "{}", below.stderr);
     assert!(!below.stderr.contains("config.n"), "{}", below.stderr);
+}
+
+/// `(and 1 more)` stood there, and nowhere what that was.
+#[test]
+fn every_input_that_has_other_content_is_named() {
+    let yaml = "pipeline: p\nsolids:\n  r: {command: date +%s%N, stdout: result}\n  s: {command: date +%s%N, stdout: result}\n  \
+                c: {inputs: {r: r, s: s}, command: cat inputs/*, stdout: result}\n  d: {inputs: {all: [r, s]}, command: cat \
+                inputs/all/*, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("run --force r s").ok();
+    let explained = folder.cas("explain c").ok();
+    assert_eq!(
+        explained.stdout,
+        "c would run: input r (`r.result`) has other content than before (and 1 more)\n  \
+         input r: content changed\n  input s: content changed\n"
+    );
+    let several = "  input all (2 elements): content changed\n";
+    assert!(folder.cas("explain d").ok().stdout.ends_with(several));
+    let json = folder.cas("explain c --format json").ok();
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("a document");
+    let differences = json["explain"][0]["chain"][0]["differences"].as_array().expect("a list");
+    let labels: Vec<&str> = differences.iter().filter_map(|of| of["label"].as_str()).collect();
+    assert_eq!(labels, ["input r: content", "input s: content"]);
+    assert!(differences.iter().all(|of| of["before"].is_string() && of["before"] != of["after"]));
+}
+
+/// An element was held against its whole list, and so always told as another one.
+#[test]
+fn an_element_that_is_the_same_is_no_cause() {
+    let yaml = "pipeline: p\nsolids:\n  list: {command: mkdir outputs/p && echo 1 > outputs/p/a, outputs: [{p: {list: true}}]}\n  \
+                rnd: {command: date +%s%N, stdout: result}\n  work: {map: {e: list.p}, inputs: {r: rnd}, command: cat inputs/*, \
+                stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("run --force rnd").ok();
+    let told = "work[e=a] would run: input r (`rnd.result`) has other content than before\n";
+    assert_eq!(folder.cas("explain work[e=a]").ok().stdout, told);
+    let ran = folder.cas("run -j 1").ok();
+    assert_eq!(ran.steps(), ["work[e=a]"]);
+    assert!(
+        ran.stderr.contains("  input r (`rnd.result`) has other content than before\n"),
+        "{}",
+        ran.stderr
+    );
+}
+
+/// What failed was corrected since, and that it had failed was all that was said.
+#[test]
+fn what_was_changed_since_it_failed_is_told_as_that() {
+    let split = "mkdir outputs/p && cp inputs/a outputs/p/a && cp inputs/b outputs/p/b";
+    let yaml = format!(
+        "pipeline: p\nsolids:\n  split: {{inputs: {{a: {{path: a}}, b: {{path: b}}}}, command: {split}, outputs: [{{p: {{list: \
+         true}}}}]}}\n  each: {{map: {{page: split.p}}, command: grep good inputs/page, stdout: result}}\n"
+    );
+    let folder = Folder::with(&[("pipeline.yaml", &yaml), ("a", "good\n"), ("b", "bad\n")]);
+    let _ = folder.cas("run -k").code(1);
+    let failed = folder.cas("explain each[page=b]").ok().stdout;
+    assert!(failed.starts_with("each[page=b] would run: it failed in run 1 (`cas logs"), "{failed}");
+    folder.write("b", "good again\n");
+    let ran = folder.cas("run -j 1").ok();
+    assert_eq!(ran.steps(), ["split", "each[page=b]"]);
+    let changed = "  what it is made of was changed since it failed in run 1 (`cas logs each[page=b]`)";
+    assert!(ran.stderr.contains(changed), "{}", ran.stderr);
+}
+
+/// Of five hundred elements it was three thousand lines.
+#[test]
+fn elements_of_which_the_same_is_told_are_explained_together() {
+    let yaml = "pipeline: p\nsolids:\n  a: {matrix: {n: [1, 2, 3, 4]}, config: {k: {type: int, default: 1}}, command: echo $n, \
+                env: {n: '{{ matrix.n }}'}, stdout: result}\n  b: {matrix: {n: [1, 2, 3, 4]}, inputs: {x: a}, command: cat \
+                inputs/x, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let heads = |line: &str| {
+        let told = folder.cas(line).ok().stdout;
+        let heads = told.lines().filter(|line| !line.is_empty() && !line.starts_with("  "));
+        heads.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(heads("explain a"), ["a (4 elements) would run: it has not run yet"]);
+    let _ = folder.cas("run a[n=3]").ok();
+    assert_eq!(heads("explain a"), ["a (3 elements) would run: it has not run yet", "a[n=3] is stored"]);
+    let _ = folder.cas("run").ok();
+    assert_eq!(heads("explain a"), ["a (3 elements) are stored", "a[n=3] is stored"]);
+    assert_eq!(
+        heads("explain b --set a.k=2"),
+        [
+            "b (4 elements) would run: `a[*]` runs before it",
+            "a[*] would run: config.k: 1 → 2",
+            "it may turn out unchanged: what it consumes is made anew, and may come out the same",
+        ]
+    );
+    let one = ["a[n=2] would run: config.k: 1 → 2"];
+    assert_eq!(heads("explain a[n=2] --set a.k=2"), one);
+    assert_eq!(heads("explain -v a --set a.k=2").len(), 4);
+    let json = folder.cas("explain a --set a.k=2 --format json").ok().stdout;
+    assert_eq!(json.matches("\"step\":\"a[n=").count(), 8, "{json}");
+}
+
+/// `and 1 more` was what stood above it, which had come out the same.
+#[test]
+fn what_came_out_the_same_is_no_cause() {
+    let yaml = "pipeline: p\nsolids:\n  a: {inputs: {f: {path: f}}, command: wc -l < inputs/f, stdout: result}\n  \
+                b: {config: {k: {type: int, default: 1}}, inputs: {p: a}, command: cat inputs/p, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml), ("f", "one\n")]);
+    let _ = folder.cas("run").ok();
+    folder.write("f", "two\n");
+    let ran = folder.cas("run -j 1 --set b.k=2").ok();
+    assert_eq!(ran.steps(), ["a", "b"]);
+    let cause = ran.stderr.lines().find(|line| line.starts_with("ran       b")).unwrap_or_default();
+    assert!(cause.ends_with("  config.k: 1 → 2"), "{}", ran.stderr);
+    // Where that is all that is new, and the content is, it is told.
+    folder.write("f", "three\nfour\n");
+    let ran = folder.cas("run -j 1 --set b.k=2").ok();
+    assert!(ran.stderr.contains("input p: input f changed"), "{}", ran.stderr);
+}
+
+/// What a step was given had become executable, and it was told as run for its config alone.
+#[test]
+fn what_came_out_as_another_kind_of_file_is_a_cause() {
+    let yaml = "pipeline: p\nsolids:\n  a: {config: {mode: {type: str, default: '644'}}, command: 'echo same > \
+                outputs/result; chmod {{ config.mode }} outputs/result'}\n  b: {config: {k: {type: int, default: 1}}, inputs: \
+                {p: a}, command: cat inputs/p, stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run").ok();
+    let cause = |line: &str| {
+        let ran = folder.cas(line).ok();
+        assert_eq!(ran.steps(), ["a", "b"], "{line}");
+        let of = ran.stderr.lines().find(|line| line.starts_with("ran       b")).unwrap_or_default();
+        of.rsplit("  ").next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(cause("run -j 1 --set a.mode=755 --set b.k=2"), "config.k: 1 → 2 (and 1 more)");
+    // That others may read it is nothing that a step is given.
+    assert_eq!(cause("run -j 1 --set a.mode=700 --set b.k=3"), "config.k: 2 → 3");
 }
 
 #[test]
@@ -140,7 +299,7 @@ fn what_has_other_content_under_one_version_is_a_difference_of_two_runs() {
     assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 3 reused");
     let differs = folder.cas("diff 1 3").code(1);
     let expected = "a: it was made again with other content\nb: what it consumes has other content\n\
-                    1 step with the same version in both\n";
+                    1 step with the same version and content in both\n";
     assert!(differs.stdout.ends_with(expected), "{}", differs.stdout);
     let json = folder.cas("diff 3 1 --format json").code(1);
     assert_eq!(json.stdout.matches("\"other_content\":true").count(), 2, "{}", json.stdout);
@@ -152,4 +311,13 @@ fn what_has_other_content_under_one_version_is_a_difference_of_two_runs() {
     assert_eq!(folder.cas("run --force").ok().counts(), "0 reused, 3 ran");
     let differs = folder.cas("diff 4 5").code(1);
     assert!(differs.stdout.contains("a: it was made again with other content\n"), "{}", differs.stdout);
+    // Both of these reused it, and what they reused has given way since.
+    assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 3 reused");
+    assert_eq!(folder.cas("run --force a -j 1 a").ok().steps(), ["a"]);
+    let differs = folder.cas("diff 4 6").code(1);
+    assert!(differs.stdout.contains("a: it was made again with other content\n"), "{}", differs.stdout);
+    assert_eq!(
+        folder.cas("diff 5 6").code(0).stdout.lines().last(),
+        Some("3 steps with the same version in both")
+    );
 }

@@ -100,6 +100,10 @@ fn a_step_is_tried_again_after_the_exit_codes_that_are_named() {
     let retried = ran.stderr.lines().filter(|line| line.starts_with("retrying")).count();
     assert_eq!((retried, folder.read("log").as_str(), folder.read("logb").as_str()), (2, "x\nx\nx\n", "y\n"));
     assert!(ran.stderr.contains("attempt 3"), "{}", ran.transcript());
+    let told = folder.cas("runs 1").ok().stdout;
+    let of_a = told.lines().find(|line| line.starts_with("ran       a ")).unwrap_or_default();
+    assert!(of_a.contains(", attempt 3"), "{told}");
+    assert!(!told.contains("(1 attempts)"), "{told}");
 }
 
 #[test]
@@ -111,9 +115,19 @@ fn a_failure_that_is_allowed_changes_no_exit_code() {
     let ran = folder.cas("run -j 1").ok();
     assert_eq!(ran.counts(), "0 reused, 1 ran, 1 failed (allowed), 1 skipped");
     assert_eq!(ran.steps(), ["other"]);
-    for line in [": exit status 1, which is allowed", "  | broken links"] {
+    for line in [" (allowed): exit status 1", "  | broken links"] {
         assert!(ran.stderr.contains(line), "{line}: {}", ran.transcript());
     }
+    // What is kept of the run tells it apart, too.
+    let told = folder.cas("runs").ok();
+    assert!(told.stdout.contains("0 reused, 1 ran, 1 failed (allowed), 1 skipped, "), "{}", told.stdout);
+    let told = folder.cas("runs 1").ok();
+    let check = told.stdout.lines().find(|line| line.starts_with("failed    check ")).unwrap_or_default();
+    assert!(check.ends_with(" (allowed)  exit status 1"), "{}", told.stdout);
+    let told = folder.cas("runs 1 --format json").ok();
+    assert!(told.stdout.contains("\"allowed\":1"), "{}", told.stdout);
+    let step = told.stdout.split("{\"step\":").find(|step| step.starts_with("\"check\"")).unwrap_or_default();
+    assert!(step.contains("\"failure\":\"exit status 1\",\"allowed\":true"), "{}", told.stdout);
     // One that is not allowed counts.
     folder.write(
         "pipeline.yaml",

@@ -128,6 +128,15 @@ fn a_failed_element_is_left_out_where_that_is_said_and_fails_the_run_all_the_sam
     folder.write("pipeline.yaml", yaml.replace("50%", "10%"));
     let ran = folder.cas("run -j 1 --keep-going").code(1);
     assert!(ran.stdout.contains("1 failed, 1 skipped"), "{}", ran.transcript());
+    let why = "1 of 2 elements of `count` failed, and `max_failed` is 10%";
+    assert!(ran.stderr.contains(&format!("skipped   total  {why}\n")), "{}", ran.transcript());
+    let explained = folder.cas("explain total").ok().stdout;
+    assert!(explained.contains(&format!("in run 2 it was skipped: {why}\n")), "{explained}");
+    let events = folder.cas("run -k --format json").code(1).stdout;
+    assert!(
+        events.contains(&format!("\"skipped\":{{\"why\":\"{why}\",\"too_many_failed\":true}}")),
+        "{events}"
+    );
 }
 
 #[test]
@@ -257,6 +266,35 @@ fn what_was_gathered_without_what_failed_is_got_by_its_name() {
     // Nor what was made without an element that is another now.
     folder.write("pipeline.yaml", yaml("sum").replace("!= 2 &&", "!= 4 &&"));
     assert!(folder.cas("cat all").code(1).stderr.contains("`all.result` is not stored"));
+}
+
+/// An export promised that `cas run --frozen` takes it; that ran what had failed again, ended with 1, and only then it was there.
+#[test]
+fn an_export_of_what_was_gathered_without_what_failed_says_how_it_is_taken() {
+    let yaml = "pipeline: part\nsolids:\n  m: {matrix: {i: [1, 2, 3]}, command: 'test {{ matrix.i }} != 2 && echo {{ matrix.i }}', \
+                stdout: result}\n  all: {inputs: {m: {gather: m, failed: skip}}, command: cat inputs/m/*, stdout: result}\n";
+    let anew = "  v: {version: volatile, command: date +%N, stdout: result}\n  below: {inputs: {v: v}, command: cat inputs/v, \
+                stdout: result}\n";
+    let tried = "what was made without what failed goes along: a run there tries that again, and takes it if the same \
+                 fails\n";
+    let left =
+        "what stands below what changes with time goes along as it was left: `cas run --frozen` takes it\n";
+    for (yaml, said, counts) in [
+        (yaml.to_owned(), tried.to_owned(), "1 reused, 0 ran, 1 failed"),
+        (format!("{yaml}{anew}"), format!("{left}{tried}"), "2 reused, 1 unchanged, 0 ran, 1 failed"),
+    ] {
+        let here = Folder::with(&[("pipeline.yaml", &*yaml)]);
+        let _ = here.cas("run -k").code(1);
+        assert_eq!(here.cas("export part.cas").ok().stderr, said);
+        assert_eq!(here.cas("export frozen.cas --frozen").ok().stderr, tried);
+        let there = Folder::with(&[("pipeline.yaml", &*yaml)]);
+        there.write("part.cas", std::fs::read(here.path("part.cas")).expect("it is there"));
+        let _ = there.cas("import part.cas").ok();
+        assert!(there.cas("cat all").code(1).stderr.contains("`all.result` is not stored"));
+        let ran = there.cas("run -j 1 -k --frozen").code(1);
+        assert_eq!(ran.counts(), counts, "{}", ran.transcript());
+        assert_eq!(there.cas("cat all").ok().stdout, "1\n3\n");
+    }
 }
 
 /// It counted as one step: a forecast said 3 steps where 7 then ran, and so that it takes the time of one element.

@@ -170,10 +170,43 @@ made from
         folder.cas("lineage --up somewhere/else.bin").ok().stdout.lines().next(),
         Some("other/walk  run 2")
     );
+    // One that no step made: what was made from it, also where it is called otherwise by now.
+    let used = "used by\n  other/walk  run 2\n";
+    let down = folder.cas("lineage --down names.txt").ok().stdout;
+    assert!(down.starts_with("names.txt ") && down.ends_with(used), "{down}");
+    folder.write("old/renamed.txt", "rex\n");
+    let down = folder.cas("lineage old/renamed.txt").ok().stdout;
+    assert!(down.starts_with("old/renamed.txt ") && down.ends_with(used), "{down}");
+    assert_eq!(folder.cas("lineage --up names.txt").ok().stdout.lines().count(), 1);
+    // Also where a step has made the same content.
+    folder.write("other/copy.yaml", "pipeline: copy\nsolids:\n  same: {command: echo rex, stdout: result}\n");
+    let _ = folder.cas("run -f other/copy.yaml --store .cas").ok();
+    let down = folder.cas("lineage --down names.txt").ok().stdout;
+    assert!(down.starts_with("copy/same  run 3\nnames.txt ") && down.ends_with(used), "{down}");
     folder.write("unknown.txt", "nobody made this\n");
+    let unknown = folder.cas("lineage --down unknown.txt").code(1);
+    let none = "no result on record has the content of `unknown.txt`, or was made from it";
+    assert!(unknown.stderr.contains(none), "{}", unknown.stderr);
+    let absent = folder.cas("show out/not-there.txt").code(2);
+    assert!(absent.stderr.contains("(and there is no such file)"), "{}", absent.stderr);
     let unknown = folder.cas("show unknown.txt").code(1);
     assert!(unknown.stderr.contains("no result on record has the content"), "{}", unknown.stderr);
     let _ = folder.cas("show not-there.txt").code(2);
+}
+
+/// Only the last 64 versions of each step were looked at, and of what an earlier one had read it was said that nothing had.
+#[test]
+fn what_a_file_was_made_into_is_found_however_many_versions_ago_that_was() {
+    let yaml = "pipeline: p\nsolids:\n  a: {config: {k: {type: int, default: 0}}, inputs: {n: {path: names.txt}}, command: 'wc -c < \
+                {{ inputs.n }}', stdout: result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml), ("names.txt", "rex\n"), ("old.txt", "rex\n")]);
+    let _ = folder.cas("run").ok();
+    folder.write("names.txt", "bello\n");
+    let _ = folder.cas("run --sweep a.k=1..70").ok();
+    let down = folder.cas("lineage --down old.txt").ok().stdout;
+    assert!(down.ends_with("used by\n  p/a  run 1\n"), "{down}");
+    let down = folder.cas("lineage --down names.txt").ok().stdout;
+    assert_eq!(down.lines().filter(|line| line.starts_with("  p/a  run ")).count(), 70, "{down}");
 }
 
 /// A value that nobody gave, or a slip in the file, kept a file from being looked up.

@@ -224,7 +224,7 @@ fn they_are_counted_and_cleaned() {
 }
 
 /// A step that waits, between two fifos, until it is told to go on, and holds a third one for as long as it lives. A run
-/// that is killed does not end it, because it left its group.
+/// that is killed does not end it, because it left its group and cleared its environment.
 const WAITS: &str = "\
 solids:
   count:
@@ -233,7 +233,7 @@ solids:
     pass_env: [PLACE]
     command: |
       ls cache | wc -l > {{ outputs.result }}; touch cache/{{ config.n }}
-      if [ {{ config.n }} = 1 ]; then setsid -w sh -c 'exec 9> $PLACE/alive; echo here > $PLACE/ready; cat $PLACE/go > /dev/null'; fi
+      if [ {{ config.n }} = 1 ]; then setsid -w env -i PATH=\"$PATH\" PLACE=\"$PLACE\" sh -c 'exec 9> $PLACE/alive; echo here > $PLACE/ready; cat $PLACE/go > /dev/null'; fi
 ";
 
 fn waits() -> (Folder, Child) {
@@ -284,7 +284,7 @@ fn what_a_killed_run_leaves_is_nobodys_until_its_step_is_gone_and_then_the_next_
     assert_eq!(to_the_end(&folder.path("ready")), "here\n");
     first.kill().expect("it can be killed");
     let _ = first.wait().expect("it ends");
-    // What left the group of its step goes on, and may still write there.
+    // What left the group of its step and cleared its environment goes on, and may still write there.
     assert_eq!(counted(&folder, 2), "0");
     go_on(&folder);
     let mut nothing = Vec::new();

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 
@@ -152,6 +153,13 @@ fn state(pid: &str) -> String {
     rest.chars().take(1).collect()
 }
 
+/// Waits until it does nothing any more: it was told to stop before `cas` was, and does so when it is its turn.
+fn until_stopped(pid: &str) {
+    while state(pid) != "T" {
+        std::thread::yield_now();
+    }
+}
+
 /// Waits until it is stopped, or has ended.
 fn status(child: &Child) -> WaitStatus {
     let pid = Some(Pid::from_child(child));
@@ -166,52 +174,213 @@ fn ctrl_z_stops_what_runs_and_the_time_is_nobodys() {
         "\
 pipeline: p
 solids:
-  a: {command: 'echo $$ > PLACE/ready; cat PLACE/go > {{ outputs.result }}'}
+  a: {command: 'echo $$ > PLACE/ready; read line < PLACE/go; echo $line > {{ outputs.result }}'}
 ",
     );
     let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let began = Instant::now();
     let child = started(command.arg("run"));
     let step = heard(&folder.path("ready"));
+    let until_here = began.elapsed();
+    let mut stopped = Duration::ZERO;
     for _ in 0..2 {
         send(&child, Signal::TSTP);
         assert!(status(&child).stopped());
-        assert_eq!(state(&step), "T");
+        until_stopped(&step);
+        let since = Instant::now();
+        // Longer than it took to begin, which is in no run's time: what is held against it is seen.
+        while since.elapsed() < 2 * until_here {
+            let _ = folder.cas("schema").ok();
+        }
+        stopped += since.elapsed();
         send(&child, Signal::CONT);
     }
     // It reads only when it goes on.
     say(&folder.path("go"), "done\n");
     assert_eq!(status(&child).exit_status(), Some(0));
+    let took = began.elapsed();
     assert_eq!(folder.cas("cat a").ok().stdout, "done\n");
+    let runs = folder.cas("runs 1 --format json").ok().stdout;
+    let runs: serde_json::Value = serde_json::from_str(&runs).expect("a document");
+    let counted = Duration::from_millis(runs["runs"][0]["elapsed_ms"].as_u64().expect("a number"));
+    // One clock on both sides, which nobody sets: that of the wall may be set meanwhile.
+    assert!(counted <= took - stopped, "{counted:?} of {took:?}, {stopped:?} of it stopped");
 }
 
-/// They went on beside those of the run that came next, and used what it had been given since.
+/// A probe went on where there was no store yet to hand over.
 #[test]
-fn what_runs_ends_with_a_run_that_is_killed_also_where_it_is_stopped() {
-    for is_stopped in [false, true] {
+#[expect(clippy::zombie_processes, reason = "it is waited for in a way that tells of a stop, too")]
+fn ctrl_z_stops_a_probe() {
+    for has_store in [false, true] {
         let folder = project(
             "\
 pipeline: p
 solids:
-  a: {command: '(trap \"\" HUP TERM; exec 3> PLACE/ready; echo runs >&3; cat PLACE/go) & wait'}
+  a:
+    inputs: {p: {probe: 'echo $$ > PLACE/ready; read line < PLACE/go; echo $line'}}
+    command: 'cp {{ inputs.p }} PLACE/came; echo > {{ outputs.result }}'
+  b: {command: 'echo b', stdout: result}
 ",
         );
+        if has_store {
+            assert_eq!(folder.cas("run b").ok().steps(), ["b"]);
+        }
         let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
-        let mut child = started(command.arg("run"));
-        let mut alive = BufReader::new(File::open(folder.path("ready")).expect("a pipe"));
-        let mut line = String::new();
-        alive.read_line(&mut line).expect("it says so");
-        assert_eq!(line, "runs\n");
-        // It stops no sooner than it has noted what it started: nothing is known of a step that begins in that very moment.
+        let child = started(command.arg("run"));
+        let probe = heard(&folder.path("ready"));
         send(&child, Signal::TSTP);
         assert!(status(&child).stopped());
-        if !is_stopped {
+        until_stopped(&probe);
+        send(&child, Signal::CONT);
+        say(&folder.path("go"), "done\n");
+        assert_eq!(status(&child).exit_status(), Some(0));
+        assert_eq!(std::fs::read_to_string(folder.path("came")).expect("it ran"), "done");
+    }
+}
+
+/// A run that a step started was stopped with its step; what it ran itself went on, and so did what had left its group.
+#[test]
+#[expect(clippy::zombie_processes, reason = "it is waited for in a way that tells of a stop, too")]
+fn ctrl_z_stops_what_a_step_runs_in_other_groups() {
+    // It starts nothing: a shell that waits for what it is just starting is in no state to be stopped.
+    const WAITS: &str = "echo $$ > PLACE/ready; read line < PLACE/go; echo $line > PLACE/came";
+    let nested = format!("{} -C PLACE/nested run", env!("CARGO_BIN_EXE_cas"));
+    let apart = format!("setsid sh -c \"{}\" & wait", WAITS.replace('$', "\\$"));
+    for how in [nested, apart] {
+        let folder = project(&format!(
+            "pipeline: p\nsolids: {{a: {{command: '{how}; cat PLACE/came > {{{{ outputs.result }}}}'}}}}\n"
+        ));
+        let place = folder.path("").display().to_string();
+        let waits = WAITS.replace("PLACE", &place);
+        folder.write(
+            "nested/pipeline.yaml",
+            format!("pipeline: n\nsolids: {{b: {{command: '{waits}; echo > {{{{ outputs.result }}}}'}}}}\n"),
+        );
+        let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+        let child = started(command.arg("run"));
+        let step = heard(&folder.path("ready"));
+        for _ in 0..2 {
+            send(&child, Signal::TSTP);
+            assert!(status(&child).stopped());
+            until_stopped(&step);
+            if folder.has("nested/.cas") {
+                // It has stopped itself, so that nobody has to wait for its store.
+                let _ = folder.cas("-C nested stats --wait 1s").ok();
+            }
             send(&child, Signal::CONT);
         }
-        child.kill().expect("it is there");
-        child.wait().expect("it ends");
-        // This ends when nobody can write any more.
-        assert_eq!(alive.read_line(&mut line).expect("a pipe"), 0);
+        say(&folder.path("go"), "done\n");
+        assert_eq!(status(&child).exit_status(), Some(0), "{how}");
+        assert_eq!(folder.cas("cat a").ok().stdout, "done\n");
     }
+}
+
+/// All others went on for the five seconds that a step had which hears of the stop and does not stop, and their time was nobody's.
+#[test]
+#[expect(clippy::zombie_processes, reason = "it is waited for in a way that tells of a stop, too")]
+fn ctrl_z_stops_a_step_while_another_one_is_waited_for() {
+    let folder = project(
+        "\
+pipeline: p
+solids:
+  hears: {command: 'trap : TSTP; echo $$ > PLACE/ready; until read line < PLACE/go; do :; done; echo > {{ outputs.result }}'}
+  deaf: {command: 'echo $$ > PLACE/deaf; read line < PLACE/go-on; echo > {{ outputs.result }}'}
+",
+    );
+    for name in ["deaf", "go-on"] {
+        assert!(Command::new("mkfifo").arg(folder.path(name)).status().expect("mkfifo is there").success());
+    }
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let child = started(command.args(["run", "-j", "2"]));
+    let (hears, deaf) = (heard(&folder.path("ready")), heard(&folder.path("deaf")));
+    send(&child, Signal::TSTP);
+    until_stopped(&deaf);
+    assert_ne!(state(&hears), "T");
+    let pid = hears.trim().parse().ok().and_then(Pid::from_raw).expect("it is a number");
+    kill_process(pid, Signal::STOP).expect("it is there");
+    assert!(status(&child).stopped());
+    send(&child, Signal::CONT);
+    say(&folder.path("go"), "done\n");
+    say(&folder.path("go-on"), "done\n");
+    assert_eq!(status(&child).exit_status(), Some(0));
+}
+
+/// They went on beside those of the run that came next, and used what it had been given since. One that had just begun went on,
+/// and so did what had left its group, what had cleared its environment, and a probe.
+#[test]
+fn what_runs_ends_with_a_run_that_is_killed_also_where_it_is_stopped() {
+    const RUNS: &str = "trap \"\" HUP TERM; exec 3> PLACE/ready; echo runs >&3; cat PLACE/go";
+    let step = |how: &str| format!("pipeline: p\nsolids: {{a: {{command: '{how}'}}}}\n");
+    let pipelines = [
+        step(&format!("({RUNS}) & wait")),
+        step(&format!("setsid sh -c \"{}\" & wait", RUNS.replace('"', "\\\""))),
+        step(&format!("exec env -i PATH=\"$PATH\" sh -c \"{}\"", RUNS.replace('"', "\\\""))),
+        format!("pipeline: p\nsolids: {{a: {{inputs: {{p: {{probe: '{RUNS}'}}}}, command: ':'}}}}\n"),
+    ];
+    for pipeline in &pipelines {
+        for is_stopped in [false, true] {
+            let folder = project(pipeline);
+            let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+            let mut child = started(command.arg("run"));
+            let mut alive = BufReader::new(File::open(folder.path("ready")).expect("a pipe"));
+            let mut line = String::new();
+            alive.read_line(&mut line).expect("it says so");
+            assert_eq!(line, "runs\n");
+            // What has no environment is known by its group alone: noted, before it stops.
+            if is_stopped || pipeline.contains("env -i") {
+                send(&child, Signal::TSTP);
+                assert!(status(&child).stopped());
+            }
+            if !is_stopped {
+                send(&child, Signal::CONT);
+            }
+            child.kill().expect("it is there");
+            child.wait().expect("it ends");
+            // This ends when nobody can write any more.
+            assert_eq!(alive.read_line(&mut line).expect("a pipe"), 0, "{pipeline}");
+        }
+    }
+}
+
+/// It was ended by nobody, once what stood by for that had been killed itself.
+#[test]
+fn whoever_stands_by_is_followed_by_another() {
+    let folder = project(
+        "\
+pipeline: p
+solids:
+  a: {command: 'echo $CAS_GUARD > PLACE/ready; cat PLACE/go > {{ outputs.result }}'}
+  b: {inputs: {a: a}, command: 'exec 3> PLACE/ready; echo runs >&3; cat PLACE/go'}
+",
+    );
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let mut child = started(command.arg("run"));
+    let token = heard(&folder.path("ready"));
+    let stands_by = |process: &std::path::Path| {
+        let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == token.trim().as_bytes())
+    };
+    let found: Vec<String> = std::fs::read_dir("/proc")
+        .expect("it is there")
+        .filter_map(|process| process.ok().filter(|process| stands_by(&process.path())))
+        .map(|process| process.file_name().to_string_lossy().into_owned())
+        .collect();
+    let [guard] = found.as_slice() else { panic!("one stands by: {found:?}") };
+    let pid = guard.parse().ok().and_then(Pid::from_raw).expect("it is a number");
+    kill_process(pid, Signal::KILL).expect("it is there");
+    while state(guard) != "Z" {
+        std::thread::yield_now();
+    }
+    let mut alive = {
+        say(&folder.path("go"), "done\n");
+        BufReader::new(File::open(folder.path("ready")).expect("a pipe"))
+    };
+    let mut line = String::new();
+    alive.read_line(&mut line).expect("it says so");
+    assert_eq!(line, "runs\n");
+    child.kill().expect("it is there");
+    child.wait().expect("it ends");
+    assert_eq!(alive.read_line(&mut line).expect("a pipe"), 0);
 }
 
 /// What the step of a stopped run used was given to the next one that asked: two steps had one card.

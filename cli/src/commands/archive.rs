@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use cas_engine::archive;
+use cas_engine::archive::{self, Exported};
 use cas_engine::frozen::Frozen;
-use cas_engine::memo::Wanted;
+use cas_engine::memo::{Resolved, Wanted};
 use cas_engine::run::now_ms;
 use cas_engine::select::Selection;
-use cas_store::{Archived, Create, Export, check_export};
+use cas_store::{Archived, Create, Export, StoreError, check_export};
 use serde::Serialize;
 
 use super::{done, out};
@@ -65,7 +65,11 @@ pub(crate) struct ImportArgs {
 }
 
 /// What is said where what is wanted is not known before a run.
-const AS_LEFT: &str = "what stands below what changes with time, or failed, goes along as it was left: `cas run --frozen` takes it";
+const AS_LEFT: &str =
+    "what stands below what changes with time goes along as it was left: `cas run --frozen` takes it";
+
+/// What is said where what is wanted was made without what failed: that it did is known of the runs of this store alone.
+const WITHOUT_FAILED: &str = "what was made without what failed goes along: a run there tries that again, and takes it if the same fails";
 
 #[derive(Serialize)]
 struct Row {
@@ -90,19 +94,16 @@ pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failu
         frozen: session.frozen,
         ..Wanted::default()
     };
-    let resolved = match wanted.frozen {
-        Frozen::Last => session.memo.resolve_as_left(&plan, &wanted)?,
-        Frozen::No | Frozen::Run(_) => session.memo.resolve(&plan, &wanted)?,
-    };
-    let mut exported = archive::exported(&plan, &resolved, &wanted);
-    // What is got by its name goes along, too: what stands below what changes with time, or failed, as it was left.
+    let exported_as = |resolved: &Resolved| archive::exported(&plan, resolved, &wanted);
+    let mut exported = exported_as(&session.memo.resolve(&plan, &wanted)?);
+    // What is got by its name goes along, too, as it was left. Each is told by itself: it is not taken in one way there.
     if wanted.frozen == Frozen::No && !exported.missing.is_empty() {
-        let as_left = session.memo.resolve_as_left(&plan, &wanted)?;
-        let left = archive::exported(&plan, &as_left, &wanted);
-        if left.missing.len() < exported.missing.len() {
-            world.tell(AS_LEFT);
-            exported = left;
-        }
+        let last = Wanted { frozen: Frozen::Last, ..wanted.clone() };
+        add(world, &mut exported, exported_as(&session.memo.resolve(&plan, &last)?), AS_LEFT);
+    }
+    if !matches!(wanted.frozen, Frozen::Run(_)) && !exported.missing.is_empty() {
+        let left = exported_as(&session.memo.resolve_as_left(&plan, &wanted)?);
+        add(world, &mut exported, left, WITHOUT_FAILED);
     }
     let store = session.store().filter(|_| exported.results.iter().any(|(_, with_bytes)| *with_bytes));
     let Some(store) = store else {
@@ -116,6 +117,14 @@ pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failu
         kept: &exported.kept,
         program,
         at_ms: now_ms(),
+    });
+    let archived = archived.map_err(|error| match (&error, &args.since) {
+        // Nothing is to be imported.
+        (StoreError::Archive { path, what }, Some(since)) if path == since => {
+            Failure::usage(format!("`{}` is nothing to leave out what it has: {what}", path.display()))
+                .hint("name an earlier export with --since")
+        }
+        _ => error.into(),
     })?;
     for missing in &exported.missing {
         world.warn(format_args!("`{missing}` is not stored: it was left out"));
@@ -128,6 +137,14 @@ pub(crate) fn export(world: &mut World, args: &ExportArgs) -> Result<Code, Failu
         writeln!(out, "exported {}", counted(&archived))?;
     }
     done(out)
+}
+
+/// Exports what is found in another way, where that is more, and tells how.
+fn add(world: &World, exported: &mut Exported, left: Exported, how: &str) {
+    if left.missing.len() < exported.missing.len() {
+        world.tell(how);
+        *exported = left;
+    }
 }
 
 /// An export is read more than once, and what is no file has no end, or none that can be gone back from.

@@ -14,7 +14,7 @@ use crate::session::World;
 /// Remove kept folders of failed steps, scratch folders, leftovers
 ///
 /// The folders in which failed steps ran are kept, so that you can look at them. This removes them, the scratch folders
-/// that no step has now, and what killed processes left behind. No result goes.
+/// that no attempt has at the moment, and what killed processes left behind. No result goes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example:

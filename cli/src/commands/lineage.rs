@@ -19,12 +19,13 @@ use crate::session::World;
 ///
 /// Up to the files and values that it began with, and down to everything that consumed it, in every pipeline that
 /// uses the store, also where the pipeline is another by now. VERSION may also be the path of a file: then it is what
-/// has its content.
+/// has its content, or, where no step made that, what was made from it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example:
   $ cas lineage report
   $ cas lineage --down clean
+  $ cas lineage --down data/raw.csv
   $ cas lineage figures/model.png")]
 pub(crate) struct LineageArgs {
     /// Begin with these
@@ -68,7 +69,19 @@ struct Row {
 
 pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Failure> {
     let ground = Ground::of_names(world, &args.which, &args.versions)?;
-    let items = ground.find_or_file(world, &args.versions)?.items;
+    let (mut named, mut sources) = (Vec::new(), Vec::new());
+    for name in &args.versions {
+        let source = ground.source(name)?;
+        // What a step made may have been read as a file, too.
+        if source.is_none_or(|(_, made)| made) {
+            named.push(name.clone());
+        }
+        sources.extend(source.map(|(digest, made)| (name, digest, made)));
+    }
+    let items = match named.as_slice() {
+        [] => Vec::new(),
+        named => ground.find_or_file(world, named)?.items,
+    };
     let memo = Memo::new(ground.store()?.clone());
     let mut lineage = Lineage::new(&memo);
     let mut rows = Vec::new();
@@ -89,6 +102,25 @@ pub(crate) fn lineage(world: &mut World, args: &LineageArgs) -> Result<Code, Fai
         }
         if !args.up {
             down(&mut lineage, &making, &mut rows)?;
+        }
+    }
+    for (name, digest, made) in sources {
+        if made && args.up {
+            continue;
+        }
+        let readers = lineage.readers_of(&digest)?;
+        if made && readers.is_empty() {
+            continue;
+        }
+        if readers.is_empty() {
+            return Err(Failure::missing(format!(
+                "no result on record has the content of `{name}`, or was made from it"
+            ))
+            .because(format_args!("its digest is {digest}")));
+        }
+        rows.push(outside("self", 0, None, format!("{name} {digest}")));
+        if !args.up {
+            down_from(&mut lineage, sorted(readers, 1), BTreeSet::new(), &mut rows)?;
         }
     }
     let mut out = out();
@@ -127,6 +159,25 @@ fn row(making: &Making, depth: usize, input: Option<String>) -> Row {
     }
 }
 
+/// What came from outside.
+fn outside(way: &'static str, depth: usize, input: Option<String>, content: String) -> Row {
+    Row {
+        way,
+        depth,
+        input,
+        pipeline: None,
+        step: None,
+        run: None,
+        imported: false,
+        made_at: None,
+        trace: None,
+        content: Some(content),
+        replaced: false,
+        of_another: false,
+        again: false,
+    }
+}
+
 /// Walks up, each making once; without recursion, since a chain may be very long.
 fn up(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(), Failure> {
     /// What stands in a line of the answer: an input of a result.
@@ -149,22 +200,7 @@ fn up(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(),
     let mut open = above(lineage, of, 1)?;
     while let Some(Next { making, depth, input, content }) = open.pop() {
         let Some(making) = making else {
-            let outside = Row {
-                way: "up",
-                depth,
-                input: Some(input),
-                pipeline: None,
-                step: None,
-                run: None,
-                imported: false,
-                made_at: None,
-                trace: None,
-                content: Some(content),
-                replaced: false,
-                of_another: false,
-                again: false,
-            };
-            rows.push(outside);
+            rows.push(outside("up", depth, Some(input), content));
             continue;
         };
         let again = !seen.insert(key(&making));
@@ -178,20 +214,29 @@ fn up(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(),
 
 /// Walks down, each making once.
 fn down(lineage: &mut Lineage<'_>, of: &Making, rows: &mut Vec<Row>) -> Result<(), Failure> {
-    let below = |lineage: &mut Lineage<'_>, making: &Making, depth: usize| -> Result<Vec<_>, Failure> {
-        let name = |making: &Making| making.made.as_ref().map(|made| memo::label(&made.pipeline, &made.step));
-        let mut below = lineage.below(making)?;
-        let run = |making: &Making| making.maker.as_ref().map(|maker| maker.run);
-        below.sort_by_key(|making| (name(making), run(making), making.trace));
-        Ok(below.into_iter().rev().map(|making| (making, depth)).collect())
-    };
-    let mut seen = BTreeSet::from([key(of)]);
-    let mut open = below(lineage, of, 1)?;
+    let below = sorted(lineage.below(of)?, 1);
+    down_from(lineage, below, BTreeSet::from([key(of)]), rows)
+}
+
+/// In order, the last first: a stack gives back last what was put on it first.
+fn sorted(mut makings: Vec<Making>, depth: usize) -> Vec<(Making, usize)> {
+    let name = |making: &Making| making.made.as_ref().map(|made| memo::label(&made.pipeline, &made.step));
+    let run = |making: &Making| making.maker.as_ref().map(|maker| maker.run);
+    makings.sort_by_key(|making| (name(making), run(making), making.trace));
+    makings.into_iter().rev().map(|making| (making, depth)).collect()
+}
+
+fn down_from(
+    lineage: &mut Lineage<'_>,
+    mut open: Vec<(Making, usize)>,
+    mut seen: BTreeSet<(Trace, Option<u64>)>,
+    rows: &mut Vec<Row>,
+) -> Result<(), Failure> {
     while let Some((making, depth)) = open.pop() {
         let again = !seen.insert(key(&making));
         rows.push(Row { way: "down", again, ..row(&making, depth, None) });
         if !again {
-            open.extend(below(lineage, &making, depth + 1)?);
+            open.extend(sorted(lineage.below(&making)?, depth + 1));
         }
     }
     Ok(())

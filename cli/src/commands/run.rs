@@ -1,7 +1,7 @@
 //! `cas run`: executes what is not stored.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 
 use cas_engine::error::EngineError;
@@ -21,7 +21,7 @@ use cas_store::{Create, Digest};
 
 use super::{done, out, status, sweep, watch};
 use crate::args::{self, Program, Which};
-use crate::failure::{Code, Failure, MORE_FILES};
+use crate::failure::{Code, Failure, MORE_FILES, MORE_THREADS};
 use crate::otel::Collector;
 use crate::report::lines::Detail;
 use crate::report::{Look, Report, words};
@@ -289,7 +289,7 @@ pub(super) fn dry(
         return Err(EngineError::Definition(lacking).into());
     }
     status::warn_of_secrets(world, plan, &resolved);
-    let past = session.memo.past(&plan.graph.pipeline.name)?;
+    let past = session.memo.past_of(plan, &resolved.states)?;
     let rows = status::to_run(&session.memo, plan, &resolved, &past, &limits(args))?;
     let lengths = session.memo.last_lengths(plan)?;
     let to_run = ToRun::of(&session.choice.dir, plan, &resolved.states, &past, &lengths);
@@ -353,13 +353,14 @@ pub(super) fn collector(world: &World, args: &RunArgs) -> Result<Option<Collecto
 /// Begins to tell a run, or several by these names.
 pub(super) fn report(world: &World, names: Vec<String>) -> Result<Report, Failure> {
     Report::start(look(world), world.detail(), names)
-        .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error))
+        .map_err(|error| Failure::new(Code::Store, "cannot start a thread").because(error).hint(MORE_THREADS))
 }
 
 /// Begins to watch for signals.
 pub(super) fn watch(world: &World, cancel: &Arc<Cancel>, report: &Report) -> Result<Watch, Failure> {
     Watch::start(Arc::clone(cancel), report.notes(), &world.interrupts).map_err(|error| {
-        Failure::new(Code::Store, "cannot watch for signals").because(error).hint(MORE_FILES)
+        let hint = if error.kind() == ErrorKind::WouldBlock { MORE_THREADS } else { MORE_FILES };
+        Failure::new(Code::Store, "cannot watch for signals").because(error).hint(hint)
     })
 }
 
@@ -375,6 +376,7 @@ pub(super) fn options(world: &World, args: &RunArgs, wanted: Wanted, cancel: Arc
         keep_going: args.keep_going,
         show_output: args.show_output || args.replay_logs,
         replay_logs: args.replay_logs,
+        each_expected: look(world) == Look::Live,
         each_reused: look(world) == Look::Json || world.detail() == Detail::Verbose,
         reproduce: args.reproduce,
         overwrite: args.overwrite,

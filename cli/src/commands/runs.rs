@@ -1,8 +1,9 @@
 //! `cas runs`: the runs, and what each of them did.
 
+use std::collections::HashSet;
 use std::io::Write;
 
-use cas_engine::event::Summary;
+use cas_engine::event::Outcome;
 use cas_engine::memo::Memo;
 use cas_engine::record::RunRecord;
 use serde::Serialize;
@@ -65,6 +66,8 @@ struct Step<'a> {
     elapsed_ms: u64,
     attempts: usize,
     failure: Option<&'a str>,
+    /// It failed, and may.
+    allowed: bool,
 }
 
 pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> {
@@ -86,6 +89,7 @@ pub(crate) fn runs(world: &mut World, args: &RunsArgs) -> Result<Code, Failure> 
                     elapsed_ms: 0,
                     attempts: 0,
                     failure: None,
+                    allowed: false,
                 }));
             }
             json::document(&mut out, "runs", [row])?;
@@ -167,27 +171,40 @@ fn one(to: &mut dyn Write, memo: &Memo, run: u64, record: &RunRecord) -> std::io
         words::moment(record.started_ms)
     )?;
     writeln!(to, "{}", command(record))?;
+    let allowed = allowed(record);
     for step in &record.steps {
         let time = if step.elapsed_ms > 0 {
             format!("  {}", words::duration_ms(step.elapsed_ms))
         } else {
             String::new()
         };
+        // As the run itself told it.
+        let (again, attempts) = match (step.attempts.len(), step.outcome) {
+            (0 | 1, _) => (String::new(), String::new()),
+            (count, Outcome::Failed) => (String::new(), format!(" ({count} attempts)")),
+            (count, _) => (format!(", attempt {count}"), String::new()),
+        };
         let failure = step.attempts.last().and_then(|attempt| attempt.failure.as_ref());
         let why = match (failure, &step.why) {
-            (Some(failure), _) => format!("  {failure}"),
+            (Some(failure), _) => format!("  {failure}{attempts}"),
             (None, Some(why)) => format!("  {why}"),
             (None, None) => String::new(),
         };
-        writeln!(to, "{:9} {}{time}{why}", step.outcome.word(), step.step)?;
+        let allowed = if allowed.contains(step.step.as_str()) { " (allowed)" } else { "" };
+        writeln!(to, "{:9} {}{time}{again}{allowed}{why}", step.outcome.word(), step.step)?;
     }
     writeln!(to, "{}", outcome(memo, record))
+}
+
+/// The steps that failed, and may.
+fn allowed(record: &RunRecord) -> HashSet<&str> {
+    record.allowed.iter().map(String::as_str).collect()
 }
 
 /// What came of a run, in words.
 fn outcome(memo: &Memo, record: &RunRecord) -> String {
     match (record.ended_ms, memo.goes_on(record)) {
-        (Some(_), _) => lines::last_line(&record.summary, 0),
+        (Some(_), _) => lines::last_line(&record.summary, record.allowed.len()),
         (None, Some(true)) => format!("running since {}", words::moment(record.started_ms)),
         (None, Some(false)) => "was killed".to_owned(),
         (None, None) => "has not ended, or was killed".to_owned(),
@@ -223,29 +240,31 @@ fn row<'a>(memo: &Memo, run: u64, record: &'a RunRecord) -> Row<'a> {
         started_at: words::moment_utc(record.started_ms),
         ended_at: record.ended_ms.and_then(words::moment_utc),
         running: memo.goes_on(record),
-        counts: counts(&record.summary),
+        counts: counts(record),
         steps: None,
     }
 }
 
 /// The counts of a run as members, by the names of the outcomes.
-fn counts(summary: &Summary) -> Map<String, Value> {
+fn counts(record: &RunRecord) -> Map<String, Value> {
+    let summary = &record.summary;
     let mut members: Map<String, Value> = summary
         .counts()
         .into_iter()
         .map(|(outcome, count)| (outcome.word().to_owned(), count.into()))
         .collect();
+    members.insert("allowed".to_owned(), record.allowed.len().into());
     members.insert("elapsed_ms".to_owned(), summary.elapsed_ms.into());
     members.insert("interrupted".to_owned(), summary.interrupted.into());
     members
 }
 
-fn steps(record: &RunRecord) -> Vec<Step<'_>> {
+fn steps(run: &RunRecord) -> Vec<Step<'_>> {
     let step = |step: &'_ cas_engine::record::StepRecord| -> (Option<String>, usize) {
         (step.version.map(|version| version.to_string()), step.attempts.len())
     };
-    record
-        .steps
+    let allowed = allowed(run);
+    run.steps
         .iter()
         .map(|record| {
             let (version, attempts) = step(record);
@@ -258,6 +277,7 @@ fn steps(record: &RunRecord) -> Vec<Step<'_>> {
                 elapsed_ms: record.elapsed_ms,
                 attempts,
                 failure: failure.map(|failure| failure.message.as_str()),
+                allowed: allowed.contains(record.step.as_str()),
             }
         })
         .collect()

@@ -60,11 +60,11 @@ pub(crate) type Counts = [(Status, usize); 4];
 
 pub(crate) fn status(world: &mut World, args: &StatusArgs) -> Result<Code, Failure> {
     let session = world.session(&args.which, Create::Never)?;
-    let (plan, resolved) = session.whole(world)?;
+    let (plan, resolved) = session.whole_with_causes(world)?;
     warn_of_secrets(world, &plan, &resolved);
     let mut out = out();
     let counts = counts(&plan, &resolved);
-    let past = session.memo.past(&plan.graph.pipeline.name)?;
+    let past = session.memo.past_of(&plan, &resolved.states)?;
     let rows = to_run(&session.memo, &plan, &resolved, &past, &BTreeMap::new())?;
     write(world, &mut out, "status", &counts, &rows, None, None)?;
     done(out)?;

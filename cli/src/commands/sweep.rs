@@ -18,7 +18,7 @@ use std::time::Instant;
 use cas_engine::config::RunConfig;
 use cas_engine::error::EngineError;
 use cas_engine::event::Event;
-use cas_engine::execute::{Cancel, Stop, orphans};
+use cas_engine::execute::{self, Cancel, Stop, orphans};
 use cas_engine::memo::{Memo, Wanted};
 use cas_engine::pool::Pool;
 use cas_engine::run::{RunOptions, RunReport};
@@ -58,7 +58,7 @@ pub(crate) fn sweep(world: &mut World, args: &RunArgs, create: Create) -> Result
     if !unfit.is_empty() {
         return refused(world, &combinations, &unfit);
     }
-    let began = Instant::now();
+    let began = execute::now();
     let names: Vec<String> = combinations.iter().map(|combination| combination.name.clone()).collect();
     let cancel = Arc::new(Cancel::default());
     let collector = run::collector(world, args)?;
@@ -352,7 +352,7 @@ impl Sweeping<'_> {
         if rest > 0 {
             parts.push(format!("{} not done", words::thousands(rest)));
         }
-        let time = words::duration_ms(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let time = words::duration_ms(u64::try_from(execute::since(began).as_millis()).unwrap_or(u64::MAX));
         (all > 1).then(|| format!("{}: {}, {time}", words::count(all, "combination"), parts.join(", ")))
     }
 }

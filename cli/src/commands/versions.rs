@@ -44,7 +44,9 @@ struct Row {
 
 pub(crate) fn versions(world: &mut World, args: &VersionsArgs) -> Result<Code, Failure> {
     let session = world.session(&args.which, Create::Never)?;
-    let (plan, resolved) = session.whole(world)?;
+    // The table says nothing of causes.
+    let (plan, resolved) =
+        if world.json() { session.whole_with_causes(world)? } else { session.whole(world)? };
     let graph = &plan.graph;
     let outputs = plan.steps.iter().flat_map(|step| {
         let outputs = graph.solid(*step).outputs.len();

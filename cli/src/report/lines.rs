@@ -27,6 +27,9 @@ const FAINT: anstyle::Style = anstyle::Style::new().dimmed();
 /// How many paths that a step was not given are told on a terminal; all are in the events.
 const USED: usize = 20;
 
+/// Behind so many lines, the one failure of a run is told once more at its end.
+const FAR: usize = 10;
+
 /// The lines that an event gives; `progress` is what was known before it, `name` what its run is called among others.
 pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Option<&str>) -> Lines {
     let mut lines = Lines::default();
@@ -44,7 +47,10 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Op
                 lines.err.push(words::on_a_line(&line).into_owned());
             }
         }
-        Event::PlanGrew { .. } | Event::StepStarted { .. } | Event::StepsReused { .. } => {}
+        Event::PlanGrew { .. }
+        | Event::StepStarted { .. }
+        | Event::StepsReused { .. }
+        | Event::StepsExpected { .. } => {}
         Event::StepWaits { step, limits, by, .. } => {
             if detail == Detail::Verbose {
                 let limits = limits.join(" and ");
@@ -54,7 +60,7 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Op
         Event::StepRetried { step, attempt, failure } => {
             lines.err.push(said(FAINT, "retrying", &format!("{step}{of}: attempt {attempt}: {failure}")));
         }
-        Event::StepFinished { step, outcome, elapsed_ms, saved_ms, failure, .. } => match outcome {
+        Event::StepFinished { step, outcome, elapsed_ms, saved_ms, failure, skipped, .. } => match outcome {
             // The many come first, and cost nothing unless they are asked for.
             Outcome::Reused => {
                 if detail == Detail::Verbose {
@@ -95,12 +101,17 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Op
             }
             Outcome::Failed => failed(&mut lines.err, &format!("{step}{of}"), *elapsed_ms, failure.as_ref()),
             Outcome::Skipped => {
-                if detail == Detail::Verbose {
-                    lines.err.push(said(FAINT, "skipped", &format!("{step}{of}")));
+                // What a failure above it takes away from a step is told with that failure.
+                let is_told = skipped.as_ref().is_some_and(|skip| skip.too_many_failed);
+                if is_told || detail == Detail::Verbose {
+                    let why = skipped.as_ref().map(|skip| format!("  {}", skip.why)).unwrap_or_default();
+                    let style = if is_told { ERROR } else { FAINT };
+                    lines.err.push(said(style, "skipped", &format!("{step}{of}{why}")));
                 }
             }
+            // Hundreds may be, all at once: they are counted, and told at the end.
             Outcome::Cancelled => {
-                if detail > Detail::Quiet {
+                if detail == Detail::Verbose {
                     lines.err.push(said(FAINT, "cancelled", &format!("{step}{of}")));
                 }
             }
@@ -147,8 +158,23 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Op
             if detail > Detail::Quiet {
                 lines.err.extend(progress.groups().map(|group| said(FAINT, "why", &format!("{group}{of}"))));
             }
-            if progress.failed.len() > 1 {
-                lines.err.push(said(ERROR, "failed", &format!("{}{of}", several(&progress.failed))));
+            if detail == Detail::Normal {
+                let cancelled = progress.cancelled();
+                lines
+                    .err
+                    .extend(cancelled.iter().map(|what| said(FAINT, "cancelled", &format!("{what}{of}"))));
+            }
+            // What may fail does not fail the run: nobody looks for it at the end.
+            if summary.failed > *allowed {
+                match (progress.not_allowed.as_slice(), &progress.failure) {
+                    ([step], Some(failure)) if progress.since_failure + lines.err.len() >= FAR => {
+                        lines.err.push(said(ERROR, "failed", &format!("{step}{of}: {failure}")));
+                    }
+                    ([] | [_], _) => {}
+                    (steps, _) => {
+                        lines.err.push(said(ERROR, "failed", &format!("{}{of}", several(steps))));
+                    }
+                }
             }
             if detail == Detail::Verbose && summary.saved_ms > 0 {
                 lines
@@ -204,8 +230,8 @@ fn failed(lines: &mut Vec<String>, step: &str, elapsed_ms: u64, report: Option<&
     };
     let attempts =
         if report.attempts > 1 { format!(" ({} attempts)", report.attempts) } else { String::new() };
-    let allowed = if report.allowed { ", which is allowed" } else { "" };
-    lines.push(said(ERROR, "failed", &format!("{step}{time}: {}{attempts}{allowed}", report.failure)));
+    let allowed = if report.allowed { " (allowed)" } else { "" };
+    lines.push(said(ERROR, "failed", &format!("{step}{time}{allowed}: {}{attempts}", report.failure)));
     lines.extend(report.log_tail.lines().map(|line| format!("  | {}", words::printed(line))));
     if let Some(hint) = &report.failure.hint {
         lines.push(format!("  {HINT}hint:{HINT:#} {hint}"));
@@ -234,6 +260,7 @@ mod tests {
 
     use cas_engine::execute::{Cause, Failure};
 
+    use super::super::runs::Runs;
     use super::*;
 
     fn plain(lines: &Lines) -> Vec<String> {
@@ -258,8 +285,100 @@ mod tests {
             elapsed_ms: 1200,
             saved_ms: 60_000,
             failure,
+            skipped: None,
             at_ms: 0,
         }
+    }
+
+    fn cancelled(step: &str) -> Event {
+        let (step, outcome, failure) = (step.to_owned(), Outcome::Cancelled, None);
+        Event::StepFinished { step, outcome, elapsed_ms: 0, saved_ms: 0, failure, skipped: None, at_ms: 0 }
+    }
+
+    /// Four hundred lines stood between a failure and the end of its run.
+    #[test]
+    fn what_was_cancelled_is_told_together_and_the_failure_once_more_where_it_is_far_away() {
+        let now = Instant::now();
+        let told = |steps: &[String], detail: Detail| {
+            let mut runs = Runs::new(Vec::new(), now);
+            let mut told = Vec::new();
+            let summary = Summary { failed: 1, ..Summary::default() };
+            let ended = Event::RunFinished { summary, allowed: 0, at_ms: 0 };
+            let cancelled = steps.iter().map(|step| cancelled(step));
+            for event in std::iter::once(finished(Outcome::Failed)).chain(cancelled).chain([ended]) {
+                told.extend(plain(&runs.absorb(0, &event, detail, now)));
+            }
+            told.split_off(5)
+        };
+        let elements = |count: usize| (0..count).map(|n| format!("work[n={n}]")).collect::<Vec<_>>();
+        let few = [elements(2), vec!["total".to_owned()]].concat();
+        let each = ["cancelled work[n=0]", "cancelled work[n=1]", "cancelled total"];
+        assert_eq!(told(&few, Detail::Normal), each);
+        assert_eq!(told(&few, Detail::Verbose), each);
+        let many = [elements(420), vec!["total".to_owned()]].concat();
+        assert_eq!(told(&many, Detail::Normal), ["cancelled work[*]  420 of 420", "cancelled total"]);
+        let several: Vec<String> = (0..40).map(|n| format!("step_{n}")).collect();
+        let lines = told(&several, Detail::Normal);
+        assert_eq!(lines.len(), 12);
+        let end = ["cancelled step_9", "cancelled and 30 more", "failed    train: exit status 3"];
+        assert_eq!(lines[9..], end);
+        assert_eq!(
+            told(&many, Detail::Verbose).last().map(String::as_str),
+            Some("failed    train: exit status 3")
+        );
+        assert_eq!(told(&many, Detail::Quiet), Vec::<String>::new());
+    }
+
+    /// The last line of a run that ended with 0 was that a step failed, in red.
+    #[test]
+    fn what_may_fail_is_told_once() {
+        let now = Instant::now();
+        let failed = |name: &str, is_allowed: bool| {
+            let mut event = finished(Outcome::Failed);
+            if let Event::StepFinished { step, failure: Some(report), .. } = &mut event {
+                name.clone_into(step);
+                report.allowed = is_allowed;
+            }
+            event
+        };
+        let told = |failures: &[Event], allowed: usize| {
+            let mut runs = Runs::new(Vec::new(), now);
+            let summary = Summary { failed: failures.len(), ..Summary::default() };
+            let ended = Event::RunFinished { summary, allowed, at_ms: 0 };
+            let ran = (0..20).map(|_| finished(Outcome::Ran));
+            let mut told = Vec::new();
+            for event in failures.iter().cloned().chain(ran).chain([ended]) {
+                told.extend(plain(&runs.absorb(0, &event, Detail::Normal, now)));
+            }
+            let at_end = told.into_iter().rev().take_while(|line| !line.starts_with("ran "));
+            at_end.collect::<Vec<_>>()
+        };
+        let none: [&str; 0] = [];
+        assert_eq!(told(&[failed("links", true)], 1), none);
+        assert_eq!(told(&[failed("links", true), failed("spelling", true)], 2), none);
+        let one = ["failed    train: exit status 3"];
+        assert_eq!(told(&[failed("train", false), failed("links", true)], 1), one);
+        assert_eq!(told(&[failed("links", true), failed("train", false)], 1), one);
+        let both = ["failed    train, total"];
+        let all = [failed("train", false), failed("links", true), failed("total", false)];
+        assert_eq!(told(&all, 1), both);
+    }
+
+    #[test]
+    fn a_step_that_gathers_says_what_it_was_skipped_for() {
+        let progress = Progress::new(Instant::now());
+        let skipped = |too_many_failed| {
+            let why = "2 of 6 elements of `train` failed, and `max_failed` is 1".to_owned();
+            let (step, outcome, failure) = ("total".to_owned(), Outcome::Skipped, None);
+            let skipped = Some(cas_engine::event::Skip { why, too_many_failed });
+            Event::StepFinished { step, outcome, elapsed_ms: 0, saved_ms: 0, failure, skipped, at_ms: 0 }
+        };
+        let told = ["skipped   total  2 of 6 elements of `train` failed, and `max_failed` is 1"];
+        let lines = |too_many, detail| plain(&lines(&progress, &skipped(too_many), detail, None));
+        assert_eq!(lines(true, Detail::Quiet), told);
+        assert_eq!(lines(true, Detail::Normal), told);
+        assert_eq!(lines(false, Detail::Normal), Vec::<String>::new());
+        assert_eq!(lines(false, Detail::Verbose), told);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cas_engine::event::{Event, Outcome};
 
+use super::expected::Expected;
 use super::words;
 
 /// So many elements of a step that run for one cause are told one by one; a run of ten thousand is no flood.
@@ -27,6 +28,14 @@ pub(crate) struct Progress {
     pub(crate) reused: usize,
     pub(crate) ran: usize,
     pub(crate) failed: Vec<String>,
+    /// Those of them that may not fail.
+    pub(crate) not_allowed: Vec<String>,
+    /// How the last of those failed, in words.
+    pub(crate) failure: Option<String>,
+    /// How many lines were told since.
+    pub(crate) since_failure: usize,
+    /// What was not ended, in the order in which it was told.
+    cancelled: Vec<String>,
     /// Steps that were to run and have an outcome.
     settled: usize,
     /// How many were to run, as far as was known when the run began, or when its plan grew.
@@ -37,6 +46,10 @@ pub(crate) struct Progress {
     took: (u32, Duration),
     /// How many ran at once at most.
     widest: usize,
+    /// How many may.
+    jobs: usize,
+    /// How long what is to run will take, where that is known from before.
+    expected: Option<Expected>,
     /// How many runs are to come, where there are several.
     pub(crate) runs_left: usize,
 }
@@ -54,11 +67,17 @@ impl Progress {
             reused: 0,
             ran: 0,
             failed: Vec::new(),
+            not_allowed: Vec::new(),
+            failure: None,
+            since_failure: 0,
+            cancelled: Vec::new(),
             settled: 0,
             to_run: 0,
             grew: false,
             took: (0, Duration::ZERO),
             widest: 0,
+            jobs: 1,
+            expected: None,
             runs_left: 0,
         }
     }
@@ -74,6 +93,11 @@ impl Progress {
         self.settled += other.settled;
         self.to_run += other.to_run;
         self.took = (self.took.0 + other.took.0, self.took.1 + other.took.1);
+        self.jobs = self.jobs.max(other.jobs);
+        if let Some(expected) = &other.expected {
+            let running = other.running.iter().map(|(step, _)| step);
+            self.expected.get_or_insert_default().add(expected, running, ending, self.jobs);
+        }
         // They share one pool.
         self.widest = self.widest.max(other.widest).max(self.running.len());
     }
@@ -81,8 +105,9 @@ impl Progress {
     /// Takes in what happened.
     pub(crate) fn absorb(&mut self, event: &Event, now: Instant) {
         match event {
-            Event::RunStarted { to_run, .. } => {
+            Event::RunStarted { to_run, jobs, .. } => {
                 self.started = now;
+                self.jobs = *jobs;
                 self.to_run = *to_run;
             }
             Event::PlanGrew { to_run, .. } => {
@@ -101,7 +126,13 @@ impl Progress {
                 }
                 self.widest = self.widest.max(self.running.len());
             }
-            Event::StepFinished { step, outcome, elapsed_ms, .. } => {
+            Event::StepsExpected { elapsed_ms, steps } => {
+                self.expected = Some(Expected::new(*elapsed_ms, steps, self.jobs));
+            }
+            Event::StepFinished { step, outcome, elapsed_ms, failure, .. } => {
+                if let Some(expected) = &mut self.expected {
+                    expected.ended(step, (*outcome == Outcome::Ran).then_some(*elapsed_ms));
+                }
                 if let Some((of, _)) = step.split_once('[') {
                     match self.elements.get_mut(of) {
                         Some(count) => *count += 1,
@@ -126,12 +157,16 @@ impl Progress {
                         self.ran += 1;
                         self.took = (self.took.0 + 1, self.took.1 + Duration::from_millis(*elapsed_ms));
                     }
-                    Outcome::Failed => self.failed.push(step.clone()),
-                    Outcome::Reused
-                    | Outcome::Unchanged
-                    | Outcome::Joined
-                    | Outcome::Skipped
-                    | Outcome::Cancelled => {}
+                    Outcome::Failed => {
+                        self.failed.push(step.clone());
+                        if !failure.as_ref().is_some_and(|report| report.allowed) {
+                            self.not_allowed.push(step.clone());
+                            self.failure = failure.as_ref().map(|report| report.failure.to_string());
+                            self.since_failure = 0;
+                        }
+                    }
+                    Outcome::Cancelled => self.cancelled.push(step.clone()),
+                    Outcome::Reused | Outcome::Unchanged | Outcome::Joined | Outcome::Skipped => {}
                 }
             }
             Event::StepsReused { step, count, .. } => {
@@ -174,6 +209,41 @@ impl Progress {
         })
     }
 
+    /// So many lines were told.
+    pub(crate) fn scrolled(&mut self, lines: usize) {
+        self.since_failure += lines;
+    }
+
+    /// What was not ended, a line each: many elements of one step together, and no more than a few lines.
+    pub(crate) fn cancelled(&self) -> Vec<String> {
+        let base = |step: &String| step.split_once('[').map(|(of, _)| of.to_owned());
+        let mut elements: HashMap<String, usize> = HashMap::new();
+        for of in self.cancelled.iter().filter_map(base) {
+            *elements.entry(of).or_default() += 1;
+        }
+        let mut lines = Vec::new();
+        let mut more = 0;
+        for step in &self.cancelled {
+            let group = base(step).and_then(|of| Some((elements.get(&of).copied()?, of)));
+            let (line, count) = match group {
+                Some((0, _)) => continue,
+                Some((count, of)) if count > TOLD => {
+                    let all = self.elements.get(&of).copied().unwrap_or(count);
+                    let line = format!("{of}[*]  {} of {}", words::thousands(count), words::thousands(all));
+                    // The others of them are told with this one.
+                    elements.insert(of, 0);
+                    (line, count)
+                }
+                Some(_) | None => (step.clone(), 1),
+            };
+            if lines.len() < TOLD { lines.push(line) } else { more += count }
+        }
+        if more > 0 {
+            lines.push(format!("and {} more", words::thousands(more)));
+        }
+        lines
+    }
+
     /// How long the run has gone on.
     pub(crate) fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started)
@@ -184,11 +254,19 @@ impl Progress {
         self.to_run.saturating_sub(self.settled + self.running.len())
     }
 
-    /// How long what is left will take, if it takes as long as what ran, as many at once as so far; said only once two
-    /// steps have ended.
+    /// How long what is left will take: by how long it took before; else, once two steps have ended, as long as these, as
+    /// many at once as so far.
     pub(crate) fn time_left(&self, now: Instant) -> Option<Duration> {
         let (count, took) = self.took;
-        if count < 2 || self.left() + self.running.len() == 0 {
+        if self.left() + self.running.len() == 0 {
+            return None;
+        }
+        let so_far = |since: &Instant| now.saturating_duration_since(*since).as_secs_f64();
+        let running = self.running.iter().map(|(step, since)| (step.as_str(), so_far(since)));
+        if let Some(seconds) = self.expected.as_ref().and_then(|expected| expected.time_left(running)) {
+            return (1.0..1e9).contains(&seconds).then(|| Duration::from_secs_f64(seconds));
+        }
+        if count < 2 {
             return None;
         }
         let typical = took.as_secs_f64() / f64::from(count);
@@ -233,6 +311,7 @@ mod tests {
             elapsed_ms: 10_000,
             saved_ms: 0,
             failure: None,
+            skipped: None,
             at_ms: 0,
         }
     }

@@ -54,7 +54,11 @@ impl Runs {
             Progress::new(now)
         });
         let lines = lines::lines(progress, event, detail, name);
-        progress.absorb(event, now);
+        // What is told of one of them moves what was told of all.
+        self.begun.values_mut().for_each(|progress| progress.scrolled(lines.err.len()));
+        if let Some(progress) = self.begun.get_mut(&place) {
+            progress.absorb(event, now);
+        }
         if name.is_some()
             && matches!(event, Event::RunFinished { .. })
             && let Some(progress) = self.begun.remove(&place)
@@ -124,7 +128,7 @@ mod tests {
 
     fn finished(step: &str) -> Event {
         let (step, outcome, failure) = (step.to_owned(), Outcome::Ran, None);
-        Event::StepFinished { step, outcome, elapsed_ms: 1200, saved_ms: 0, failure, at_ms: 0 }
+        Event::StepFinished { step, outcome, elapsed_ms: 1200, saved_ms: 0, failure, skipped: None, at_ms: 0 }
     }
 
     fn ended() -> Event {
@@ -194,9 +198,10 @@ mod tests {
         let mut runs = Runs::new(vec!["x".to_owned(), "emit_dog.dog_breed=pug".to_owned()], Instant::now());
         let (pipeline, mode, at_ms) = ("dogs".to_owned(), None, 1_700_000_000_000);
         let began = Event::RunStarted { run: 12, pipeline, mode, steps: 3, to_run: 2, jobs: 4, at_ms };
-        let (step, outcome, failure) = ("emit_tree".to_owned(), Outcome::Ran, None);
+        let (step, outcome, failure, skipped) = ("emit_tree".to_owned(), Outcome::Ran, None, None);
         let at_ms = at_ms + 180;
-        let finished = Event::StepFinished { step, outcome, elapsed_ms: 79, saved_ms: 0, failure, at_ms };
+        let finished =
+            Event::StepFinished { step, outcome, elapsed_ms: 79, saved_ms: 0, failure, skipped, at_ms };
         let given = [&began, &finished].map(|event| runs.document(1, event).to_string());
         assert_eq!(given, *documented);
     }

@@ -54,10 +54,22 @@ pub(crate) fn parse(text: &str) -> Result<Sweep, String> {
                 }
                 all.extend((from..=to).map(|number| number.to_string()));
             }
+            None if is_range(value) => {
+                return Err(format!(
+                    "{value} is a range of numbers that are not whole: give each, {}=0.1,0.2 (or put it in quotes, as a text)",
+                    key.trim()
+                ));
+            }
             None => all.push(value.to_owned()),
         }
     }
     Ok(Sweep { key: key.trim().to_owned(), values: all })
+}
+
+/// Whether something looks like numbers from one to another.
+fn is_range(text: &str) -> bool {
+    let number = |text: &str| text.parse::<f64>().is_ok();
+    text.split_once("..").is_some_and(|(from, to)| number(from) && number(to))
 }
 
 /// Splits at commas that stand in no quotes and no brackets.
@@ -198,6 +210,9 @@ mod tests {
         assert_eq!(values("a.b=-1..1,9"), Ok("-1 0 1 9".to_owned()));
         assert_eq!(values("a.b=[1,2],{x: 1,y: 2},'a,b'"), Ok("[1,2] {x: 1,y: 2} 'a,b'".to_owned()));
         assert_eq!(values("a.b=x..y"), Ok("x..y".to_owned()));
+        assert_eq!(values("a.b='0.1..0.3'"), Ok("'0.1..0.3'".to_owned()));
+        let range = values("a.b=0.1..0.3").expect_err("it is no range of whole numbers");
+        assert!(range.starts_with("0.1..0.3 is a range of numbers that are not whole: give each, a.b=0.1"));
         for wrong in ["a.b", "=1", "a.b=", "a.b=1,,2", "a.b=8..4", "a.b=0..99999999"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

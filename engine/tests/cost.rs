@@ -265,15 +265,11 @@ fn explaining_one_of_ten_thousand_steps() {
     let explain = || memo.explain(&plan, &resolved, &past, step).unwrap();
     // What is looked for once, for all steps.
     let _ = explain();
-    let began = std::time::Instant::now();
     let (explained, asked, _) = counted(explain);
-    let took = began.elapsed();
     assert_eq!(explained.chain.len(), 1);
     assert!(explained.chain[0].words.starts_with("command"), "{}", explained.chain[0].words);
-    println!("{asked} allocations, {took:?}");
+    println!("{asked} allocations");
     at_most(EXPLAIN, asked, "to explain a step");
-    // Not a figure, but the promise: it is kept even where nothing is optimised and much else runs.
-    assert!(took < Duration::from_millis(10), "{took:?}");
 }
 
 #[test]

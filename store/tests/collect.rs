@@ -558,6 +558,37 @@ fn a_tree_of_many_files_goes_whole_and_what_is_named_twice_is_freed_once() {
     assert_eq!(verify(&store), []);
 }
 
+/// A file that two trees of one result have was counted twice by a dry run, which then held that there was room.
+#[test]
+fn a_file_that_two_trees_of_a_result_have_is_freed_once() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let mut commit = commit_of(&store, 1, b"");
+    commit.outputs.clear();
+    commit.staged.clear();
+    for own in [2, 3] {
+        let folder = kit.folder.path().join(own.to_string());
+        fs::create_dir_all(&folder).expect("make");
+        fs::write(folder.join("own"), noise(own, 20_000)).expect("write");
+        fs::write(folder.join("shared"), noise(9, 30_000)).expect("write");
+        let staged = store.stage_tree(&folder, cas_store::Take::Copy).expect("stage");
+        commit.outputs.push(Output { name: format!("o{own}"), artifact: Some(artifact(&staged)) });
+        commit.staged.push(staged);
+    }
+    commit.cost_ms = 0;
+    store.commit(commit).expect("commit");
+    put_at(&store, 4, 10_000, NOW - DAY_MS, 60_000);
+    let store = reopened(&kit, store);
+    let stored = store.stats().expect("stats").stored_bytes;
+    let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    let (would, dry) = gc(&store, &policy, Mode::DryRun, NOW);
+    assert_eq!(traces(&would), [trace(1), trace(4)]);
+    assert_eq!(would.iter().map(|item| item.bytes).collect::<Vec<_>>(), [stored - 10_000, 10_000]);
+    let (went, report) = gc(&store, &policy, Mode::Collect, NOW);
+    assert_eq!((went, report), (would, dry));
+    assert_eq!(verify(&store), []);
+}
+
 /// A dry run leaves such a tree where it is, and yet it keeps nothing from going behind it.
 #[test]
 fn a_file_of_a_tree_that_nothing_names_goes_with_the_result_that_has_it_too() {

@@ -3,7 +3,7 @@
 //! It depends on what is on record and on the policy alone, and is sorted in the index's scratch family. What it says may
 //! have changed when its turn comes: then it is asked again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::keepers::{LOOKED_AT, Looked, last_use};
@@ -211,6 +211,8 @@ impl Core {
     ) -> Result<Option<u64>, StoreError> {
         let mut bytes = 0;
         let mut any_goes = blobs.is_empty();
+        // Several trees may have the same file, which goes once.
+        let mut files = BTreeSet::new();
         for Looked { digest, row, keepers } in self.look_at(blobs)? {
             let Some(last) = self.last_of(session, keepers, &mut HashMap::new())? else { continue };
             any_goes = true;
@@ -218,15 +220,18 @@ impl Core {
                 continue;
             }
             bytes += row.map_or(0, |row| row.stored_len);
-            let files = self.index.tree_files(&digest)?;
-            // Most of them are kept by this one tree.
-            let mut trees = HashMap::new();
-            for part in files.chunks(LOOKED_AT) {
-                for Looked { digest, row, keepers } in self.look_at(part)? {
-                    let last = self.last_of(session, keepers, &mut trees)?;
-                    if last.is_some_and(|last| last <= *at) && !blobs.contains(&digest) {
-                        bytes += row.map_or(0, |row| row.stored_len);
-                    }
+            files.extend(self.index.tree_files(&digest)?);
+        }
+        for blob in blobs {
+            files.remove(blob);
+        }
+        let files: Vec<Digest> = files.into_iter().collect();
+        // Most of them are kept by one tree.
+        let mut trees = HashMap::new();
+        for part in files.chunks(LOOKED_AT) {
+            for Looked { row, keepers, .. } in self.look_at(part)? {
+                if self.last_of(session, keepers, &mut trees)?.is_some_and(|last| last <= *at) {
+                    bytes += row.map_or(0, |row| row.stored_len);
                 }
             }
         }

@@ -152,6 +152,50 @@ fn what_is_cheapest_per_byte_and_longest_unused_goes_first() {
     assert_eq!(verify(&store), []);
 }
 
+/// The order was one by moments, and so another a second later: what several results share was freed by another of them, and
+/// of two that are worth about the same the other one went.
+#[test]
+fn what_a_dry_run_tells_is_done_a_while_later() {
+    let kit = Kit::new();
+    let store = kit.open();
+    for (number, unused_ms, cost_ms) in [(1, 8_000, 100), (2, 4_000, 60), (3, 0, 30)] {
+        let mut commit = commit_of(&store, number, &noise(number, 10_000));
+        let shared = store.stage_bytes(&noise(9, 5_000)).expect("it stages");
+        commit.outputs.push(Output { name: "shared".to_owned(), artifact: Some(artifact(&shared)) });
+        commit.staged.push(shared);
+        (commit.made_ms, commit.cost_ms) = (NOW + 8_000 - unused_ms, cost_ms);
+        store.commit(commit).expect("commit");
+    }
+    let store = reopened(&kit, store);
+    let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    let rows = |mode, now_ms| {
+        let (going, _) = gc(&store, &policy, mode, now_ms);
+        going.into_iter().map(|item| (item.what, item.bytes)).collect::<Vec<_>>()
+    };
+    let row = |number: u32, bytes: u64| {
+        (Garbage::Bytes { trace: trace(number), labels: vec![format!("step {number}")] }, bytes)
+    };
+    let told = [row(3, 10_000), row(2, 10_000), row(1, 15_000)];
+    assert_eq!(rows(Mode::DryRun, NOW + 8_000), told);
+    assert_eq!(rows(Mode::DryRun, NOW + 30_000), told);
+    assert_eq!(rows(Mode::Collect, NOW + 3_000_000), told);
+    assert_eq!(verify(&store), []);
+}
+
+/// Within an hour nothing is told apart by how long it was not used, but of equals the one that was used last stays.
+#[test]
+fn of_two_that_are_worth_the_same_the_one_that_was_used_last_stays() {
+    let kit = Kit::new();
+    let store = kit.open();
+    for (number, unused_ms) in [(1, 3_000), (2, 9_000), (3, 1_000), (4, 6_000)] {
+        put_at(&store, number, 10_000, NOW + 100_000 - unused_ms, 10);
+    }
+    let store = reopened(&kit, store);
+    let policy = Policy { max_size_bytes: Some(0), ..Policy::default() };
+    let (went, _) = gc(&store, &policy, Mode::Collect, NOW + 100_000);
+    assert_eq!(traces(&went), [trace(2), trace(4), trace(1), trace(3)]);
+}
+
 /// What is found of the results that go next holds while nobody else writes: here somebody comes to name what they alone
 /// had, while they are being collected.
 #[test]

@@ -1,4 +1,5 @@
-//! The order in which things go: class, then what is cheapest to rebuild per byte and longest unused.
+//! The order in which things go: class, then what is cheapest to rebuild per byte and longest unused; of equals, what was
+//! used before the others.
 //!
 //! It depends on what is on record and on the policy alone, and is sorted in the index's scratch family. What it says may
 //! have changed when its turn comes: then it is asked again.
@@ -23,11 +24,12 @@ pub(super) enum Subject {
     Run(u64),
 }
 
-/// A place in the order in which things go: class, score, subject.
+/// A place in the order in which things go: class, score, when it was used last, subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub(super) class: u8,
     score: u128,
+    used_ms: u64,
     pub(super) subject: Subject,
 }
 
@@ -161,8 +163,8 @@ impl Core {
             .iter()
             .filter_map(|output| output.artifact.as_ref())
             .fold(0, |sum: u64, artifact| sum.saturating_add(artifact.len));
-        let score = score(record.cost_ms, len, age);
-        Ok(Some(Rank { class, score, subject: Subject::Result(*trace) }))
+        let score = score(record.cost_ms, len, session.unused_hours(used_ms));
+        Ok(Some(Rank { class, score, used_ms, subject: Subject::Result(*trace) }))
     }
 
     /// Where a run's logs stand in the order; `None` if they stay.
@@ -182,7 +184,8 @@ impl Core {
             (false, _) => return None,
         };
         // Logs of failures cannot be made again: they are taken as an hour's work.
-        Some(Rank { class, score: score(3_600_000, 0, age), subject: Subject::Run(id) })
+        let score = score(3_600_000, 0, session.unused_hours(row.at_ms));
+        Some(Rank { class, score, used_ms: row.at_ms, subject: Subject::Run(id) })
     }
 
     pub(super) fn may_lose_record(
@@ -285,10 +288,21 @@ impl Core {
     }
 }
 
+impl Session {
+    /// For how long something was not used: between the hours of the clock, not its moments. Of two results the dearer goes
+    /// first once it is unused for long enough, so that an order by moments is another at each: what a dry run told would be
+    /// done otherwise a second later.
+    fn unused_hours(&self, used_ms: u64) -> u64 {
+        const HOUR_MS: u64 = 3600 * 1000;
+        (self.now_ms / HOUR_MS).saturating_sub(used_ms / HOUR_MS)
+    }
+}
+
 impl Rank {
     pub(super) fn key(&self) -> Vec<u8> {
         let mut key = vec![ORDER, self.class];
         key.extend_from_slice(&self.score.to_be_bytes());
+        key.extend_from_slice(&self.used_ms.to_be_bytes());
         match self.subject {
             Subject::Result(trace) => {
                 key.push(0);
@@ -305,20 +319,22 @@ impl Rank {
     pub(super) fn from_key(key: &[u8]) -> Option<Self> {
         let (&[_, class], rest) = key.split_first_chunk::<2>()?;
         let (score, rest) = rest.split_first_chunk::<16>()?;
+        let (used_ms, rest) = rest.split_first_chunk::<8>()?;
         let (kind, id) = rest.split_first()?;
         let subject = match kind {
             0 => Subject::Result(Trace::from_bytes(id.try_into().ok()?)),
             1 => Subject::Run(u64::from_be_bytes(id.try_into().ok()?)),
             _ => return None,
         };
-        Some(Self { class, score: u128::from_be_bytes(*score), subject })
+        let (score, used_ms) = (u128::from_be_bytes(*score), u64::from_be_bytes(*used_ms));
+        Some(Self { class, score, used_ms, subject })
     }
 }
 
-/// What a result is worth: its cost per byte and per second of disuse. The smallest goes first.
-fn score(cost_ms: u64, bytes: u64, unused: Duration) -> u128 {
+/// What a result is worth: its cost per byte and per hour of disuse. The smallest goes first.
+fn score(cost_ms: u64, bytes: u64, unused_hours: u64) -> u128 {
     let worth = (u128::from(cost_ms) + 1).min(1 << 44) << 80;
-    let weight = (u128::from(bytes) + 1).saturating_mul(u128::from(unused.as_secs()) + 1);
+    let weight = (u128::from(bytes) + 1).saturating_mul(u128::from(unused_hours) + 1);
     worth / weight
 }
 
@@ -326,25 +342,32 @@ fn score(cost_ms: u64, bytes: u64, unused: Duration) -> u128 {
 mod tests {
     use super::*;
 
-    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const DAY: u64 = 24;
 
     #[test]
     fn what_is_cheap_large_or_long_unused_goes_first() {
         assert!(score(10, 1000, DAY) < score(1000, 1000, DAY));
         assert!(score(10, 1_000_000, DAY) < score(10, 1000, DAY));
         assert!(score(10, 1000, 7 * DAY) < score(10, 1000, DAY));
-        assert!(score(u64::MAX, 0, Duration::ZERO) > score(u64::MAX, u64::MAX, 1000 * DAY));
+        assert!(score(u64::MAX, 0, 0) > score(u64::MAX, u64::MAX, u64::MAX));
     }
 
     #[test]
     fn the_order_of_keys_is_the_order_of_ranks() {
-        let rank = |class, score, byte| Rank {
+        let rank = |class, score, used_ms, byte| Rank {
             class,
             score,
+            used_ms,
             subject: Subject::Result(Trace::from_bytes([byte; 32])),
         };
-        let mut ranks = vec![rank(1, 5, 1), rank(0, 9, 2), rank(1, 5, 0), rank(1, 4, 9)];
-        ranks.push(Rank { class: 1, score: 5, subject: Subject::Run(3) });
+        let mut ranks = vec![
+            rank(1, 5, 7, 1),
+            rank(0, 9, 7, 2),
+            rank(1, 5, 7, 0),
+            rank(1, 4, 300, 9),
+            rank(1, 5, 300, 0),
+        ];
+        ranks.push(Rank { class: 1, score: 5, used_ms: 7, subject: Subject::Run(3) });
         let mut keys: Vec<Vec<u8>> = ranks.iter().map(Rank::key).collect();
         ranks.sort();
         keys.sort();

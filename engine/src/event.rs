@@ -1,10 +1,13 @@
 //! The closed list of things that a run can tell, in the order in which the coordinator decided them. They
 //! suffice to rebuild the report. `docs/events.md` specifies their JSON form.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::execute::{Cause, Failure};
+use crate::forecast::Outlook;
 
 /// The version of the contract in `docs/events.md`.
 pub const CONTRACT: u32 = 1;
@@ -105,6 +108,8 @@ pub enum Event {
         elapsed_ms: Option<u64>,
         /// The steps that are to run, those that run now among them, each with how long it takes.
         steps: Vec<(String, u64)>,
+        /// To lay out what is left of it while it goes on.
+        outlook: Arc<Outlook>,
     },
     /// What a step printed, after it ended, where that is wanted.
     StepPrinted {
@@ -323,7 +328,7 @@ impl Event {
                 "cas": CONTRACT, "event": "steps-reused", "step": step, "count": count,
                 "saved_ms": saved_ms, "at_ms": at_ms,
             }),
-            Self::StepsExpected { elapsed_ms, steps } => {
+            Self::StepsExpected { elapsed_ms, steps, outlook: _ } => {
                 let steps: serde_json::Map<String, Value> =
                     steps.iter().map(|(step, took)| (step.clone(), (*took).into())).collect();
                 json!({"cas": CONTRACT, "event": "steps-expected", "elapsed_ms": elapsed_ms, "steps": steps})
@@ -496,6 +501,7 @@ mod tests {
             Event::StepsExpected {
                 elapsed_ms: Some(931),
                 steps: vec![("emit_tree".into(), 31), ("train".into(), 900)],
+                outlook: Arc::default(),
             },
             Event::StepPrinted { step: "emit_tree".into(), text: "growing\n".into() },
             Event::Undeclared {

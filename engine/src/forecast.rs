@@ -5,6 +5,7 @@
 //! put in its place. The same durations put the longest path first in a real run.
 
 mod laid_out;
+mod outlook;
 
 use std::collections::HashMap;
 
@@ -15,7 +16,8 @@ use crate::plan::Plan;
 use crate::resolve::StepState;
 use crate::schedule::{Capacity, Edges, Need, Phase, Schedule};
 pub use laid_out::ToRun;
-use laid_out::Took;
+use laid_out::{Node, Pace, Took};
+pub use outlook::{Going, Outlook, left_ms};
 
 /// How well it is known how long a step will take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +111,11 @@ fn middle(mut numbers: Vec<u64>) -> Option<u64> {
     numbers.get(numbers.len() / 2).copied()
 }
 
+/// How long those of these steps are taken to take of which it is not known.
+fn typical_ms(steps: &[&Node]) -> Option<u64> {
+    middle(steps.iter().filter_map(|step| Some(step.took?.0)).collect())
+}
+
 /// How long a run will take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forecast {
@@ -143,8 +150,8 @@ impl Forecast {
         let count = |wanted: &[Option<Known>]| {
             steps.iter().filter(|step| wanted.contains(&step.took.map(|(_, known)| known))).count()
         };
-        let typical = middle(steps.iter().filter_map(|step| Some(step.took?.0)).collect());
-        let took = |unchanged: bool| Some(Took { typical_ms: typical?, unchanged });
+        let typical = typical_ms(&steps);
+        let took = |unchanged: bool| Some(Took { typical_ms: typical?, unchanged, pace: Pace::EVEN });
         let elapsed = |took: Took| laid_out::elapsed_ms(plans, capacity, jobs, took);
         let work = |took: Took| steps.iter().map(|step| took.ms(step)).fold(0, u64::saturating_add);
         Self {

@@ -61,13 +61,13 @@ pub enum Phase {
 }
 
 /// The edges between steps, both ways, without one vector per step.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edges {
     above: Lists,
     below: Lists,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Lists {
     /// There may be more edges than 2^32: many that read all of many.
     starts: Vec<usize>,

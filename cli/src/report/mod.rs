@@ -3,7 +3,6 @@
 //! A thread of its own owns the terminal and all that is known of the run, so that a slow terminal never holds the
 //! run up. It is told by messages, in the order in which the coordinator decided.
 
-mod expected;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod live;
@@ -205,6 +204,10 @@ fn tell_live(receiver: &Receiver<Message>, detail: Detail, mut runs: Runs) -> io
         }
         drawn = execute::now();
         if detail > Detail::Quiet {
+            if runs.is_to_be_foreseen(drawn) {
+                runs.foresee(drawn);
+                runs.foreseeing_took(execute::since(drawn));
+            }
             live.draw(&std::mem::take(&mut new), &runs.together(), drawn);
         }
     }

@@ -1,11 +1,12 @@
 //! What is known of a run at a moment, from its events. Pure: the clock is handed in.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cas_engine::event::{Event, Outcome};
+use cas_engine::forecast::Going;
 
-use super::expected::Expected;
 use super::words;
 
 /// So many elements of a step that run for one cause are told one by one; a run of ten thousand is no flood.
@@ -46,10 +47,10 @@ pub(crate) struct Progress {
     took: (u32, Duration),
     /// How many ran at once at most.
     widest: usize,
-    /// How many may.
-    jobs: usize,
-    /// How long what is to run will take, where that is known from before.
-    expected: Option<Expected>,
+    /// What is left of what was to run, where it is known from before how long that takes.
+    going: Option<Going>,
+    /// How long that was to take, and when that was laid out.
+    pub(crate) foreseen: Option<(Instant, Duration)>,
     /// How many runs are to come, where there are several.
     pub(crate) runs_left: usize,
 }
@@ -76,8 +77,8 @@ impl Progress {
             grew: false,
             took: (0, Duration::ZERO),
             widest: 0,
-            jobs: 1,
-            expected: None,
+            going: None,
+            foreseen: None,
             runs_left: 0,
         }
     }
@@ -93,11 +94,6 @@ impl Progress {
         self.settled += other.settled;
         self.to_run += other.to_run;
         self.took = (self.took.0 + other.took.0, self.took.1 + other.took.1);
-        self.jobs = self.jobs.max(other.jobs);
-        if let Some(expected) = &other.expected {
-            let running = other.running.iter().map(|(step, _)| step);
-            self.expected.get_or_insert_default().add(expected, running, ending, self.jobs);
-        }
         // They share one pool.
         self.widest = self.widest.max(other.widest).max(self.running.len());
     }
@@ -105,9 +101,8 @@ impl Progress {
     /// Takes in what happened.
     pub(crate) fn absorb(&mut self, event: &Event, now: Instant) {
         match event {
-            Event::RunStarted { to_run, jobs, .. } => {
+            Event::RunStarted { to_run, .. } => {
                 self.started = now;
-                self.jobs = *jobs;
                 self.to_run = *to_run;
             }
             Event::PlanGrew { to_run, .. } => {
@@ -126,12 +121,16 @@ impl Progress {
                 }
                 self.widest = self.widest.max(self.running.len());
             }
-            Event::StepsExpected { elapsed_ms, steps } => {
-                self.expected = Some(Expected::new(*elapsed_ms, steps, self.jobs));
+            Event::StepsExpected { outlook, .. } => {
+                let outlook = Arc::clone(outlook);
+                self.going = Some(match &self.going {
+                    Some(going) => going.again(outlook),
+                    None => Going::new(outlook),
+                });
             }
             Event::StepFinished { step, outcome, elapsed_ms, failure, .. } => {
-                if let Some(expected) = &mut self.expected {
-                    expected.ended(step, (*outcome == Outcome::Ran).then_some(*elapsed_ms));
+                if let Some(going) = &mut self.going {
+                    going.ended(step, (*outcome == Outcome::Ran).then_some(*elapsed_ms));
                 }
                 if let Some((of, _)) = step.split_once('[') {
                     match self.elements.get_mut(of) {
@@ -254,17 +253,25 @@ impl Progress {
         self.to_run.saturating_sub(self.settled + self.running.len())
     }
 
-    /// How long what is left will take: by how long it took before; else, once two steps have ended, as long as these, as
+    /// What is left of what was to run, and what runs of it for how long, where it is known how long that takes.
+    pub(crate) fn going(&self, now: Instant) -> Option<(&Going, Vec<(&str, u64)>)> {
+        let so_far = |since: &Instant| {
+            u64::try_from(now.saturating_duration_since(*since).as_millis()).unwrap_or(u64::MAX)
+        };
+        let running = self.running.iter().map(|(step, since)| (step.as_str(), so_far(since)));
+        Some((self.going.as_ref()?, running.collect()))
+    }
+
+    /// How long what is left will take: as was laid out by how long it took before; else, once two steps have ended, as long as these, as
     /// many at once as so far.
     pub(crate) fn time_left(&self, now: Instant) -> Option<Duration> {
         let (count, took) = self.took;
         if self.left() + self.running.len() == 0 {
             return None;
         }
-        let so_far = |since: &Instant| now.saturating_duration_since(*since).as_secs_f64();
-        let running = self.running.iter().map(|(step, since)| (step.as_str(), so_far(since)));
-        if let Some(seconds) = self.expected.as_ref().and_then(|expected| expected.time_left(running)) {
-            return (1.0..1e9).contains(&seconds).then(|| Duration::from_secs_f64(seconds));
+        if let Some((at, left)) = self.foreseen {
+            let left = left.saturating_sub(now.saturating_duration_since(at));
+            return (1..1_000_000_000).contains(&left.as_secs()).then_some(left);
         }
         if count < 2 {
             return None;

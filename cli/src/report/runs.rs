@@ -5,9 +5,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cas_engine::event::Event;
+use cas_engine::forecast;
 use serde_json::{Value, json};
 
 use super::Lines;
@@ -28,6 +29,10 @@ pub(crate) struct Runs {
     numbers: BTreeMap<usize, u64>,
     /// Warnings that were told: what is the same for several is told once.
     warned: BTreeSet<String>,
+    /// When it was laid out last what is left of them, and how long that took.
+    foreseen: Option<(Instant, Duration)>,
+    /// Something happened since.
+    news: bool,
 }
 
 impl Runs {
@@ -36,7 +41,16 @@ impl Runs {
         let over = Progress::new(now);
         let begun = if names.is_empty() { BTreeMap::from([(0, over.clone())]) } else { BTreeMap::new() };
         let left = names.len();
-        Self { names, begun, over, left, numbers: BTreeMap::new(), warned: BTreeSet::new() }
+        Self {
+            names,
+            begun,
+            over,
+            left,
+            numbers: BTreeMap::new(),
+            warned: BTreeSet::new(),
+            foreseen: None,
+            news: false,
+        }
     }
 
     /// Takes in what happened in a run, and gives the lines that say so.
@@ -48,6 +62,7 @@ impl Runs {
         {
             return Lines::default();
         }
+        self.news = true;
         let left = &mut self.left;
         let progress = self.begun.entry(place).or_insert_with(|| {
             *left = left.saturating_sub(1);
@@ -66,6 +81,34 @@ impl Runs {
             self.over.add(&progress, "");
         }
         lines
+    }
+
+    /// Whether it is to be laid out anew what is left: something happened, or time went by; and not so often that it would
+    /// be a twentieth of what a core does.
+    pub(crate) fn is_to_be_foreseen(&self, now: Instant) -> bool {
+        /// What takes longer than expected holds up what comes after it.
+        const TICK: Duration = Duration::from_secs(1);
+        self.foreseen.is_none_or(|(at, took)| {
+            let pause = if self.news { took * 20 } else { TICK.max(took * 20) };
+            now.saturating_duration_since(at) >= pause
+        })
+    }
+
+    /// Lays out what is left of all that have begun.
+    pub(crate) fn foresee(&mut self, now: Instant) {
+        self.news = false;
+        self.foreseen = Some((now, Duration::ZERO));
+        let going: Vec<_> = self.begun.values().filter_map(|progress| progress.going(now)).collect();
+        let left = forecast::left_ms(&going).map(|left| (now, Duration::from_millis(left)));
+        match self.begun.get_mut(&0).filter(|_| self.names.is_empty()) {
+            Some(only) => only.foreseen = left,
+            None => self.over.foreseen = left,
+        }
+    }
+
+    /// How long that took.
+    pub(crate) fn foreseeing_took(&mut self, took: Duration) {
+        self.foreseen = self.foreseen.map(|(at, _)| (at, took));
     }
 
     /// One of those that have not begun does not begin.
@@ -175,6 +218,56 @@ mod tests {
         drop(together);
         runs.not_to_come();
         assert_eq!(runs.together().runs_left, 0);
+    }
+
+    /// Four seconds were told where eight were to come.
+    #[test]
+    fn what_is_left_is_laid_out_again_when_something_happened_and_every_second() {
+        let zero = Instant::now();
+        let at = |ms: u64| zero + Duration::from_millis(ms);
+        let finished = |step: &str| match finished(step) {
+            Event::StepFinished { step, outcome, saved_ms, failure, skipped, at_ms, .. } => {
+                Event::StepFinished { step, outcome, elapsed_ms: 4000, saved_ms, failure, skipped, at_ms }
+            }
+            other => other,
+        };
+        let expected = |steps: &[(&str, u64, &[u32])]| {
+            let outlook = std::sync::Arc::new(forecast::Outlook::known(steps, 2));
+            Event::StepsExpected { elapsed_ms: None, steps: Vec::new(), outlook }
+        };
+        let wide: &[(&str, u64, &[u32])] =
+            &[("a", 4000, &[]), ("b", 4000, &[]), ("c", 4000, &[]), ("tail", 8000, &[0, 1, 2])];
+        let mut runs = Runs::new(Vec::new(), zero);
+        let mut story = |ms: u64, events: &[Event]| {
+            for event in events {
+                runs.absorb(0, event, Detail::Normal, at(ms));
+            }
+            let due = runs.is_to_be_foreseen(at(ms));
+            if due {
+                runs.foresee(at(ms));
+                runs.foreseeing_took(Duration::from_millis(10));
+            }
+            (due, runs.together().time_left(at(ms)).map(|left| left.as_millis()))
+        };
+        let begin = [began(1, 4), expected(wide), started("a"), started("b")];
+        assert_eq!(story(0, &begin), (true, Some(16_000)));
+        assert_eq!(story(100, &[]), (false, Some(15_900)));
+        assert_eq!(story(1000, &[]), (true, Some(15_000)));
+        // Not a second later, but something happened; and where much happens, only now and then.
+        let together = [finished("a"), finished("b"), started("c")];
+        assert_eq!(story(1300, &together), (true, Some(12_000)));
+        assert_eq!(story(1400, &[finished("c"), started("tail")]), (false, Some(11_900)));
+        assert_eq!(story(1500, &[]), (true, Some(7900)));
+        assert_eq!(story(9500, &[finished("tail")]), (true, None));
+        // Of several, all that have begun are laid out together.
+        let mut several = Runs::new(["lr=1", "lr=2"].map(str::to_owned).to_vec(), zero);
+        for place in [0, 1] {
+            for event in [began(1, 1), expected(&[("fit", 4000, &[]), ("test", 4000, &[0])])] {
+                several.absorb(place, &event, Detail::Normal, zero);
+            }
+            several.foresee(zero);
+            assert_eq!(several.together().time_left(zero), Some(Duration::from_secs(8)));
+        }
     }
 
     #[test]

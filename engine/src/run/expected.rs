@@ -1,11 +1,11 @@
 //! How long what is to run will take, told to whoever shows how much of it is left. Decides nothing.
 
-use std::path::Path;
+use std::sync::Arc;
 
 use super::coordinator::Coordinator;
 
 use crate::event::Event;
-use crate::forecast::{Durations, Forecast, ToRun};
+use crate::forecast::{Durations, Outlook};
 
 /// With more steps than this it is not laid out when each of them will run: nobody waits for that while nothing runs.
 const MANY: usize = 10_000;
@@ -32,10 +32,9 @@ impl Coordinator<'_> {
             (graph.step_name(*step), took.saturating_mul(count))
         });
         let steps: Vec<(String, u64)> = expected.collect();
-        let elapsed_ms = (steps.len() <= MANY).then(|| {
-            let to_run = ToRun::of(Path::new(""), self.plan, &self.states, &self.past, &lengths);
-            Forecast::of(&[to_run], &self.limits.capacity, self.options.jobs.max(1)).elapsed_ms
-        });
-        (self.tell)(&Event::StepsExpected { elapsed_ms: elapsed_ms.flatten(), steps });
+        let outlook = Outlook::of(self.plan, &self.states, &self.past, &lengths, &self.limits.capacity);
+        let elapsed_ms = (steps.len() <= MANY).then(|| outlook.elapsed_ms());
+        let outlook = Arc::new(outlook);
+        (self.tell)(&Event::StepsExpected { elapsed_ms, steps, outlook });
     }
 }

@@ -21,7 +21,8 @@ use crate::session::World;
 /// Write stored results into a file, for another store
 ///
 /// What is wanted (as for `run`: without STEP, what the pipeline is for) with its bytes, as far as it is stored, and
-/// the record of everything above it. Where FILE is imported, all of these are hits: nothing of them runs.
+/// the record of everything above it. Where FILE is imported, all of these are hits: nothing of them runs. But no failure
+/// is ever stored: what failed, and was gathered without, is tried again there, as it is here.
 ///
 /// With --since, what another export has is left out; where this one is imported, that one has to be first.
 #[derive(Debug, clap::Args)]

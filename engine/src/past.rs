@@ -18,6 +18,8 @@ const RUNS: usize = 16;
 #[derive(Debug, Clone, Default)]
 pub struct Past {
     failed: HashMap<String, (u64, Option<Version>)>,
+    /// In which run a version of a step failed when it was begun last, whatever became of others of its step since.
+    failed_as: HashMap<(String, Version), u64>,
     skipped: HashMap<String, Skipped>,
     took_ms: HashMap<String, u64>,
 }
@@ -52,8 +54,12 @@ pub struct Skipped {
 }
 
 impl Past {
-    /// In which run a step failed; `None` for one that has had a result since.
+    /// In which run a step failed, this version of it before others; `None` for one that has had a result since.
     pub(crate) fn failed(&self, step: &str, version: Option<Version>) -> Option<Failed> {
+        let run = version.and_then(|version| self.failed_as.get(&(step.to_owned(), version)));
+        if let Some(run) = run {
+            return Some(Failed { run: *run, made_of: MadeOf::Same });
+        }
         let (run, of) = self.failed.get(step)?;
         let made_of = match (of, version) {
             (Some(then), Some(now)) if *then == now => MadeOf::Same,
@@ -182,6 +188,7 @@ impl Memo {
 /// What runs tell, given newest first, but for what they skipped.
 fn of_runs(runs: Vec<(u64, RunRecord)>) -> Past {
     let mut last: HashMap<String, Option<(u64, Option<Version>)>> = HashMap::new();
+    let mut last_as: HashMap<(String, Version), Option<u64>> = HashMap::new();
     let mut took_ms = HashMap::new();
     for (run, record) in runs {
         for step in record.steps {
@@ -198,9 +205,13 @@ fn of_runs(runs: Vec<(u64, RunRecord)>) -> Past {
                 // It was not its turn.
                 Outcome::Skipped | Outcome::Cancelled => continue,
             };
+            if let Some(version) = step.version {
+                last_as.entry((step.step.clone(), version)).or_insert(failed.map(|(run, _)| run));
+            }
             last.entry(step.step).or_insert(failed);
         }
     }
     let failed = last.into_iter().filter_map(|(step, failed)| Some((step, failed?))).collect();
-    Past { failed, skipped: HashMap::new(), took_ms }
+    let failed_as = last_as.into_iter().filter_map(|(of, failed)| Some((of, failed?))).collect();
+    Past { failed, failed_as, skipped: HashMap::new(), took_ms }
 }

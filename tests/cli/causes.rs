@@ -2,6 +2,29 @@
 
 use crate::kit::Folder;
 
+/// That a version failed was hidden as soon as another one of its step had run: the words were those of what changed.
+#[test]
+fn a_version_that_failed_is_told_as_that_also_when_another_one_ran_since() {
+    let yaml = "pipeline: p\nsolids:\n  a: {config: {n: {type: int, default: 1}}, command: 'test {{ config.n }} != 2', \
+                outputs: []}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    let _ = folder.cas("run").ok();
+    let _ = folder.cas("run --set a.n=2").code(1);
+    let _ = folder.cas("run --set a.n=3").ok();
+    let failed = "it failed in run 2 (`cas logs a`)";
+    assert_eq!(folder.cas("status --set a.n=2").ok().stdout.lines().last(), Some(&*format!("a  {failed}")));
+    let explained = folder.cas("explain a --set a.n=2").ok().stdout;
+    assert_eq!(explained.lines().next(), Some(&*format!("a would run: {failed}")));
+    let foreseen = folder.cas("run -n --set a.n=2").ok().stdout;
+    assert_eq!(foreseen.lines().nth(1), Some(&*format!("a  {failed}")));
+    // What never failed has nothing to do with it, and what had a result since has not failed.
+    assert_eq!(folder.cas("status --set a.n=4").ok().stdout.lines().last(), Some("a  config.n: 3 → 4"));
+    folder.write("pipeline.yaml", yaml.replace("outputs: []", "outputs: [], retries: 1"));
+    let _ = folder.cas("run --set a.n=2").code(1);
+    let told = folder.cas("status --set a.n=2").ok().stdout;
+    assert_eq!(told.lines().last(), Some("a  it failed in run 4 (`cas logs a`)"));
+}
+
 #[test]
 fn a_step_that_failed_is_not_told_as_one_that_never_ran() {
     let yaml = "pipeline: p\nsolids:\n  a: {command: test -e $OK && echo done, env: [OK], stdout: result}\n  b: {inputs: \

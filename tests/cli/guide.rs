@@ -12,6 +12,7 @@ const TRIED: &[&str] = &[
     "fresh",
     "lineage",
     "lists",
+    "long-runs",
     "report",
     "reproduce",
     "sandbox",
@@ -171,6 +172,27 @@ fn lineage_is_what_the_guide_says() {
     let version = &row.split('|').nth(2).expect("a version").trim()[..12];
     tour.runs_with("cas diff 1f0c5a emit_tree", "1f0c5a", version);
     tour.runs("cas diff 1 3");
+}
+
+#[test]
+fn a_long_run_is_told_as_the_guide_says() {
+    let yaml = "\
+pipeline: album
+solids:
+  thumb:
+    matrix: {photo: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]}
+    config: {width: {type: int, default: 200}}
+    command: echo photo {{ matrix.photo }} at {{ config.width }} > {{ outputs.image }}
+    outputs: [image]
+  sheet:
+    inputs: {images: 'thumb[*]'}
+    command: cat {{ inputs.images }}/* > {{ outputs.page }}
+    outputs: [page]
+";
+    let mut tour = Tour::of("long-runs").with(&[("pipeline.yaml", yaml)]);
+    let _ = tour.folder.cas("run").ok();
+    tour.edits("pipeline.yaml", "default: 200", "default: 100");
+    tour.runs("cas run");
 }
 
 #[test]

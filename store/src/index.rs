@@ -38,7 +38,7 @@ pub(crate) use batch::Batch;
 use batch::{Held, NOTHING, UNKNOWN};
 use failure::{failure, not_opened};
 pub(crate) use family::Family;
-use options::{For, families, options};
+use options::{For, families, once, options};
 
 /// Is given a key and its value, and says whether to go on.
 pub(crate) type Each<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>;
@@ -335,9 +335,7 @@ impl Index {
 
     /// As [`Index::scan`], and what is read is not kept in memory: a walk over everything would push out what is in use.
     pub(crate) fn scan_once(&self, family: Family, from: &[u8], each: Each<'_>) -> Result<(), StoreError> {
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        self.scan_with(family, from, options, each)
+        self.scan_with(family, from, once(), each)
     }
 
     /// Whether a family holds nothing.
@@ -648,10 +646,8 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     /// Walks over a whole family.
     pub(crate) fn scan(&self, family: Family, each: Each<'_>) -> Result<(), StoreError> {
-        let mut options = ReadOptions::default();
+        let mut options = once();
         options.set_snapshot(&self.snapshot);
-        // A walk over everything would push out of the cache what is in use.
-        options.fill_cache(false);
         self.index.scan_of(self.db, None, family, &[], options, each)
     }
 }

@@ -171,19 +171,15 @@ impl Core {
             let mut digests: Vec<Digest> = part.iter().map(|(digest, _)| *digest).collect();
             digests.dedup();
             let mut keepers = vec![Keeper::Nothing; digests.len()];
-            self.index.scan_prefixes(Family::Refs, &digests, &mut |at, key, _| {
-                let Some((tag, rest)) = key.get(32..).and_then(<[u8]>::split_first) else { return Ok(true) };
-                if *tag > refs::LAST_KEEPER {
-                    return Ok(false);
-                }
+            self.each_keeper(&digests, &mut |at, tag, rest| {
                 let trace =
-                    <[u8; 32]>::try_from(rest).ok().filter(|_| matches!(*tag, refs::OUTPUT | refs::LOG));
+                    <[u8; 32]>::try_from(rest).ok().filter(|_| matches!(tag, refs::OUTPUT | refs::LOG));
                 keepers[at] = match (keepers[at], trace) {
                     (Keeper::Nothing, Some(trace)) => Keeper::One(trace),
                     (Keeper::One(other), Some(trace)) if other == trace => Keeper::One(trace),
                     _ => Keeper::Others,
                 };
-                Ok(keepers[at] != Keeper::Others)
+                keepers[at] != Keeper::Others
             })?;
             let rows = self.index.blob_rows_once(&digests)?;
             let mut place = 0;

@@ -32,13 +32,9 @@ impl Core {
         digests.sort_unstable();
         digests.dedup();
         let mut keepers = vec![Vec::new(); digests.len()];
-        self.index.scan_prefixes(Family::Refs, &digests, &mut |at, key, _| {
-            let Some((tag, rest)) = key.get(32..).and_then(<[u8]>::split_first) else { return Ok(true) };
-            if *tag > refs::LAST_KEEPER {
-                return Ok(false);
-            }
-            keepers[at].push((*tag, rest.to_vec()));
-            Ok(true)
+        self.each_keeper(&digests, &mut |at, tag, rest| {
+            keepers[at].push((tag, rest.to_vec()));
+            true
         })?;
         let rows = self.index.blob_rows_once(&digests)?;
         let looked = digests.into_iter().zip(rows).zip(keepers);
@@ -48,15 +44,25 @@ impl Core {
     /// Everything that keeps a blob: tags and the rests of the keys.
     pub(super) fn keepers(&self, digest: &Digest) -> Result<Vec<(u8, Vec<u8>)>, StoreError> {
         let mut keepers = Vec::new();
-        self.index.scan_prefix(Family::Refs, digest.as_bytes(), &mut |key, _| {
-            let Some((tag, rest)) = key.get(32..).and_then(<[u8]>::split_first) else { return Ok(true) };
-            if *tag > refs::LAST_KEEPER {
-                return Ok(false);
-            }
-            keepers.push((*tag, rest.to_vec()));
-            Ok(true)
+        self.each_keeper(std::slice::from_ref(digest), &mut |_, tag, rest| {
+            keepers.push((tag, rest.to_vec()));
+            true
         })?;
         Ok(keepers)
+    }
+
+    /// Gives everything that keeps each of these blobs, which are in the order of their digests: the place of the blob, the
+    /// tag, the rest of the key. `each` says whether more that keep the same blob are wanted.
+    pub(super) fn each_keeper(
+        &self,
+        digests: &[Digest],
+        each: &mut dyn FnMut(usize, u8, &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        self.index.scan_prefixes(Family::Refs, digests, &mut |at, key, _| {
+            let Some((tag, rest)) = key.get(32..).and_then(<[u8]>::split_first) else { return Ok(true) };
+            // Those that keep a blob come first.
+            Ok(*tag <= refs::LAST_KEEPER && each(at, *tag, rest))
+        })
     }
 
     /// Whether anything keeps a blob.

@@ -2,6 +2,7 @@
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, InfoLogger, LogLevel, Options,
+    ReadOptions,
 };
 
 use super::{Expect, Family};
@@ -41,6 +42,13 @@ pub(super) fn families(whom: For) -> impl Iterator<Item = ColumnFamilyDescriptor
     Family::ALL.into_iter().map(move |family| {
         ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache, whom, base.clone()))
     })
+}
+
+/// For what is read and not kept in memory: a walk over everything would push out of the cache what is in use.
+pub(super) fn once() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    options
 }
 
 /// Options of the whole index, each with its reason.

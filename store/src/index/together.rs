@@ -3,9 +3,8 @@
 //! Beginning a walk is a look into every sorted run of a family, and where the keys lie close together the next one is
 //! mostly in the block that was just read.
 
-use rocksdb::ReadOptions;
-
 use super::failure::failure;
+use super::options::once;
 use super::{Family, Index, Read, handle};
 use crate::error::StoreError;
 
@@ -28,11 +27,6 @@ impl Index {
         prefixes: &[K],
         each: EachOf<'_>,
     ) -> Result<(), StoreError> {
-        let options = || {
-            let mut options = ReadOptions::default();
-            options.fill_cache(false);
-            options
-        };
         self.with(|db, overlay| {
             if let Some(overlay) = overlay.filter(|overlay| overlay.changes(family.number())) {
                 for (at, prefix) in prefixes.iter().enumerate() {
@@ -40,11 +34,11 @@ impl Index {
                     let each = &mut |key: &[u8], value: &[u8]| {
                         if key.starts_with(prefix) { each(at, key, value) } else { Ok(false) }
                     };
-                    self.scan_of(db, Some(overlay), family, prefix, options(), each)?;
+                    self.scan_of(db, Some(overlay), family, prefix, once(), each)?;
                 }
                 return Ok(());
             }
-            let mut walk = db.raw_iterator_cf_opt(handle(db, family), options());
+            let mut walk = db.raw_iterator_cf_opt(handle(db, family), once());
             // How many are looked for before it is tried again to walk to one, and how many of them are left.
             let (mut sought, mut left) = (1, 1);
             for (at, prefix) in prefixes.iter().enumerate() {

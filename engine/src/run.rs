@@ -57,6 +57,9 @@ use noted::RunLog;
 /// are damaged each time they are written are a failing disk, not an accident.
 const REBUILDS: u32 = 3;
 
+/// Noting a run that took so long is noted once more: it would be seen in its last line.
+const LATE_MS: u64 = 50;
+
 /// So many results are noted as used beside noting the run.
 const MANY: usize = 4096;
 
@@ -303,8 +306,7 @@ pub fn run_with(
         };
     }
     coordinator.unfinished();
-    let mut summary = coordinator.summary();
-    summary.elapsed_ms = u64::try_from(execute::since(began).as_millis()).unwrap_or(u64::MAX);
+    record.summary = coordinator.summary();
     let taken = memo.keep_taken(run, coordinator.plan, &coordinator.states, now_ms());
     let names = coordinator.plan.graph.step_names(&coordinator.plan.steps);
     let (steps, reused, mut logs) = coordinator.told(&names);
@@ -318,10 +320,13 @@ pub fn run_with(
     drop(benches);
     // The folders of all attempts are gone when it is.
     drop(folders);
-    record.noted_ms = now_ms();
-    record.ended_ms = Some(record.noted_ms);
-    record.summary = summary;
     record.steps = steps;
+    // What the run has taken so far, and all that is left to be done of it is to note that.
+    let end = |record: &mut RunRecord| {
+        record.noted_ms = now_ms();
+        record.ended_ms = Some(record.noted_ms);
+        record.summary.elapsed_ms = u64::try_from(execute::since(began).as_millis()).unwrap_or(u64::MAX);
+    };
     let touch = || memo.touch(&touched, started_ms);
     let (noted, (outcomes, outputs)) = thread::scope(|scope| {
         // Of many, beside the other; where no thread can be had, or for a few, before it.
@@ -330,6 +335,7 @@ pub fn run_with(
             _ => thread::Builder::new().name("touch".to_owned()).spawn_scoped(scope, touch).ok(),
         };
         let touched_before = if begun.is_none() { touch() } else { Ok(()) };
+        end(&mut record);
         let noted =
             touched_before.and_then(|()| memo.note_run(run, &mut record, &reused, &drawing, &mut logs));
         // What is given back is put together while the other is at it.
@@ -338,7 +344,14 @@ pub fn run_with(
             .map_or(Ok(()), |begun| begun.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         (noted.and(touched), reported)
     });
-    let allowed = record.allowed.len();
+    // Where noting it took its time (a disk that is busy), that is the run's as well, in its record as on the screen.
+    let before = (record.noted_ms, record.ended_ms, record.summary);
+    end(&mut record);
+    let is_late = record.summary.elapsed_ms.saturating_sub(before.2.elapsed_ms) >= LATE_MS;
+    if noted.is_err() || !is_late || memo.note_run(run, &mut record, &reused, &drawing, &mut logs).is_err() {
+        (record.noted_ms, record.ended_ms, record.summary) = before;
+    }
+    let (summary, allowed) = (record.summary, record.allowed.len());
     // What stopped the run says more than that it could not be noted afterwards.
     published?;
     noted?;

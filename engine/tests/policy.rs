@@ -34,6 +34,8 @@ struct Kit {
     fails: Mutex<BTreeMap<&'static str, Vec<Cause>>>,
     paused: Mutex<Vec<Duration>>,
     jobs: usize,
+    /// How many files an attempt leaves in its folder, beside its outputs.
+    litter: usize,
 }
 
 impl Execute for Kit {
@@ -46,6 +48,9 @@ impl Execute for Kit {
         {
             let failure = Failure { cause: causes.remove(0), message: "as told".to_owned(), hint: None };
             return Attempted::new(Err(failure), Duration::from_secs(seconds));
+        }
+        for n in 0..self.litter {
+            std::fs::create_dir(attempt.folder.join(n.to_string())).unwrap();
         }
         let config = format!("{:?}", attempt.config.values.iter().collect::<Vec<_>>());
         let produced = attempt.solid.outputs.iter().map(|_| Produced::Bytes(config.clone().into_bytes()));
@@ -71,7 +76,7 @@ impl Kit {
         let store = Store::open(&folder.path().join(".cas"), open).unwrap();
         let (yaml, takes) = (yaml.to_owned(), takes.iter().copied().collect());
         let (ran, fails, paused) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { folder, yaml, store, takes, ran, fails, paused, jobs: 1 }
+        Self { folder, yaml, store, takes, ran, fails, paused, jobs: 1, litter: 0 }
     }
 
     fn plan(&self) -> (Plan, Memo, Wanted) {
@@ -174,6 +179,20 @@ solids:
 "#;
 
 const TAKES: [(&str, u64); 4] = [("a", 10), ("b", 5), ("c", 1), ("d", 100)];
+
+/// What attempts left in their folders is removed when nothing runs any longer: a run of 2.1 s by its last line had taken 6.
+#[test]
+fn how_long_a_run_took_counts_all_that_it_did_before_it_was_noted() {
+    let mut kit = Kit::new("pipeline: p\nsolids:\n  a: {command: x}\n  b: {command: y}\n", &[]);
+    kit.litter = 300;
+    let report = kit.report();
+    let (_, memo, _) = kit.plan();
+    let (_, record) = memo.runs(None, 1).unwrap().pop().unwrap();
+    assert_eq!(record.summary, report.summary);
+    // It began before, by one clock, and was noted after, by the other: in whole milliseconds of both.
+    let between = record.ended_ms.unwrap() - record.started_ms;
+    assert!(report.summary.elapsed_ms + 2 >= between, "{} of {between} ms", report.summary.elapsed_ms);
+}
 
 #[test]
 fn the_longest_path_runs_first_once_it_is_known_how_long_steps_take() {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use cas_store::{
-    Artifact, Bytes, Claim, ClaimGuard, Commit, Committed, Digest, Found, Kind, Link, Moment, Output,
+    Artifact, Begun, Bytes, Claim, ClaimGuard, Commit, Committed, Digest, Found, Kind, Link, Moment, Output,
     Portion, Put, Relink, ResultRecord, Run, Share, Staged, Store, StoreError, Take, Trace, Tree, Version,
 };
 
@@ -624,8 +624,8 @@ impl Memo {
         }
     }
 
-    /// Takes a number for a run and notes that it began.
-    pub(crate) fn begin_run(&self, at_ms: u64, run: &record::RunRecord) -> Result<u64, EngineError> {
+    /// Takes a number for a run and notes that it began; it goes on until what is returned is dropped.
+    pub(crate) fn begin_run(&self, at_ms: u64, run: &record::RunRecord) -> Result<Begun, EngineError> {
         Ok(self.open()?.begin_run(at_ms, record::encode_run(run).unwrap_or_default())?)
     }
 

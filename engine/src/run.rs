@@ -223,7 +223,8 @@ pub fn run_with(
         false => Past::default(),
     };
     let begins = options.turn.as_ref().map(Turn::begins);
-    let run = memo.begin_run(started_ms, &record)?;
+    let begun = memo.begin_run(started_ms, &record)?;
+    let run = begun.id();
     tell(&Event::RunStarted {
         run,
         pipeline: record.pipeline.clone(),
@@ -351,6 +352,8 @@ pub fn run_with(
     if noted.is_err() || !is_late || memo.note_run(run, &mut record, &reused, &drawing, &mut logs).is_err() {
         (record.noted_ms, record.ended_ms, record.summary) = before;
     }
+    // Until here nothing of it is collected, also where an error ends it before.
+    drop(begun);
     let (summary, allowed) = (record.summary, record.allowed.len());
     // What stopped the run says more than that it could not be noted afterwards.
     published?;

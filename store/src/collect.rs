@@ -1,6 +1,6 @@
 //! Garbage collection: what goes, in what order, and why.
 //!
-//! Nothing that is pinned, or that a live connection was told is present, goes. What nothing names goes first, so
+//! Nothing that is pinned, that a live connection was told is present, or that is noted of a run that goes on, goes. What nothing names goes first, so
 //! that no result is given up for room that this makes. What a policy asks for goes behind it, in an order that
 //! depends on the results alone: first what is too old, then what is cheapest to rebuild per byte and longest
 //! unused. The order is sorted in the index's scratch family, so memory does not grow with the store. A dry run
@@ -20,6 +20,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::apply;
+use crate::begun::GoingOn;
 use crate::change::Change;
 use crate::crash;
 use crate::digest::{Digest, Trace};
@@ -45,6 +46,7 @@ pub(crate) struct Session {
     mode: Mode,
     phase: Phase,
     free_bytes: u64,
+    going_on: GoingOn,
     report: CollectReport,
     /// Ranks that were worked out already; emptied when it has many.
     ranks: HashMap<Subject, Option<Rank>>,
@@ -104,6 +106,7 @@ impl Core {
             mode,
             phase: Phase::Blobs(None),
             free_bytes: self.free_bytes()?,
+            going_on: GoingOn::now(&self.index, &self.layout)?,
             report: CollectReport::default(),
             ranks: HashMap::new(),
             ahead: Ahead::default(),
@@ -436,6 +439,9 @@ impl Core {
         if session.age_of(row.at_ms) <= age {
             // Runs are numbered in the order of their times: those behind are younger.
             return Ok(Phase::Done);
+        }
+        if session.going_on.has(id, &row) {
+            return Ok(Phase::Runs(id));
         }
         let bytes = match session.mode {
             // Its logs went in an earlier phase, as far as they go.

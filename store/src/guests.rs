@@ -42,6 +42,8 @@ impl Core {
     /// Notes which processes the former host served; `own` is this one's token.
     pub(crate) fn expect_back(&self, own: &str) -> Result<(), StoreError> {
         for (token, listed) in processes::list(&self.layout)? {
+            // Of one that cannot be read it is known that it lives.
+            let listed = listed.unwrap_or_default();
             // This process may use the store in several places, which come back one by one.
             if token != own {
                 let blobs = self.replaced_bytes(&listed.leases)?;

@@ -17,6 +17,7 @@
 mod answers;
 mod apply;
 pub mod archive;
+mod begun;
 mod blob;
 mod change;
 pub mod check;
@@ -99,6 +100,7 @@ mod walk;
 mod wire;
 mod work;
 
+pub use begun::Begun;
 pub use blob::Bytes;
 
 pub use archive::{Archived, Export, LEFT_OUT, Standing, check_export};

@@ -51,7 +51,9 @@ mod tag {
     pub(super) const NAME: u8 = b'n';
     /// It uses so much of the limit of that name, of which it says that there is so much, under this ticket.
     pub(super) const USE: u8 = b'u';
-    /// A share stood here that was given back.
+    /// It has a run that was begun with this token.
+    pub(super) const RUN: u8 = b'r';
+    /// A share stood here that was given back, or a run that has ended.
     pub(super) const NOTHING: u8 = b'-';
 }
 
@@ -67,8 +69,9 @@ pub(crate) struct ProcessFile {
 #[derive(Default)]
 struct Written {
     leases: IdSet<Trace>,
-    /// Where the shares stand, each with its bytes, and where some stood that were given back.
+    /// Where the shares and the runs stand, each with its bytes, and where some stood that are gone.
     shares: HashMap<u64, (u64, usize)>,
+    runs: HashMap<u64, (u64, usize)>,
     free: Vec<(u64, usize)>,
     bytes: u64,
     /// Whether an entry could not be written: then none is, because they have no gaps.
@@ -83,6 +86,8 @@ pub(crate) struct Listed {
     pub(crate) claims: Vec<(Trace, u64)>,
     /// What it uses also while it is stopped, by ticket.
     pub(crate) shares: Vec<(u64, Vec<Portion>)>,
+    /// The runs that it has, by the tokens that they were begun with.
+    pub(crate) runs: Vec<u64>,
     pub(crate) stopped: bool,
 }
 
@@ -192,25 +197,56 @@ impl ProcessFile {
             return;
         }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = self.put(&mut written, &entries) {
+            written.shares.insert(ticket, place);
+        }
+    }
+
+    /// Notes that a share was given back.
+    pub(crate) fn unshare(&self, ticket: u64) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = written.shares.remove(&ticket) {
+            self.take_out(&mut written, place);
+        }
+    }
+
+    /// Notes that the process has a run that it begins with this token.
+    pub(crate) fn run(&self, token: u64) {
+        let mut entry = Vec::with_capacity(ENTRY_BYTES);
+        push(&mut entry, tag::RUN, &Trace::from_bytes([0; 32]), token);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = self.put(&mut written, &entry) {
+            written.runs.insert(token, place);
+        }
+    }
+
+    /// Notes that it has that run no longer.
+    pub(crate) fn run_ended(&self, token: u64) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = written.runs.remove(&token) {
+            self.take_out(&mut written, place);
+        }
+    }
+
+    /// Writes entries that are taken out again, where others stood if they fit there; `None` where there is no room.
+    fn put(&self, written: &mut Written, entries: &[u8]) -> Option<(u64, usize)> {
         let fits = written.free.iter().position(|(_, bytes)| *bytes == entries.len());
         let at = match fits.map(|fits| written.free.swap_remove(fits)) {
-            Some((at, _)) if self.overwrite(at, &entries) => at,
+            Some((at, _)) if self.overwrite(at, entries) => at,
             _ => {
                 let at = written.bytes;
-                self.append(&mut written, &entries);
+                self.append(written, entries);
                 if written.bytes == at {
-                    return;
+                    return None;
                 }
                 at
             }
         };
-        written.shares.insert(ticket, (at, entries.len()));
+        Some((at, entries.len()))
     }
 
-    /// Notes that a share was given back: in its place, because there may be no room for more.
-    pub(crate) fn unshare(&self, ticket: u64) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((at, bytes)) = written.shares.remove(&ticket) else { return };
+    /// Takes entries out, in their place, because there may be no room for more.
+    fn take_out(&self, written: &mut Written, (at, bytes): (u64, usize)) {
         let mut nothing = Vec::with_capacity(bytes);
         for _ in 0..bytes / ENTRY_BYTES {
             push(&mut nothing, tag::NOTHING, &Trace::from_bytes([0; 32]), 0);
@@ -314,9 +350,9 @@ pub(crate) fn read(layout: &Layout, token: &str) -> io::Result<Listed> {
     }
 }
 
-/// The processes that live, by their tokens, each with what its file says; the files of those that do not
-/// are removed. The host's.
-pub(crate) fn list(layout: &Layout) -> Result<Vec<(String, Listed)>, StoreError> {
+/// The processes that live, by their tokens, each with what its file says, or `None` where it cannot be read; the files of
+/// those that do not live are removed. The host's.
+pub(crate) fn list(layout: &Layout) -> Result<Vec<(String, Option<Listed>)>, StoreError> {
     let folder = layout.processes();
     let entries = match fs::read_dir(&folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -329,10 +365,9 @@ pub(crate) fn list(layout: &Layout) -> Result<Vec<(String, Listed)>, StoreError>
         if remove_if_dead(&entry.path()) {
             continue;
         }
-        // Of one that cannot be read it is known that it lives.
         let listed = match read(layout, &token) {
             Err(error) if descriptors::are_used_up(&error) => Err(error).at("read", &entry.path())?,
-            listed => listed.unwrap_or_default(),
+            listed => listed.ok(),
         };
         live.push((token, listed));
     }
@@ -370,6 +405,7 @@ fn parse(bytes: &[u8]) -> Listed {
             tag::END => listed.claims.retain(|claim| *claim != (trace, ticket)),
             tag::STOP => listed.stopped = true,
             tag::GO => listed.stopped = false,
+            tag::RUN => listed.runs.push(ticket),
             tag::NAME => name.extend_from_slice(trace.as_bytes()),
             tag::USE => {
                 let portion = portion(std::mem::take(&mut name), trace.as_bytes());
@@ -425,16 +461,21 @@ mod tests {
         file.share(11, std::slice::from_ref(&gpu));
         file.unshare(11);
         file.unshare(10);
+        for run in [12, 13, 14] {
+            file.run(run);
+        }
+        file.run_ended(12);
         file.stopped(true);
         let expected = Listed {
             owner: "run 1 of two lines".to_owned(),
             leases: [T, U].into_iter().collect(),
             claims: vec![(U, 8)],
             shares: vec![(9, vec![long, gpu.clone()])],
+            runs: vec![13, 14],
             stopped: true,
         };
         assert!(is_live(&layout, "abc"));
-        assert_eq!(list(&layout).unwrap(), [("abc".to_owned(), expected)]);
+        assert_eq!(list(&layout).unwrap(), [("abc".to_owned(), Some(expected))]);
         drop(file);
         assert!(!is_live(&layout, "abc"));
         assert_eq!(list(&layout).unwrap(), []);
@@ -477,6 +518,16 @@ mod tests {
         assert_eq!(read(), [golden.as_slice(), &nothing, &nothing].concat());
         file.share(5, &[gpu]);
         let golden = [golden, share].concat();
+        assert_eq!(read(), golden);
+        // A run.
+        file.run(258);
+        let run = [b"r".as_slice(), &[0; 32], &[2, 1, 0, 0, 0, 0, 0, 0]].concat();
+        assert_eq!(read(), [golden.as_slice(), &run].concat());
+        file.run_ended(258);
+        file.run_ended(258);
+        assert_eq!(read(), [golden.as_slice(), &nothing].concat());
+        file.run(258);
+        let golden = [golden, run].concat();
         assert_eq!(read(), golden);
         drop(file);
         for cut in 0..golden.len() {

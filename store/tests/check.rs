@@ -20,7 +20,7 @@ fn filled() -> Kit {
     store.commit(replaced).expect("commit");
     let pin = Pin { version: version(5), label: "p".to_owned(), reason: None, at_ms: 1, until_ms: None };
     store.pin(pin).expect("pin");
-    let id = store.begin_run(1, b"run".to_vec()).expect("run");
+    let id = store.begin_run(1, b"run".to_vec()).expect("run").id();
     let log = store.stage_bytes(&noise(99, 9_000)).expect("stage");
     store.note_run(id, b"run".to_vec(), &[log], &[]).expect("note");
     kit

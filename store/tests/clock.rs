@@ -30,9 +30,9 @@ fn when_the_clock_goes_back_two_days_nothing_is_lost_and_nothing_goes_too_early(
     {
         let store = kit.open();
         put_at(&store, 1, NOW_MS);
-        assert_eq!(store.begin_run(NOW_MS, b"before".to_vec()).expect("it begins"), 1);
+        assert_eq!(store.begin_run(NOW_MS, b"before".to_vec()).expect("it begins").id(), 1);
         put_at(&store, 2, earlier);
-        assert_eq!(store.begin_run(earlier, b"after".to_vec()).expect("it begins"), 2);
+        assert_eq!(store.begin_run(earlier, b"after".to_vec()).expect("it begins").id(), 2);
         store.touch(&[trace(1), trace(2)], earlier).expect("it is noted");
     }
     // By that clock the first one will be made in two days: it is not older than a day.

@@ -718,10 +718,10 @@ fn an_evicted_result_whose_bytes_another_brings_back_is_a_result_again() {
 fn old_runs_lose_their_logs_and_then_go() {
     let kit = Kit::new();
     let store = kit.open();
-    let id = store.begin_run(1, b"run".to_vec()).expect("run");
+    let id = store.begin_run(1, b"run".to_vec()).expect("run").id();
     let log = store.stage_bytes(&noise(1, 10_000)).expect("stage");
     store.note_run(id, b"run".to_vec(), &[log], &[]).expect("note");
-    store.begin_run(NOW, b"run".to_vec()).expect("run");
+    drop(store.begin_run(NOW, b"run".to_vec()).expect("run"));
     let policy = Policy { max_age: Some(DAY), max_record_age: Some(2000 * DAY), ..Policy::default() };
     let (would, _) = gc(&store, &policy, Mode::DryRun, NOW);
     let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
@@ -732,7 +732,39 @@ fn old_runs_lose_their_logs_and_then_go() {
     let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
     assert_eq!(went[0].what, Garbage::Run { id: 1 });
     assert_eq!(store.runs(None, 5).expect("runs").len(), 1);
-    assert_eq!(store.begin_run(NOW, Vec::new()).expect("run"), 3);
+    assert_eq!(store.begin_run(NOW, Vec::new()).expect("run").id(), 3);
+    assert_eq!(verify(&store), []);
+}
+
+/// `gc --max-record-age 0s` beside a run took its record away, and the run could not be noted at its end.
+#[test]
+fn a_run_that_goes_on_keeps_its_logs_and_its_record() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let begun: Vec<_> = (1..=3).map(|at| store.begin_run(at, b"run".to_vec()).expect("run")).collect();
+    for run in &begun {
+        let log = store.stage_bytes(&noise(1, 10_000)).expect("stage");
+        store.note_run(run.id(), b"run".to_vec(), &[log], &[]).expect("note");
+    }
+    let all = Policy { max_age: Some(DAY), max_record_age: Some(DAY), ..Policy::default() };
+    let going = |mode| gc(&store, &all, mode, NOW).0.into_iter().map(|going| going.what).collect::<Vec<_>>();
+    assert_eq!(going(Mode::DryRun), []);
+    assert_eq!(going(Mode::Collect), []);
+    let mut begun = begun.into_iter();
+    let (first, second) = (begun.next().expect("one"), begun.next().expect("another"));
+    drop(second);
+    // Its neighbours have the same log.
+    assert_eq!(going(Mode::Collect), [Garbage::RunLogs { id: 2 }, Garbage::Run { id: 2 }]);
+    store.note_run(first.id(), b"done".to_vec(), &[], &[]).expect("it is there");
+    // The next has the place of the one that ended in the file of this process.
+    let fourth = store.begin_run(4, b"run".to_vec()).expect("run");
+    drop(first);
+    assert_eq!(going(Mode::Collect), [Garbage::RunLogs { id: 1 }, Garbage::Run { id: 1 }]);
+    let left = || store.runs(None, 5).expect("runs").iter().map(|run| run.id).collect::<Vec<_>>();
+    assert_eq!(left(), [4, 3]);
+    drop((fourth, begun));
+    assert_eq!(going(Mode::Collect).len(), 3);
+    assert_eq!(left(), []);
     assert_eq!(verify(&store), []);
 }
 

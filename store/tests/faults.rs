@@ -156,8 +156,8 @@ fn what_is_walked_over_is_the_same_from_memory() {
     };
     let from_disk = {
         let store = kit.open();
-        store.begin_run(5, b"one".to_vec()).expect("run");
-        store.begin_run(6, b"two".to_vec()).expect("run");
+        drop(store.begin_run(5, b"one".to_vec()).expect("run"));
+        drop(store.begin_run(6, b"two".to_vec()).expect("run"));
         seen(&store)
     };
     fail(&kit, "open", "index", ENOSPC, 2);

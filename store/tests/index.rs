@@ -325,7 +325,7 @@ fn a_store_that_ends_with_its_process_is_closed_like_any_other() {
     for run in 1..=2 {
         let store = kit.open();
         assert_eq!(get(&store, 1).as_deref(), Some(b"one".as_slice()));
-        assert_eq!(store.begin_run(10, b"begun".to_vec()).expect("run"), run);
+        assert_eq!(store.begin_run(10, b"begun".to_vec()).expect("run").id(), run);
         store.ends_with_the_process();
     }
     // One that was written to as well.
@@ -344,8 +344,8 @@ fn runs_are_numbered_and_keep_their_logs() {
     let kit = Kit::new();
     {
         let store = kit.open();
-        assert_eq!(store.begin_run(10, b"begun".to_vec()).expect("run"), 1);
-        assert_eq!(store.begin_run(20, b"begun".to_vec()).expect("run"), 2);
+        assert_eq!(store.begin_run(10, b"begun".to_vec()).expect("run").id(), 1);
+        assert_eq!(store.begin_run(20, b"begun".to_vec()).expect("run").id(), 2);
         let log = store.stage_bytes(b"it failed").expect("stage");
         // What was not noted can be given once more.
         let logs = [log];
@@ -353,7 +353,7 @@ fn runs_are_numbered_and_keep_their_logs() {
         store.note_run(1, b"done".to_vec(), &logs, &[]).expect("note");
     }
     let store = kit.open();
-    assert_eq!(store.begin_run(30, Vec::new()).expect("run"), 3);
+    assert_eq!(store.begin_run(30, Vec::new()).expect("run").id(), 3);
     let runs = store.runs(Some(3), 10).expect("runs");
     assert_eq!(runs.iter().map(|run| run.id).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(runs[1].record, b"done");
@@ -606,7 +606,7 @@ fn the_index_is_opened_for_writing_only_for_more_than_a_little() {
         let store = kit.open();
         assert_eq!(get(&store, 0).as_deref(), Some(b"zero".as_slice()));
         put(&store, 1, b"one");
-        store.begin_run(5, b"a run".to_vec()).expect("run");
+        drop(store.begin_run(5, b"a run".to_vec()).expect("run"));
     }
     assert_eq!(index(), made);
 

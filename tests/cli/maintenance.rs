@@ -1,6 +1,7 @@
 //! The commands of whoever looks after a store.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use crate::dogs;
 use crate::kit::Folder;
@@ -117,6 +118,51 @@ fn gc_keeps_its_bounds_when_asked_to() {
     let config = folder.read(".cas/config.toml");
     assert!(config.contains("max_age = \"30d\"") && config.contains("keep_last = 2"), "{config}");
     assert!(folder.cas("gc").ok().stdout.starts_with("nothing to collect"));
+}
+
+/// The runs that were there went, and with them the records of those that went on: each ended with exit code 3 and `there is
+/// no run 2`, although all its steps had run.
+#[test]
+fn gc_takes_no_record_of_a_run_that_goes_on_away_and_that_of_a_killed_one() {
+    let folder = Folder::new();
+    let place = folder.path("").display().to_string();
+    let late = "echo {{ config.n }} > PLACE/ready; cat PLACE/go{{ config.n }}";
+    let late = late.replace("PLACE", place.trim_end_matches('/'));
+    folder.write(
+        "pipeline.yaml",
+        format!("solids: {{late: {{config: {{n: int}}, command: '{late}', stdout: result}}}}\n"),
+    );
+    for pipe in ["ready", "go0", "go1", "go2", "go3"] {
+        assert!(Command::new("mkfifo").arg(folder.path(pipe)).status().expect("mkfifo is there").success());
+    }
+    let run = |words: &[&str]| {
+        let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+        let child = command.arg("run").args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        (child.expect("it starts"), folder.read("ready").trim().to_owned())
+    };
+    let (mut killed, _) = run(&["--set", "late.n=0"]);
+    killed.kill().expect("it lives");
+    let _ = killed.wait().expect("it is gone");
+    let (sweep, first) = run(&["-j", "1", "--sweep", "late.n=1,2"]);
+    let (one, third) = run(&["--set", "late.n=3"]);
+    assert_eq!(folder.cas("gc --max-record-age 0s").ok().stdout, "gone: 1 run, 0 B → 0 B\n");
+    folder.write(&format!("go{first}"), "on");
+    let second = folder.read("ready").trim().to_owned();
+    for n in [second, third] {
+        folder.write(&format!("go{n}"), "on");
+    }
+    for run in [sweep, one] {
+        let _ = folder.ran("cas run".to_owned(), &run.wait_with_output().expect("it ends")).ok();
+    }
+    let runs = || {
+        let runs = folder.cas("runs --format json").ok().stdout;
+        let runs: serde_json::Value = serde_json::from_str(&runs).expect("it is JSON");
+        let told = runs["runs"].as_array().expect("a list").iter();
+        told.map(|run| (run["run"].as_u64(), run["ran"].as_u64())).collect::<Vec<_>>()
+    };
+    assert_eq!(runs(), [(Some(4), Some(1)), (Some(3), Some(1)), (Some(2), Some(1))]);
+    let _ = folder.cas("gc --max-record-age 0s").ok();
+    assert_eq!(runs(), []);
 }
 
 #[test]

@@ -178,7 +178,7 @@ mod tests {
             combination: None,
             allowed: Vec::new(),
         };
-        let run = memo.begin_run(1, &record).unwrap();
+        let run = memo.begin_run(1, &record).unwrap().id();
         // Above what lives in the index.
         let log = dir.path().join("log");
         std::fs::write(&log, "it failed\n".repeat(5000)).unwrap();

@@ -170,7 +170,7 @@ impl Core {
     /// Where a run's logs stand in the order; `None` if they stay.
     pub(super) fn rank_run(&self, session: &Session, id: u64, row: &tables::RunRow) -> Option<Rank> {
         let policy = &session.policy;
-        if row.blobs.is_empty() {
+        if row.blobs.is_empty() || session.going_on.has(id, row) {
             return None;
         }
         let age = session.age_of(row.at_ms);

@@ -3,6 +3,7 @@
 //! What is answered to be present is leased: it is kept from collection as long as the store is open here.
 
 use super::{PAGE, Run, Store, announced};
+use crate::begun::{Begun, Noted};
 use crate::digest::{Digest, Trace, Version};
 use crate::error::StoreError;
 use crate::record::{Found, Moment, Pin, Replacement};
@@ -203,12 +204,13 @@ impl Store {
         }
     }
 
-    /// Takes the next run's number and notes the run.
-    pub fn begin_run(&self, at_ms: u64, record: Vec<u8>) -> Result<u64, StoreError> {
+    /// Takes the next run's number and notes the run, which goes on until what is returned is dropped.
+    pub fn begin_run(&self, at_ms: u64, record: Vec<u8>) -> Result<Begun, StoreError> {
         let token = self.token();
+        let noted = Noted::new(self.client().member(), token);
         let begin = Request::BeginRun { at_ms, record: Opaque(record), token, again: false };
         match self.ask(begin)? {
-            Response::Number(id) => Ok(id),
+            Response::Number(id) => Ok(Begun::new(id, noted)),
             other => Err(self.unexpected(&other)),
         }
     }

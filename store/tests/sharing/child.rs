@@ -374,7 +374,7 @@ pub(crate) fn main() {
                 say(&format!("collected {}, in use {}", report.results, report.kept_in_use));
             }
             "ledger" => say(&store.ledger(&trace(number())).expect("it answers").len().to_string()),
-            "run" => say(&store.begin_run(number().into(), Vec::new()).expect("it begins").to_string()),
+            "run" => say(&store.begin_run(number().into(), Vec::new()).expect("it begins").id().to_string()),
             "hand-over" => {
                 handed_over = Some(store.hand_over());
                 say("handed over");

@@ -696,10 +696,10 @@ fn a_run_begins_once_though_its_host_died() {
     let kit = Kit::new();
     let mut host = Child::opened(&kit.dir());
     let stores: Vec<Store> = (0..2).map(|_| kit.open()).collect();
-    assert_eq!(stores[0].begin_run(1, Vec::new()).expect("it begins"), 1);
+    assert_eq!(stores[0].begin_run(1, Vec::new()).expect("it begins").id(), 1);
     host.kill();
-    assert_eq!(stores[1].begin_run(2, Vec::new()).expect("it begins"), 2);
-    assert_eq!(stores[0].begin_run(3, Vec::new()).expect("it begins"), 3);
+    assert_eq!(stores[1].begin_run(2, Vec::new()).expect("it begins").id(), 2);
+    assert_eq!(stores[0].begin_run(3, Vec::new()).expect("it begins").id(), 3);
     assert_eq!(stores[0].runs(None, 10).expect("they are listed").len(), 3);
 }
 
@@ -711,10 +711,10 @@ fn a_run_that_was_noted_and_not_acknowledged_has_one_number() {
     let mut host = Child::start_with(&kit.dir(), &[("CAS_CRASH_POINT", "write.applied")]);
     assert_eq!(host.ask("open"), "opened");
     let store = kit.open();
-    assert_eq!(store.begin_run(1, Vec::new()).expect("it begins"), 1);
+    assert_eq!(store.begin_run(1, Vec::new()).expect("it begins").id(), 1);
     assert_eq!(host.hear(), "ended");
     assert_eq!(store.runs(None, 10).expect("they are listed").len(), 1);
-    assert_eq!(store.begin_run(2, Vec::new()).expect("it begins"), 2);
+    assert_eq!(store.begin_run(2, Vec::new()).expect("it begins").id(), 2);
 }
 
 /// The process that takes over dies on the way; the one that comes next takes over from it.

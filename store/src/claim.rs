@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::Answer;
 use crate::digest::Trace;
 use crate::error::StoreError;
 use crate::record::Found;
 use crate::store::Store;
-use crate::tickets::LOOK;
 use crate::wire::{Opaque, Request, Response};
 
 /// What became of an attempt to claim a trace.
@@ -50,22 +48,13 @@ impl ClaimGuard {
     ///
     /// As for [`Store::claim`].
     pub fn renew(&mut self) -> Result<bool, StoreError> {
-        let claims = [(self.trace, self.ticket)];
-        loop {
-            let request = Request::Claim { trace: self.trace, ticket: self.ticket, waited: false };
-            let answer = self.store.ask_on(request)?;
-            match answer.response {
-                Response::Granted { present } => {
-                    // Granted by a host that is gone, it has to be granted again.
-                    if self.store.client().keep_claims(&claims, answer.link) {
-                        self.store.note_found(present.iter());
-                        self.present = present;
-                        return Ok(true);
-                    }
-                }
-                Response::Held { .. } => return Ok(false),
-                other => return Err(self.store.unexpected(&other)),
+        match self.store.ask_for_claim(self.trace, self.ticket, false)? {
+            Response::Granted { present } => {
+                self.present = present;
+                Ok(true)
             }
+            Response::Held { .. } => Ok(false),
+            other => Err(self.store.unexpected(&other)),
         }
     }
 
@@ -130,7 +119,7 @@ impl Store {
         let client = self.client();
         let claims: Vec<(Trace, u64)> = traces.iter().map(|trace| (*trace, client.silent_ticket())).collect();
         loop {
-            let answer = self.ask_for(Request::ClaimAll(claims.clone()), &claims)?;
+            let answer = self.or_give_back(self.ask_on(Request::ClaimAll(claims.clone())), &claims)?;
             let granted = match answer.response {
                 Response::Claims(granted) if granted.len() == claims.len() => granted,
                 other => return Err(self.unexpected(&other)),
@@ -163,10 +152,14 @@ impl Store {
         self.client().end_claims(&claims);
     }
 
-    /// Asks for claims. Where no answer comes they may have been granted, by a host whose answer was lost, and are given
-    /// back: nobody shall wait for this process.
-    fn ask_for(&self, request: Request, claims: &[(Trace, u64)]) -> Result<Answer, StoreError> {
-        self.ask_on(request).inspect_err(|_| {
+    /// What came of asking for claims. Where no answer came they may have been granted, by a host whose answer was lost, and
+    /// are given back: nobody shall wait for this process.
+    fn or_give_back<T>(
+        &self,
+        asked: Result<T, StoreError>,
+        claims: &[(Trace, u64)],
+    ) -> Result<T, StoreError> {
+        asked.inspect_err(|_| {
             let _ = self.ask(Request::ReleaseAll(claims.to_vec()));
         })
     }
@@ -181,17 +174,11 @@ impl Store {
         ticket: u64,
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Claim>, StoreError> {
-        let client = self.client();
+        let claims = [(trace, ticket)];
         let mut waited = false;
         loop {
-            let answer = self.ask_for(Request::Claim { trace, ticket, waited }, &[(trace, ticket)])?;
-            match answer.response {
+            match self.or_give_back(self.ask_for_claim(trace, ticket, waited), &claims)? {
                 Response::Granted { present } => {
-                    // Granted by a host that is gone, it has to be granted again.
-                    if !client.keep_claims(&[(trace, ticket)], answer.link) {
-                        continue;
-                    }
-                    self.note_found(present.iter());
                     return Ok(Some(Claim::Granted(self.guard(trace, ticket, present))));
                 }
                 Response::Stored(found) => {
@@ -202,17 +189,26 @@ impl Store {
                 other => return Err(self.unexpected(&other)),
             }
             waited = true;
-            let failure = loop {
-                if !go_on() {
-                    return Ok(None);
-                }
-                if let Some(ended) = client.await_ticket(ticket, Instant::now() + LOOK) {
-                    break ended;
-                }
-            };
-            if let Some(failure) = failure {
-                return Ok(Some(Claim::Failed(failure)));
+            match self.client().await_ticket_while(ticket, go_on) {
+                None => return Ok(None),
+                Some(Some(failure)) => return Ok(Some(Claim::Failed(failure))),
+                Some(None) => {}
             }
+        }
+    }
+
+    /// Asks for a claim, until it is the present host that grants it.
+    fn ask_for_claim(&self, trace: Trace, ticket: u64, waited: bool) -> Result<Response, StoreError> {
+        loop {
+            let answer = self.ask_on(Request::Claim { trace, ticket, waited })?;
+            if let Response::Granted { present } = &answer.response {
+                // Granted by a host that is gone, it has to be granted again.
+                if !self.client().keep_claims(&[(trace, ticket)], answer.link) {
+                    continue;
+                }
+                self.note_found(present.iter());
+            }
+            return Ok(answer.response);
         }
     }
 }

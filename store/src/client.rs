@@ -29,7 +29,7 @@ use crate::silence::Silence;
 use crate::store::Hosting;
 use crate::sys::Kept;
 use crate::taking::Taking;
-use crate::tickets::Tickets;
+use crate::tickets::{LOOK, Tickets};
 use crate::times::{LETTING_GO, MOMENT, RENEW, SILENT};
 use crate::wire::{Notice, PROTOCOL, Request, Response, frame};
 
@@ -453,9 +453,23 @@ impl Client {
         self.tickets.close(ticket);
     }
 
-    /// Waits until a ticket's time has come: then there is the failure, if there was one.
-    pub(crate) fn await_ticket(&self, ticket: u64, until: Instant) -> Option<Option<Vec<u8>>> {
-        self.tickets.wait(ticket, until)
+    /// Waits a moment for a ticket's time to come: then there is the failure, if there was one.
+    pub(crate) fn await_ticket(&self, ticket: u64) -> Option<Option<Vec<u8>>> {
+        self.tickets.wait(ticket, Instant::now() + LOOK)
+    }
+
+    /// The same for as long as `go_on` says, which is asked before each moment.
+    pub(crate) fn await_ticket_while(
+        &self,
+        ticket: u64,
+        go_on: &dyn Fn() -> bool,
+    ) -> Option<Option<Vec<u8>>> {
+        while go_on() {
+            if let Some(ended) = self.await_ticket(ticket) {
+                return Some(ended);
+            }
+        }
+        None
     }
 
     /// Notes claims that were granted on this link; false if that is not the present one any longer, so

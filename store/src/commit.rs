@@ -1,7 +1,6 @@
 //! Results on their way into the store: [`Commit`], all of it or nothing, and [`Relink`].
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +9,6 @@ use crate::error::StoreError;
 use crate::record::{Found, Output, ResultRecord};
 use crate::stage::Staged;
 use crate::store::{Store, announced};
-use crate::tickets::LOOK;
 use crate::wire::{CommitMessage, Opaque, RelinkMessage, Request, Response};
 
 /// What is told of several results in one message: the bytes of where they came from and of their facts. It has its limit.
@@ -195,11 +193,9 @@ impl Store {
             match self.ask(Request::Commit(Box::new(message.clone()))) {
                 // Somebody else has the claim by now: what that gives is the result, and this one is compared with it.
                 Ok(Response::Held { .. }) => {
-                    while client.await_ticket(ticket, Instant::now() + LOOK).is_none() {
-                        if !go_on() {
-                            client.drop_ticket(ticket);
-                            return Ok(None);
-                        }
+                    if client.await_ticket_while(ticket, go_on).is_none() {
+                        client.drop_ticket(ticket);
+                        return Ok(None);
                     }
                 }
                 answer => break answer,

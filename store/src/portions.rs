@@ -1,7 +1,5 @@
 //! Using something of which there is only so much, in all processes together: [`Share`].
 
-use std::time::Instant;
-
 use crate::error::StoreError;
 use crate::shares::Portion;
 use crate::store::Store;
@@ -137,9 +135,7 @@ impl Store {
                 if !go_on() {
                     return Ok(Asked::WaitsNoMore);
                 }
-                if client.await_ticket(ticket, Instant::now() + LOOK).is_some()
-                    || client.taking().is_stopping()
-                {
+                if client.await_ticket(ticket).is_some() || client.taking().is_stopping() {
                     break;
                 }
             }

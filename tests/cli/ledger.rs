@@ -113,7 +113,7 @@ fn elements_that_run_for_one_cause_are_told_as_one() {
     let status = folder.cas("status").ok().stdout;
     assert_eq!(status.lines().count(), 2, "{status}");
     assert!(
-        status.lines().nth(1).is_some_and(|line| line.starts_with("each (3 elements)  command")),
+        status.lines().nth(1).is_some_and(|line| line.starts_with("each[*]  3 of 3  command")),
         "{status}"
     );
     let json = folder.cas("status --format json").ok().stdout;

@@ -85,6 +85,46 @@ fn elements_that_ran_for_one_cause_are_told_as_one_at_the_end_and_are_no_flood()
     assert_eq!(folder.cas("run -v").ok().steps(), Vec::<&str>::new());
 }
 
+/// Hundreds of lines said of one element each that it had come out as before, and a line each what it would run for.
+#[test]
+fn elements_that_turn_out_unchanged_or_run_below_others_are_one_line() {
+    let numbers = (1..=14).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let yaml = format!(
+        "pipeline: p\nsolids:\n  a: {{matrix: {{n: [{numbers}]}}, config: {{k: {{type: int, default: 1}}}}, command: 'echo \
+         {{{{ config.n }}}}', stdout: result}}\n  b: {{matrix: {{n: [{numbers}]}}, inputs: {{x: a}}, command: cat inputs/x, \
+         stdout: result}}\n"
+    );
+    let folder = Folder::with(&[("pipeline.yaml", &yaml)]);
+    let _ = folder.cas("run a[n=3] b[n=3]").ok();
+    let status = folder.cas("status").ok().stdout;
+    let told = [
+        "28 steps: 2 stored, 26 to-be-recomputed",
+        "a[*]  13 of 14  it has not run yet",
+        "b[*]  13 of 14  `a[*]`: it has not run yet",
+    ];
+    assert_eq!(status.lines().collect::<Vec<_>>(), told);
+    let foreseen = folder.cas("run -n").ok().stdout;
+    assert_eq!(foreseen.lines().take(3).collect::<Vec<_>>(), told);
+    let each = folder.cas("status -v").ok().stdout;
+    assert_eq!(each.lines().nth(14), Some("b[n=1]   `a[n=1]`: it has not run yet"));
+    assert_eq!(each.lines().count(), 27);
+    assert_eq!(folder.cas("status --format json").ok().stdout.matches("\"step\":\"").count(), 26);
+
+    let _ = folder.cas("run").ok();
+    let of = |ran: &str, word: &str| {
+        ran.lines().filter(|line| line.starts_with(word)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let ran = folder.cas("run --set a.k=2").ok();
+    let unchanged = of(&ran.stderr, "unchanged");
+    assert_eq!(unchanged.len(), 11, "{unchanged:?}");
+    assert_eq!(unchanged[10], "unchanged b[*]  14 of 14  its inputs came out the same");
+    let verbose = folder.cas("run -v --set a.k=3").ok();
+    assert_eq!(of(&verbose.stderr, "unchanged").len(), 14);
+    // A few are told each, and not once more.
+    let few = folder.cas("run --set a.k=4 b[n=1] b[n=2]").ok();
+    assert_eq!(of(&few.stderr, "unchanged").len(), 2);
+}
+
 #[test]
 fn the_tail_of_a_failure_is_what_a_screen_would_have_shown() {
     let yaml = r#"

@@ -1,7 +1,6 @@
 //! `cas explain`: why a step would run, or by what run and when its result was made.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::io::{self, Write};
 
 use cas_engine::Skipped;
@@ -16,7 +15,7 @@ use serde::Serialize;
 use super::{done, out};
 use crate::args::Which;
 use crate::failure::{Code, Failure};
-use crate::report::{json, words};
+use crate::report::{elements, json, words};
 use crate::session::World;
 
 /// Explain why a step would run, or how its result was made
@@ -135,15 +134,13 @@ enum Line {
 
 impl Told {
     /// What is the same for all elements of its step that have its cause.
-    fn key(&self) -> Option<(String, Vec<String>)> {
-        let (base, element) = self.step.split_once('[')?;
-        let element = format!("[{element}");
+    fn key(&self) -> Vec<String> {
         let line = |line: &Line| match line {
-            Line::Words(words, _) => words.replace(&element, ANY),
+            Line::Words(words, _) => elements::of_any(&self.step, words).into_owned(),
             Line::Compared(_) => String::new(),
             Line::Made { by, host, .. } => format!("{by}\0{host}"),
         };
-        Some((base.to_owned(), self.lines.iter().map(line).collect()))
+        self.lines.iter().map(line).collect()
     }
 
     fn write(&self, to: &mut dyn Write) -> io::Result<()> {
@@ -168,14 +165,10 @@ impl Told {
     }
 }
 
-/// What stands in the place of an element's name where several are told as one.
-const ANY: &str = "[*]";
-
 /// Several elements of a step of which the same is told, told once.
-fn write_group(to: &mut dyn Write, base: &str, group: &[&Told]) -> io::Result<()> {
+fn write_group(to: &mut dyn Write, group: &[&Told]) -> io::Result<()> {
     let (Some(first), count) = (group.first(), group.len()) else { return Ok(()) };
-    let Some((_, element)) = first.step.split_once('[') else { return Ok(()) };
-    let element = format!("[{element}");
+    let Some((base, _)) = elements::parts(&first.step) else { return Ok(()) };
     let whole = format!("{base} ({})", words::count(count, "element"));
     let between = |at: usize| {
         let moments = group.iter().filter_map(|told| match told.lines.get(at)? {
@@ -189,7 +182,8 @@ fn write_group(to: &mut dyn Write, base: &str, group: &[&Told]) -> io::Result<()
         let (from, until) = between(at);
         let (line, indent) = match line {
             Line::Words(words, indent) => {
-                let words = words.replace(&element, ANY).replacen(&format!("{base}{ANY}"), &whole, 1);
+                let words = elements::of_any(&first.step, words);
+                let words = words.replacen(&format!("{base}{}", elements::ANY), &whole, 1);
                 (words.replacen(&format!("{whole} is "), &format!("{whole} are "), 1), *indent)
             }
             Line::Compared(_) if from == until => (format!("  compared with the versions of {from}"), 4),
@@ -208,28 +202,14 @@ fn write_group(to: &mut dyn Write, base: &str, group: &[&Told]) -> io::Result<()
 
 /// Writes what is told of each step; of elements of which the same is told, once, but where each is wanted.
 fn write(to: &mut dyn Write, all: &[Told], each: bool) -> io::Result<()> {
-    let mut groups: Vec<(String, Vec<&Told>)> = Vec::new();
-    let mut known: HashMap<(String, Vec<String>), usize> = HashMap::new();
-    for told in all {
-        match told.key().filter(|_| !each) {
-            Some(key) => {
-                let base = key.0.clone();
-                let at = *known.entry(key).or_insert(groups.len());
-                match groups.get_mut(at) {
-                    Some((_, group)) => group.push(told),
-                    None => groups.push((base, vec![told])),
-                }
-            }
-            None => groups.push((String::new(), vec![told])),
-        }
-    }
-    for (index, (base, group)) in groups.iter().enumerate() {
+    let groups = elements::grouped(all, |told| &told.step, |told| (!each).then(|| told.key()));
+    for (index, group) in groups.iter().enumerate() {
         if index > 0 {
             writeln!(to)?;
         }
         match group.as_slice() {
             [one] => one.write(to)?,
-            several => write_group(to, base, several)?,
+            several => write_group(to, several)?,
         }
     }
     Ok(())

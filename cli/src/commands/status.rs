@@ -15,13 +15,13 @@ use serde::Serialize;
 use super::{done, judgement, out};
 use crate::args::Which;
 use crate::failure::{Code, Failure};
-use crate::report::{json, words};
+use crate::report::{elements, json, words};
 use crate::session::World;
 
 /// Show what would run, and why
 ///
-/// First how many steps there are in which state, then each step that `cas run` would run, with the first cause.
-/// Nothing is run.
+/// First how many steps there are in which state, then each step that `cas run` would run, with the first cause; elements of
+/// a step that have the same, together; with -v, each. Nothing is run.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Example:
@@ -53,6 +53,9 @@ pub(crate) struct ToRun {
     /// How long it will take, as far as that is known, and from what it is.
     expected_ms: Option<u64>,
     expected_from: &'static str,
+    /// How many elements its step has, whether they would run or not.
+    #[serde(skip)]
+    elements: usize,
 }
 
 /// How many steps are in which state, in this order.
@@ -94,6 +97,8 @@ pub(crate) fn to_run(
     limits: &BTreeMap<String, u32>,
 ) -> Result<Vec<ToRun>, Failure> {
     let durations = Durations::of(plan, &resolved.states, past);
+    let mut elements = vec![0; plan.graph.pipeline.invocations.len()];
+    plan.steps.iter().for_each(|step| elements[plan.graph.steps[step.0 as usize].invocation as usize] += 1);
     let mut steps = Vec::new();
     for &step in plan.steps.iter().filter(|step| resolved.states[step.0 as usize].to_run) {
         let cause = memo.why(plan, resolved, past, step)?;
@@ -106,37 +111,44 @@ pub(crate) fn to_run(
             used: lack.as_ref().map(Lack::used),
             lacks: lack.map(|lack| lack.name),
             expected_ms: durations.get(step).map(|(took, _)| took),
+            elements: elements[plan.graph.steps[step.0 as usize].invocation as usize],
             expected_from: durations.get(step).map_or(Known::Not, |(_, known)| known).word(),
         });
     }
     Ok(steps)
 }
 
-/// Elements of one step that would run for one cause, told as one.
-fn grouped(steps: &[ToRun]) -> Vec<ToRun> {
-    let base = |step: &ToRun| step.step.split_once('[').map(|(base, _)| base.to_owned());
-    let mut groups: Vec<(Option<String>, usize, ToRun)> = Vec::new();
-    for step in steps {
-        let of = base(step);
-        let same = groups.iter_mut().find(|(group, _, first)| {
-            of.is_some()
-                && *group == of
-                && first.why == step.why
-                && first.may_be_unchanged == step.may_be_unchanged
-                && first.lacks == step.lacks
-        });
-        match same {
-            Some((_, count, _)) => *count += 1,
-            None => groups.push((of, 1, step.clone())),
-        }
-    }
-    let named = |(base, count, mut step): (Option<String>, usize, ToRun)| {
-        if let (Some(base), true) = (base, count > 1) {
-            step.step = format!("{base} ({})", words::count(count, "element"));
-        }
-        step
+/// A line that is told of a step, or of several elements of one for which it is the same.
+struct Row {
+    step: String,
+    why: String,
+}
+
+/// What is told of each step that would run; of elements of one step that would run for one cause, once, but where each is
+/// wanted.
+fn rows(steps: &[ToRun], each: bool) -> Vec<Row> {
+    let why = |step: &ToRun| {
+        let may = match &step.used {
+            Some(used) => {
+                format!(" (fails unless it turns out unchanged: it uses {used}, and there is none)")
+            }
+            None if step.may_be_unchanged => " (may turn out unchanged)".to_owned(),
+            None => String::new(),
+        };
+        format!("{}{may}", step.why.as_deref().unwrap_or("new"))
     };
-    groups.into_iter().map(named).collect()
+    let of_any = |step: &ToRun| elements::of_any(&step.step, &why(step)).into_owned();
+    let groups = elements::grouped(steps, |step| &step.step, |step| (!each).then(|| of_any(step)));
+    let row = |group: Vec<&ToRun>| {
+        let first = *group.first()?;
+        Some(match (group.len(), elements::parts(&first.step)) {
+            (2.., Some((base, _))) => {
+                Row { step: elements::some_of(base, group.len(), first.elements), why: of_any(first) }
+            }
+            _ => Row { step: first.step.clone(), why: why(first) },
+        })
+    };
+    groups.into_iter().filter_map(row).collect()
 }
 
 /// How many steps are in which state.
@@ -181,20 +193,11 @@ pub(crate) fn write(
     if steps.is_empty() {
         writeln!(out, "nothing to run")?;
     }
-    let steps = &grouped(steps);
+    let rows = rows(steps, world.common.verbose);
     // Long names of a few elements do not push the causes of all others off the screen.
-    let width = steps.iter().map(|step| step.step.len()).filter(|len| *len <= 40).max().unwrap_or(0);
-    for ToRun { step, why, may_be_unchanged, used, .. } in steps {
-        let why = why.as_deref().unwrap_or("new");
-        let may = match used {
-            Some(used) => {
-                format!(" (fails unless it turns out unchanged: it uses {used}, and there is none)")
-            }
-            None if *may_be_unchanged => " (may turn out unchanged)".to_owned(),
-            None => String::new(),
-        };
-        let line = format!("{step:width$}  {why}{may}");
-        writeln!(out, "{}", words::wrapped(&line, width + 2, words::columns()))?;
+    let width = rows.iter().map(|row| row.step.len()).filter(|len| *len <= 40).max().unwrap_or(0);
+    for Row { step, why } in rows {
+        writeln!(out, "{}", words::wrapped(&format!("{step:width$}  {why}"), width + 2, words::columns()))?;
     }
     if let Some(forecast) = forecast.filter(|forecast| forecast.steps > 0) {
         writeln!(out, "{}", words::wrapped(&forecast_line(forecast), 2, words::columns()))?;

@@ -27,6 +27,9 @@ const FAINT: anstyle::Style = anstyle::Style::new().dimmed();
 /// How many paths that a step was not given are told on a terminal; all are in the events.
 const USED: usize = 20;
 
+/// Why a step did not have to run whose version was new.
+const SAME: &str = "its inputs came out the same";
+
 /// Behind so many lines, the one failure of a run is told once more at its end.
 const FAR: usize = 10;
 
@@ -84,19 +87,17 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Op
                     lines.err.push(said(GOOD, "ran", &format!("{step}{of}  {time}{again}{why}")));
                 }
             }
+            // What elements of one step have in common is told once they are all there.
+            Outcome::Unchanged | Outcome::Joined
+                if detail < Detail::Verbose && progress.has_told_enough_made(step, *outcome) => {}
             Outcome::Unchanged => {
                 if detail > Detail::Quiet {
-                    lines.err.push(said(
-                        FAINT,
-                        "unchanged",
-                        &format!("{step}{of}  its inputs came out the same"),
-                    ));
+                    lines.err.push(said(FAINT, "unchanged", &format!("{step}{of}  {SAME}")));
                 }
             }
             Outcome::Joined => {
                 if detail > Detail::Quiet {
-                    let who = if name.is_some() { "another run" } else { "another process" };
-                    lines.err.push(said(GOOD, "joined", &format!("{step}{of}  {who} made it")));
+                    lines.err.push(said(GOOD, "joined", &format!("{step}{of}  {} made it", other(name))));
                 }
             }
             Outcome::Failed => failed(&mut lines.err, &format!("{step}{of}"), *elapsed_ms, failure.as_ref()),
@@ -156,6 +157,11 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Op
         }
         Event::RunFinished { summary, allowed, .. } => {
             if detail > Detail::Quiet {
+                let made = progress.made().filter(|_| detail < Detail::Verbose);
+                lines.err.extend(made.map(|(outcome, what)| match outcome {
+                    Outcome::Joined => said(GOOD, "joined", &format!("{what}{of}  {} made it", other(name))),
+                    outcome => said(FAINT, outcome.word(), &format!("{what}{of}  {SAME}")),
+                }));
                 lines.err.extend(progress.groups().map(|group| said(FAINT, "why", &format!("{group}{of}"))));
             }
             if detail == Detail::Normal {
@@ -242,6 +248,11 @@ fn failed(lines: &mut Vec<String>, step: &str, elapsed_ms: u64, report: Option<&
             crate::session::shown(folder).display()
         ));
     }
+}
+
+/// Who makes what a run needs and does not make itself, of several runs or of one.
+fn other(name: Option<&str>) -> &'static str {
+    if name.is_some() { "another run" } else { "another process" }
 }
 
 /// Names in a row, the first five of them.

@@ -3,6 +3,7 @@
 //! A thread of its own owns the terminal and all that is known of the run, so that a slow terminal never holds the
 //! run up. It is told by messages, in the order in which the coordinator decided.
 
+pub(crate) mod elements;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod live;

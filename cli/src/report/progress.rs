@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cas_engine::event::{Event, Outcome};
 use cas_engine::forecast::Going;
 
-use super::words;
+use super::{elements, words};
 
 /// So many elements of a step that run for one cause are told one by one; a run of ten thousand is no flood.
 const TOLD: usize = 10;
@@ -24,6 +24,8 @@ pub(crate) struct Progress {
     why: HashMap<String, (u32, Option<String>)>,
     /// Elements of one step that ran for one cause, by both: how many.
     ran_for: BTreeMap<(String, Option<String>), usize>,
+    /// Elements of one step whose result others had made, in the same inputs or elsewhere, by both: how many.
+    made: BTreeMap<(Outcome, String), usize>,
     /// How many elements of each step have an outcome.
     elements: HashMap<String, usize>,
     pub(crate) reused: usize,
@@ -64,6 +66,7 @@ impl Progress {
             waiting: Vec::new(),
             why: HashMap::new(),
             ran_for: BTreeMap::new(),
+            made: BTreeMap::new(),
             elements: HashMap::new(),
             reused: 0,
             ran: 0,
@@ -132,7 +135,7 @@ impl Progress {
                 if let Some(going) = &mut self.going {
                     going.ended(step, (*outcome == Outcome::Ran).then_some(*elapsed_ms));
                 }
-                if let Some((of, _)) = step.split_once('[') {
+                if let Some((of, _)) = elements::parts(step) {
                     match self.elements.get_mut(of) {
                         Some(count) => *count += 1,
                         None => drop(self.elements.insert(of.to_owned(), 1)),
@@ -145,8 +148,13 @@ impl Progress {
                     return;
                 }
                 let why = self.why.remove(step).and_then(|(_, why)| why);
-                if let (Some((of, _)), Outcome::Ran) = (step.split_once('['), outcome) {
+                if let (Some((of, _)), Outcome::Ran) = (elements::parts(step), outcome) {
                     *self.ran_for.entry((of.to_owned(), why)).or_default() += 1;
+                }
+                if let (Some((of, _)), Outcome::Unchanged | Outcome::Joined) =
+                    (elements::parts(step), outcome)
+                {
+                    *self.made.entry((*outcome, of.to_owned())).or_default() += 1;
                 }
                 self.waiting.retain(|(name, _)| name != step);
                 self.running.retain(|(name, _)| name != step);
@@ -194,7 +202,7 @@ impl Progress {
 
     /// Whether so many elements of a step ran for one cause that each more is only counted.
     pub(crate) fn has_told_enough(&self, step: &str, why: Option<&str>) -> bool {
-        let Some((of, _)) = step.split_once('[') else { return false };
+        let Some((of, _)) = elements::parts(step) else { return false };
         let key = (of.to_owned(), why.map(str::to_owned));
         self.ran_for.get(&key).is_some_and(|count| *count >= TOLD)
     }
@@ -202,10 +210,26 @@ impl Progress {
     /// What elements of one step ran for, where that is one cause for several: `train[*]  40 of 60: config.lr: 1 → 2`.
     pub(crate) fn groups(&self) -> impl Iterator<Item = String> {
         self.ran_for.iter().filter(|(_, count)| **count > 1).map(|((of, why), count)| {
-            let all = self.elements.get(of).copied().unwrap_or(*count);
             let why = why.as_ref().map_or(String::new(), |why| format!(": {why}"));
-            format!("{of}[*]  {} of {}{why}", words::thousands(*count), words::thousands(all))
+            format!("{}{why}", self.some_of(of, *count))
         })
+    }
+
+    /// So many of those elements of a step that have an outcome.
+    fn some_of(&self, of: &str, count: usize) -> String {
+        elements::some_of(of, count, self.elements.get(of).copied().unwrap_or(count))
+    }
+
+    /// Whether so many elements of a step did not have to run that each more is only counted.
+    pub(crate) fn has_told_enough_made(&self, step: &str, outcome: Outcome) -> bool {
+        let Some((of, _)) = elements::parts(step) else { return false };
+        self.made.get(&(outcome, of.to_owned())).is_some_and(|count| *count >= TOLD)
+    }
+
+    /// Elements of one step that did not have to run, where they were not told each: `train[*]  400 of 400`.
+    pub(crate) fn made(&self) -> impl Iterator<Item = (Outcome, String)> {
+        let many = self.made.iter().filter(|(_, count)| **count > TOLD);
+        many.map(|((outcome, of), count)| (*outcome, self.some_of(of, *count)))
     }
 
     /// So many lines were told.
@@ -215,27 +239,25 @@ impl Progress {
 
     /// What was not ended, a line each: many elements of one step together, and no more than a few lines.
     pub(crate) fn cancelled(&self) -> Vec<String> {
-        let base = |step: &String| step.split_once('[').map(|(of, _)| of.to_owned());
-        let mut elements: HashMap<String, usize> = HashMap::new();
-        for of in self.cancelled.iter().filter_map(base) {
-            *elements.entry(of).or_default() += 1;
-        }
+        // Many elements of one step have one line, a few one each.
         let mut lines = Vec::new();
         let mut more = 0;
-        for step in &self.cancelled {
-            let group = base(step).and_then(|of| Some((elements.get(&of).copied()?, of)));
-            let (line, count) = match group {
-                Some((0, _)) => continue,
-                Some((count, of)) if count > TOLD => {
-                    let all = self.elements.get(&of).copied().unwrap_or(count);
-                    let line = format!("{of}[*]  {} of {}", words::thousands(count), words::thousands(all));
-                    // The others of them are told with this one.
-                    elements.insert(of, 0);
-                    (line, count)
-                }
-                Some(_) | None => (step.clone(), 1),
-            };
+        let mut say = |line: String, count: usize| {
             if lines.len() < TOLD { lines.push(line) } else { more += count }
+        };
+        let mut count: HashMap<&str, usize> = HashMap::new();
+        for (of, _) in self.cancelled.iter().filter_map(|step| elements::parts(step)) {
+            *count.entry(of).or_default() += 1;
+        }
+        let is_many = |step: &String| {
+            let (of, _) = elements::parts(step)?;
+            (count.get(of).is_some_and(|count| *count > TOLD)).then_some(())
+        };
+        for group in elements::grouped(&self.cancelled, String::as_str, is_many) {
+            match (group.as_slice(), group.first().and_then(|step| elements::parts(step))) {
+                ([_, _, ..], Some((of, _))) => say(self.some_of(of, group.len()), group.len()),
+                (steps, _) => steps.iter().for_each(|step| say((*step).clone(), 1)),
+            }
         }
         if more > 0 {
             lines.push(format!("and {} more", words::thousands(more)));

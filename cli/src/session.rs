@@ -157,6 +157,11 @@ impl World {
             .collect();
         // Before anything is asked: probes are commands, too. No step can ask for it: it differs in each run.
         execute::watch_over(vars.remove(execute::GUARD_VARIABLE).as_deref());
+        // Probes, steps and a person's own shell are all that is started here; the functions and resources of a Rust
+        // pipeline may start more. Where the system cannot, what leaves a group may stay.
+        if program == Program::Files {
+            let _ = execute::orphans::adopt();
+        }
         let command_line = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
         Ok(Self {
             program,

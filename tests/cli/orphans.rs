@@ -94,3 +94,26 @@ fn what_cas_did_not_start_is_left_alone() {
     drop(fifo);
     assert_eq!(folder.ran(line, &output).ok().steps(), ["a"]);
 }
+
+/// What a probe had left in a session of its own went on after `cas run` had ended.
+#[test]
+fn a_daemon_does_not_outlive_the_probe_that_left_it() {
+    let daemon = "exec 9> $ALIVE; echo up >&9; echo up > $1; exec sleep 1000";
+    let probe = |name: &str| {
+        format!(
+            "{{probe: \"mkfifo {name}; setsid sh -c '{daemon}' sh {name} > /dev/null 2>&1 < /dev/null & cat {name}\"}}"
+        )
+    };
+    // One alone, and two at once.
+    for inputs in [vec!["one"], vec!["one", "two"]] {
+        let given: Vec<String> = inputs.iter().map(|name| format!("{name}: {}", probe(name))).collect();
+        let command = format!("cat inputs/{}", inputs.join(" inputs/"));
+        let (folder, fifo) = with_fifo(&format!(
+            "solids:\n  a: {{pass_env: [ALIVE], inputs: {{{}}}, command: \"{command}\", stdout: result}}\n",
+            given.join(", ")
+        ));
+        let ran = folder.cas("run").ok();
+        assert_eq!(ran.steps(), ["a"], "{}", ran.stderr);
+        assert_eq!(nobody_holds(&fifo), "up\n".repeat(inputs.len()));
+    }
+}

@@ -20,7 +20,7 @@ use cas_engine::value::listed;
 use cas_store::{Create, Digest};
 
 use super::{done, out, status, sweep, watch};
-use crate::args::{self, Program, Which};
+use crate::args::{self, Which};
 use crate::failure::{Code, Failure, MORE_FILES, MORE_THREADS};
 use crate::otel::Collector;
 use crate::report::lines::Detail;
@@ -322,7 +322,7 @@ pub(super) fn answered(code: Code, told: std::io::Result<()>) -> Result<Code, Fa
     }
 }
 
-/// Sees to what a run needs before it begins: a store, and that nothing outlives a step.
+/// Sees to what a run needs before it begins: a store.
 pub(super) fn ready(
     world: &World,
     args: &RunArgs,
@@ -333,11 +333,6 @@ pub(super) fn ready(
     if session.store().is_none() {
         can_run(plan, &session.memo.resolve(plan, wanted)?, wanted)?;
         session.create(world, &args.which)?;
-    }
-    // Steps are all that is started here; the functions and resources of a Rust pipeline may start more. Where the
-    // system cannot, what leaves a step's group may stay.
-    if world.program == Program::Files {
-        let _ = orphans::adopt();
     }
     Ok(())
 }

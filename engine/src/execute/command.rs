@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::line::{CommandLine, Facts, InputFact, InputForm, LINE_LIMIT_BYTES};
+use super::orphans::Whose;
 use super::process::{self, End, Ended, Process, Sink, Spawner};
 use super::program::{self, NoProgram};
 use super::sandbox::advice::advice;
@@ -123,7 +124,7 @@ impl CommandExecutor {
             grace: attempt.grace.unwrap_or(self.grace),
             cancel: attempt.cancel,
             sandbox: sandbox.as_ref(),
-            attempt: Some(attempt.folder),
+            whose: Some(Whose::Attempt(attempt.folder)),
             inherits: attempt.scratch.map(Scratch::lock),
             meanwhile: attempt.meanwhile,
         });

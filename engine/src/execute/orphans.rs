@@ -1,15 +1,16 @@
-//! Processes that left the group of the step that started them (`setsid`, a daemon), ended with the step.
+//! Processes that left the group of the step or probe that started them (`setsid`, a daemon), ended with it.
 //!
 //! Whoever leaves its group and loses its parent is given to the nearest process above that has asked for orphans
 //! (`PR_SET_CHILD_SUBREAPER`), else to the system's first. A program that runs steps and starts nothing else
 //! asks for them ([`adopt`]); it is the program that decides, because it concerns all of its process. Then such a process is a
 //! child of ours, of which one small file of the kernel tells, and which it belongs to is told by its TMPDIR or its
-//! folder: both are the attempt's own. One that shed both, while other steps run beside its own, is ended with the run
+//! folder: both are the attempt's own. A probe has neither, but a number in its environment. One that shed them, while other steps run beside its own, is ended with the run
 //! (but not where this process had children of another's when it asked: their orphans come here too).
 //!
 //! Invariant: a child that was started here is never reaped or ended here; `Started` knows them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -37,6 +38,9 @@ static HAS_OTHERS: AtomicBool = AtomicBool::new(false);
 /// the next one before it is taken out, so each is counted.
 static STARTED: Mutex<BTreeMap<i32, u32>> = Mutex::new(BTreeMap::new());
 
+/// The variable with the number of a probe, which all that it starts has as well.
+const PROBE: &str = "CAS_PROBE";
+
 /// How long killed processes may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -61,6 +65,15 @@ pub fn end_all() {
         end(&|_| true);
     }
     guard::end();
+}
+
+/// What tells what a process started, wherever that went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    /// The folder of its attempt.
+    Attempt(&'a Path),
+    /// The number of the probe. It has no folder of its own.
+    Probe(u64),
 }
 
 /// A process that was started here, until it has been waited for.
@@ -90,16 +103,16 @@ fn started() -> MutexGuard<'static, BTreeMap<i32, u32>> {
     STARTED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether there may be processes that left a step's group: one look, for each step that ends.
+/// Whether there may be processes that left a group: one look, for each step or probe that ends.
 pub(super) fn may_be_left() -> bool {
     ADOPTS.load(Ordering::Relaxed) && !strangers().is_empty()
 }
 
-/// Ends what left the group of the step whose attempt has this folder.
-pub(super) fn end_those_of(attempt: &Path) {
+/// Ends what left the group of a process of this attempt or probe.
+pub(super) fn end_those_of(whose: Whose<'_>) {
     // Of whom else should it be?
     let alone = || started().is_empty() && !HAS_OTHERS.load(Ordering::Relaxed);
-    end(&|pid| alone() || belongs(pid, attempt));
+    end(&|pid| alone() || whose.has(pid));
 }
 
 /// Ends and reaps the children that were not started here and of which this holds, and theirs, until none is left.
@@ -155,17 +168,34 @@ fn strangers() -> Vec<i32> {
     children
 }
 
-/// Whether a process has the TMPDIR of an attempt, or is in its folder.
-fn belongs(pid: i32, attempt: &Path) -> bool {
-    let in_folder =
-        || fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder.starts_with(attempt));
-    let marked = || {
-        let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-        environment.split(|byte| *byte == 0).any(|variable| {
-            variable.strip_prefix(b"TMPDIR=").is_some_and(|tmp| {
-                tmp.strip_prefix(attempt.as_os_str().as_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
-            })
-        })
-    };
-    in_folder() || marked()
+impl Whose<'_> {
+    /// What such a process has in its environment besides what it is given.
+    pub(super) fn variable(self) -> Option<(&'static str, String)> {
+        match self {
+            Self::Attempt(_) => None,
+            Self::Probe(number) => Some((PROBE, number.to_string())),
+        }
+    }
+
+    /// Whether a process is of it: it has the TMPDIR of the attempt, or is in its folder, or has the number of the probe.
+    fn has(self, pid: i32) -> bool {
+        match self {
+            Self::Attempt(folder) => {
+                let is_in = |place: &Path| place.starts_with(folder);
+                fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|place| is_in(&place))
+                    || has_variable(pid, "TMPDIR", |tmp| {
+                        let tmp = Path::new(OsStr::from_bytes(tmp));
+                        tmp != folder && is_in(tmp)
+                    })
+            }
+            Self::Probe(number) => has_variable(pid, PROBE, |value| value == number.to_string().as_bytes()),
+        }
+    }
+}
+
+/// Whether a variable of a process is one of which this holds.
+fn has_variable(pid: i32, name: &str, which: impl Fn(&[u8]) -> bool) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let value = |variable: &[u8]| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(&which);
+    environment.split(|byte| *byte == 0).any(|variable| value(variable) == Some(true))
 }

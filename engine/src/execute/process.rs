@@ -33,7 +33,7 @@ use rustix::process::{
 use rustix::time::Timespec;
 
 use super::guard;
-use super::orphans::{self, Started};
+use super::orphans::{self, Started, Whose};
 use super::paused::{self, Group};
 use super::sandbox::{Sandbox, Seen, Watch};
 use super::{Cancel, Stop};
@@ -66,8 +66,8 @@ pub(crate) struct Process<'a> {
     pub(crate) env: &'a [(String, String)],
     /// Where it runs.
     pub(crate) folder: &'a Path,
-    /// The folder of its attempt, which tells what it started and what left its group; `None` where that may go on.
-    pub(crate) attempt: Option<&'a Path>,
+    /// What tells what it started and what left its group; `None` where that may go on.
+    pub(crate) whose: Option<Whose<'a>>,
     /// Its standard output, where that does not go the way of its standard error.
     pub(crate) stdout: Option<File>,
     /// Its standard error.
@@ -176,6 +176,7 @@ impl Spawner {
             .envs(process.env.iter().map(|(name, value)| (name, value)))
             // Of nobody's choosing, and in no version: it is another one in each run.
             .envs(guarded.map(|value| (guard::VARIABLE, value)))
+            .envs(process.whose.and_then(Whose::variable))
             .stdin(Stdio::null())
             .stdout(match process.stdout {
                 Some(file) => Stdio::from(file),
@@ -236,7 +237,7 @@ impl Spawner {
         }
         // Reaped: another process may be given its number.
         drop(started);
-        Self::end_orphans(process.attempt);
+        Self::end_orphans(process.whose);
         match waited {
             Ok((end, elapsed)) => Ok(Ended {
                 end,
@@ -248,10 +249,10 @@ impl Spawner {
         }
     }
 
-    /// Ends what left the group of a step that has ended.
-    fn end_orphans(attempt: Option<&Path>) {
-        if let Some(attempt) = attempt.filter(|_| orphans::may_be_left()) {
-            orphans::end_those_of(attempt);
+    /// Ends what left the group of a process that has ended.
+    fn end_orphans(whose: Option<Whose<'_>>) {
+        if let Some(whose) = whose.filter(|_| orphans::may_be_left()) {
+            orphans::end_those_of(whose);
         }
     }
 
@@ -479,7 +480,7 @@ mod tests {
                 cancel,
                 sandbox: None,
                 inherits: None,
-                attempt: None,
+                whose: None,
                 meanwhile: &|| {},
             })
             .unwrap();
@@ -521,7 +522,7 @@ mod tests {
                 cancel: &Cancel::default(),
                 sandbox: None,
                 inherits: None,
-                attempt: None,
+                whose: None,
                 meanwhile: &|| {},
             })
             .unwrap();
@@ -586,7 +587,7 @@ mod tests {
                 cancel: &Cancel::default(),
                 sandbox: None,
                 inherits: None,
-                attempt: None,
+                whose: None,
                 meanwhile: &|| {},
             };
             Spawner::new().run(process).unwrap()
@@ -638,7 +639,7 @@ mod tests {
             cancel: &Cancel::default(),
             sandbox: None,
             inherits: None,
-            attempt: None,
+            whose: None,
             meanwhile: &waits,
         });
         assert_eq!(ended.unwrap().end, End::Exited(3));

@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cas_store::{Digest, Trace};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Diagnostic, Place};
+use crate::execute::orphans::Whose;
 use crate::execute::process::{End, Process, Sink, Spawner, signal_name};
 use crate::execute::program::find_program;
 use crate::execute::{Cancel, blot, blotted};
@@ -30,6 +32,9 @@ const TAIL_BYTES: usize = 2000;
 
 /// How many run at once: they mostly wait.
 const AT_ONCE: usize = 64;
+
+/// Counts the probes that this process asked: their numbers are in no answer's key.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// The context of the keys of answers: none of them is ever the trace of a step.
 const CONTEXT: &str = "cas 2026 probe answer 1";
@@ -156,7 +161,7 @@ fn ask(
             cancel,
             sandbox: None,
             inherits: None,
-            attempt: None,
+            whose: Some(Whose::Probe(ASKED.fetch_add(1, Ordering::Relaxed))),
             meanwhile: &|| {},
         })
         .map_err(broken)?;

@@ -132,6 +132,45 @@ run 1 → run 3
     assert_eq!(folder.cas("run").ok().counts(), "nothing to run: 3 reused");
 }
 
+/// Of a step that had failed in one of them it was said that what it was made of is not on record, and of one that had
+/// failed for once nothing.
+#[test]
+fn of_two_runs_it_is_told_what_failed_in_one_of_them_and_with_what() {
+    let yaml = "pipeline: p\nsolids:\n  a: {config: {n: {type: int, default: 1}}, command: 'test {{ config.n }} != 2 || exit \
+                7', outputs: []}\n  b: {pass_env: [OK], command: 'test -e $OK; echo $OK', stdout: result}\n  c: {inputs: {x: b}, \
+                command: cat inputs/x, stdout: result}\n";
+    let mut folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    folder.variable("OK", "/nowhere");
+    let _ = folder.cas("run -k").code(1);
+    folder.variable("OK", "/");
+    let _ = folder.cas("run -k --set a.n=2").code(1);
+    folder.cas("diff 1 2").shows(
+        "
+$ cas diff 1 2
+run 1 → run 2
+  command: run -k → run -k --set a.n=2
+b: failed in run 1: exit status 1
+a: failed in run 2: exit status 7
+c: skipped in run 1: `b` failed
+0 steps with the same version and content in both
+[1]
+",
+    );
+    let json = folder.cas("diff 2 1 --format json").code(1).stdout;
+    assert!(json.contains("\"unmade_before\":\"failed in run 2: exit status 7\""), "{json}");
+    // Two that failed alike are equal.
+    folder.variable("OK", "/nowhere");
+    let _ = folder.cas("forget b --reason again").ok();
+    let _ = folder.cas("run -k").code(1);
+    folder.cas("diff 1 3").shows(
+        "
+$ cas diff 1 3
+run 1 → run 3
+3 steps with the same version in both
+",
+    );
+}
+
 #[test]
 fn lineage_goes_up_and_down_across_pipelines_and_from_a_file() {
     let folder = dogs();

@@ -12,6 +12,8 @@ use cas_engine::memo::Memo;
 use cas_engine::record::{AttemptRecord, RunRecord};
 use serde_json::{Value, json};
 
+use crate::report::started;
+
 /// The logs of so many failed steps are in the page; of the others `cas logs` tells.
 const LOGS: usize = 50;
 
@@ -56,7 +58,7 @@ pub(super) fn document(memo: &Memo, chronicle: &Chronicle, made_ms: u64) -> Valu
     let previous = chronicle
         .previous
         .as_ref()
-        .map(|(run, before)| json!({"run": run, "started": before.started_ms, "how": how(before, record)}));
+        .map(|(run, before)| json!({"run": run, "started": before.started_ms, "how": started::differences(before, record)}));
     let invocations: Vec<Value> =
         chronicle.invocations.iter().map(|invocation| json!([invocation.name, invocation.outputs])).collect();
     json!({
@@ -222,24 +224,6 @@ pub(crate) fn command(record: &RunRecord) -> String {
         .map(|(index, word)| if index == 0 { program(word) } else { word.clone() })
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-/// What differs in how two runs were started.
-fn how(before: &RunRecord, after: &RunRecord) -> Vec<[String; 3]> {
-    let of = |run: &RunRecord| {
-        [
-            ("command", command(run)),
-            ("combination", run.combination.clone().unwrap_or_else(|| "-".to_owned())),
-            ("mode", run.mode.clone().unwrap_or_else(|| "-".to_owned())),
-            ("machine", run.host.clone()),
-            ("program", run.program.clone()),
-        ]
-    };
-    let pairs = of(before).into_iter().zip(of(after));
-    pairs
-        .filter(|((_, was), (_, is))| was != is)
-        .map(|((what, was), (_, is))| [what.to_owned(), was, is])
-        .collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub(crate) mod lines;
 pub(crate) mod live;
 pub(crate) mod progress;
 pub(crate) mod runs;
+pub(crate) mod started;
 pub(crate) mod table;
 pub(crate) mod words;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use cas_engine::difference::Known;
+use cas_engine::event::Outcome;
 use cas_engine::explain::grouped;
 use cas_engine::memo::Memo;
 use cas_engine::record::{Drawing, DrawnStep, RunRecord, StepRecord};
@@ -14,7 +15,7 @@ use super::{Fact, fact};
 use crate::args::Which;
 use crate::commands::{done, out, runs as recorded};
 use crate::failure::{Code, Failure};
-use crate::report::{json, words};
+use crate::report::{json, started, words};
 use crate::session::World;
 
 #[derive(Serialize)]
@@ -25,6 +26,9 @@ struct RunRow {
     facts: Option<Vec<Fact>>,
     /// Of one version: its content is another.
     other_content: bool,
+    /// What became of it there, where it has no result.
+    unmade_before: Option<String>,
+    unmade_after: Option<String>,
 }
 
 pub(super) fn diff(world: &mut World, which: &Which, before: u64, after: u64) -> Result<Code, Failure> {
@@ -35,7 +39,10 @@ pub(super) fn diff(world: &mut World, which: &Which, before: u64, after: u64) ->
     let (steps_was, steps_is) = (versions(&memo, &was)?, versions(&memo, &is)?);
     let known = Known::default();
     let contents = Contents::of(&memo, &was, &is)?;
+    let unmade = [unmade(before, &was), unmade(after, &is)];
     let mut rows = Vec::new();
+    // How many of them are of one version.
+    let mut others = 0_usize;
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let names: std::collections::BTreeSet<&String> = steps_was.keys().chain(steps_is.keys()).collect();
     for name in names {
@@ -44,23 +51,29 @@ pub(super) fn diff(world: &mut World, which: &Which, before: u64, after: u64) ->
             (Some(old), Some(new)) if old == new => contents.other(name)?,
             _ => None,
         };
-        if old == new && other.is_none() {
+        let unmade = [0, 1].map(|run| unmade[run].get(name.as_str()).cloned());
+        if old == new && other.is_none() && unmade[0].is_some() == unmade[1].is_some() {
             continue;
         }
+        others += usize::from(old == new);
         let facts = match (old.copied().flatten(), new.copied().flatten()) {
-            (Some(old), Some(new)) => memo.fact_differences(&known, &old, &new)?,
+            (Some(old), Some(new)) if old != new => memo.fact_differences(&known, &old, &new)?,
             _ => None,
         };
-        let cause = match (other, &facts, old, new) {
-            (Some(other), ..) => other.to_owned(),
-            (_, _, None, _) => format!("not in run {before}"),
-            (_, _, _, None) => format!("not in run {after}"),
+        let mut causes: Vec<String> = unmade.iter().flatten().cloned().collect();
+        match (other, &facts, old, new) {
+            (Some(other), ..) => causes.push(other.to_owned()),
+            (_, _, None, _) => causes.push(format!("not in run {before}")),
+            (_, _, _, None) => causes.push(format!("not in run {after}")),
             (_, Some(facts), ..) if !facts.is_empty() => {
-                grouped(facts).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                causes.extend(grouped(facts).iter().map(ToString::to_string));
             }
-            _ => "what it was made of is not on record".to_owned(),
-        };
+            _ if causes.is_empty() => causes.push("what it was made of is not on record".to_owned()),
+            _ => {}
+        }
+        let cause = causes.join("; ");
         groups.entry(cause).or_default().push(name.clone());
+        let [unmade_before, unmade_after] = unmade;
         let hex = |version: Option<&Option<Version>>| version.copied().flatten().map(|v| v.to_string());
         rows.push(RunRow {
             step: name.clone(),
@@ -68,17 +81,17 @@ pub(super) fn diff(world: &mut World, which: &Which, before: u64, after: u64) ->
             after: hex(new),
             facts: facts.map(|facts| facts.into_iter().map(fact).collect()),
             other_content: other.is_some(),
+            unmade_before,
+            unmade_after,
         });
     }
-    let started = started(&was, &is);
     let mut out = out();
     let same = rows.is_empty();
-    let others = rows.iter().filter(|row| row.other_content).count();
     if world.json() {
         json::document(&mut out, "diff", rows)?;
     } else {
         writeln!(out, "run {before} → run {after}")?;
-        for (what, was, is) in &started {
+        for [what, was, is] in started::differences(&was, &is) {
             writeln!(out, "  {what}: {was} → {is}")?;
         }
         for (cause, steps) in &groups {
@@ -172,20 +185,20 @@ fn versions(memo: &Memo, run: &RunRecord) -> Result<BTreeMap<String, Option<Vers
     Ok(versions)
 }
 
-/// What differs in how two runs were started.
-fn started(was: &RunRecord, is: &RunRecord) -> Vec<(&'static str, String, String)> {
-    let of = |run: &RunRecord| {
-        let mode = run.mode.clone().unwrap_or_else(|| "-".to_owned());
-        let words = run.command_line.iter().skip(1).cloned().collect::<Vec<_>>().join(" ");
-        [
-            ("pipeline", run.pipeline.clone()),
-            ("command", words),
-            ("combination", run.combination.clone().unwrap_or_else(|| "-".to_owned())),
-            ("mode", mode),
-            ("machine", run.host.clone()),
-            ("program", run.program.clone()),
-        ]
+/// The steps that have no result from a run, each with what became of it there.
+fn unmade<'r>(number: u64, run: &'r RunRecord) -> BTreeMap<&'r str, String> {
+    let ended = |step: &'r StepRecord| {
+        let why = match step.outcome {
+            Outcome::Failed => {
+                let failure = step.attempts.last().and_then(|attempt| attempt.failure.as_ref());
+                failure.map(|failure| &failure.message).or(step.why.as_ref())
+            }
+            Outcome::Skipped => step.why.as_ref(),
+            Outcome::Cancelled => None,
+            Outcome::Reused | Outcome::Unchanged | Outcome::Ran | Outcome::Joined => return None,
+        };
+        let why = why.map_or(String::new(), |why| format!(": {why}"));
+        Some((step.step.as_str(), format!("{} in run {number}{why}", step.outcome.word())))
     };
-    let pairs = of(was).into_iter().zip(of(is));
-    pairs.filter(|((_, was), (_, is))| was != is).map(|((what, was), (_, is))| (what, was, is)).collect()
+    run.steps.iter().filter_map(ended).collect()
 }

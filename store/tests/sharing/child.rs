@@ -108,6 +108,15 @@ impl Child {
         rustix::process::kill_process(pid, signal).expect("it is there");
     }
 
+    /// Stops it: when this is over no thread of it does anything any more.
+    pub(crate) fn stop(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let pid = rustix::process::Pid::from_child(&self.process);
+        let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED);
+        let status = status.expect("it is our child").expect("it was waited for").1;
+        assert!(status.stopped(), "{status:?}");
+    }
+
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("it can be killed");
         self.process.wait().expect("it ends");

@@ -166,7 +166,7 @@ fn what_is_given_by_an_answer_that_comes_after_a_stop_is_given_back() {
     // What it asks goes through a connection that is there already.
     assert_eq!(stops.ask("ledger 1"), "0");
     passed.take();
-    host.signal(Signal::STOP);
+    host.stop();
     stops.tell("take gpu=1");
     while passed.asked.load(Ordering::SeqCst) == 0 {
         std::thread::yield_now();
@@ -207,7 +207,7 @@ fn what_a_silent_process_has_stays_its_own_but_for_its_cores() {
     let kit = Kit::new();
     let [mut host, mut silent, mut third] = hurried(&kit);
     assert_eq!(silent.ask("take gpu=1 cpus=1"), "given");
-    silent.signal(Signal::STOP);
+    silent.stop();
     assert_eq!(third.ask("take cpus=1"), "waits for cpus");
     assert_eq!(third.hear(), "given");
     assert_eq!(host.ask("take gpu=1"), "waits for gpu");
@@ -224,7 +224,7 @@ fn what_a_process_is_given_that_was_stopped_while_it_waited_is_given_on() {
     let [mut host, mut silent, mut third] = hurried(&kit);
     assert_eq!(host.ask("take gpu=1"), "given");
     assert_eq!(silent.ask("take gpu=1"), "waits for gpu");
-    silent.signal(Signal::STOP);
+    silent.stop();
     assert_eq!(host.ask("give-back"), "given back");
     assert_eq!(third.ask("take gpu=1"), "waits for gpu");
     assert_eq!(third.hear(), "given");

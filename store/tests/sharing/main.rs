@@ -198,7 +198,7 @@ fn a_host_that_is_to_be_stopped_hands_over_and_keeps_its_claims() {
     let mut other = Child::opened(&kit.dir());
     assert_eq!(host.ask("claim 1"), "granted");
     assert_eq!(host.ask("hand-over"), "handed over");
-    host.signal(Signal::STOP);
+    host.stop();
     assert_eq!(other.ask("put 2"), "new");
     assert_eq!(other.ask("host"), "own");
     assert_eq!(other.ask("claim 1"), "waiting");
@@ -222,7 +222,7 @@ fn a_former_host_that_goes_on_finds_the_next_one_without_being_asked_anything() 
     assert_eq!(host.ask("claim 2"), "granted");
     assert_eq!(host.ask("claim-beside 1"), "waiting");
     assert_eq!(host.ask("hand-over"), "handed over");
-    host.signal(Signal::STOP);
+    host.stop();
     assert_eq!(other.ask("put 3"), "new");
     assert_eq!(other.ask("host"), "own");
     host.signal(Signal::CONT);
@@ -315,7 +315,7 @@ fn whoever_is_opening_a_connection_to_a_stopped_host_waits_no_longer_than_asked_
     let host = Child::opened(&kit.dir());
     let mut other = Child::start_with(&kit.dir(), &[("CAS_HURRY", "20")]);
     assert_eq!(other.ask("open-briefly"), "opened");
-    host.signal(Signal::STOP);
+    host.stop();
     let error = other.ask("put 1");
     host.signal(Signal::CONT);
     assert!(error.contains("is in use by process ") && error.contains("does not answer"), "{error}");
@@ -334,7 +334,7 @@ fn a_stopped_host_is_waited_for_once_whatever_is_asked() {
     assert_eq!(other.ask("put 1"), "new");
     let mut told = 0;
     for round in 0..2 {
-        host.signal(Signal::STOP);
+        host.stop();
         for _ in 0..20 {
             let error = other.ask("put 1");
             assert!(error.contains("is in use by process ") && error.contains("does not answer"), "{error}");
@@ -371,7 +371,7 @@ fn a_silent_claimant_is_followed_and_its_late_result_is_compared_and_not_used() 
         if who_is_stopped == "a former host" {
             assert_eq!(silent.ask("hand-over"), "handed over");
         }
-        silent.signal(Signal::STOP);
+        silent.stop();
         // Nothing tells the other one that it may go on, but that time.
         assert_eq!(other.ask("claim 1"), "waiting");
         assert_eq!(other.hear(), "granted", "{who_is_stopped}");
@@ -397,7 +397,7 @@ fn a_silent_claimant_is_followed_and_its_late_result_is_compared_and_not_used() 
 fn a_host_that_was_stopped_is_named() {
     let kit = Kit::new();
     let mut host = Child::opened(&kit.dir());
-    host.signal(Signal::STOP);
+    host.stop();
     let mut other = Child::start(&kit.dir());
     let error = other.ask("open-at-once");
     host.signal(Signal::CONT);

@@ -17,27 +17,27 @@
 mod batch;
 mod failure;
 mod family;
+mod opening;
 mod options;
 mod together;
+mod walk;
 
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, TryLockError};
 use std::time::{Duration, Instant};
 
-use rocksdb::{
-    ColumnFamily, DB, Direction, FlushOptions, IteratorMode, ReadOptions, WriteBatch, WriteOptions,
-};
+use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 
 use crate::disk;
 use crate::error::{At, StoreError};
 use crate::overlay::{self, Overlay};
-use crate::threads;
 pub(crate) use batch::Batch;
 use batch::{Held, NOTHING, UNKNOWN};
 use failure::{failure, not_opened};
 pub(crate) use family::Family;
+pub(crate) use opening::once_let_go;
+use opening::{has_beginning, has_threads, open_to_write};
 use options::{For, families, once, options};
 
 /// Is given a key and its value, and says whether to go on.
@@ -326,18 +326,6 @@ impl Index {
         Ok(true)
     }
 
-    /// Walks over the keys from `from` on (itself included) in their order, until `each` says no more. Each is seen once
-    /// where nothing is written meanwhile; of what is, it may see some, and over an index that is only read a changed
-    /// key twice.
-    pub(crate) fn scan(&self, family: Family, from: &[u8], each: Each<'_>) -> Result<(), StoreError> {
-        self.scan_with(family, from, ReadOptions::default(), each)
-    }
-
-    /// As [`Index::scan`], and what is read is not kept in memory: a walk over everything would push out what is in use.
-    pub(crate) fn scan_once(&self, family: Family, from: &[u8], each: Each<'_>) -> Result<(), StoreError> {
-        self.scan_with(family, from, once(), each)
-    }
-
     /// Whether a family holds nothing.
     pub(crate) fn is_empty(&self, family: Family) -> Result<bool, StoreError> {
         let held = self.held.of(family);
@@ -354,41 +342,6 @@ impl Index {
             let _ = held.compare_exchange(UNKNOWN, NOTHING, Ordering::SeqCst, Ordering::SeqCst);
         }
         Ok(is_empty)
-    }
-
-    /// As [`Index::scan`], over the keys that begin with `prefix`.
-    pub(crate) fn scan_prefix(
-        &self,
-        family: Family,
-        prefix: &[u8],
-        each: Each<'_>,
-    ) -> Result<(), StoreError> {
-        self.scan(family, prefix, &mut |key, value| {
-            if key.starts_with(prefix) { each(key, value) } else { Ok(false) }
-        })
-    }
-
-    /// Walks over the keys before `before` (all, if `None`) from the last to the first.
-    pub(crate) fn scan_back(
-        &self,
-        family: Family,
-        before: Option<&[u8]>,
-        each: Each<'_>,
-    ) -> Result<(), StoreError> {
-        let mode = match before {
-            Some(key) => IteratorMode::From(key, Direction::Reverse),
-            None => IteratorMode::End,
-        };
-        let changed =
-            |overlay: &Overlay, passed: Option<&[u8]>| overlay.last(family.number(), passed.or(before));
-        self.with(|db, overlay| {
-            let walk = db.iterator_cf_opt(handle(db, family), ReadOptions::default(), mode);
-            let walk =
-                walk.map(|item| item.map_err(|error| failure(&self.root, &error))).skip_while(|item| {
-                    item.as_ref().is_ok_and(|(key, _)| before.is_some_and(|before| **key >= *before))
-                });
-            merged(overlay, walk, |key, changed| key > changed, changed, each)
-        })
     }
 
     /// Everything in the index as it is now, scratch aside, while writing goes on. It is to be open for writing
@@ -464,88 +417,6 @@ impl Index {
         batch.delete_range_cf(handle, from, to.as_slice());
         write(db, &self.root, batch)
     }
-
-    fn scan_with(
-        &self,
-        family: Family,
-        from: &[u8],
-        options: ReadOptions,
-        each: Each<'_>,
-    ) -> Result<(), StoreError> {
-        self.with(|db, overlay| self.scan_of(db, overlay, family, from, options, each))
-    }
-
-    fn scan_of(
-        &self,
-        db: &DB,
-        overlay: Option<&Overlay>,
-        family: Family,
-        from: &[u8],
-        options: ReadOptions,
-        each: Each<'_>,
-    ) -> Result<(), StoreError> {
-        let Some(overlay) = overlay.filter(|overlay| overlay.changes(family.number())) else {
-            // What the files hold is given where it lies: copying each key and value on the way was a fifth of what
-            // walking over many blobs and references costs.
-            let mut walk = db.raw_iterator_cf_opt(handle(db, family), options);
-            walk.seek(from);
-            while let Some((key, value)) = walk.item() {
-                if !each(key, value)? {
-                    return Ok(());
-                }
-                walk.next();
-            }
-            // It ends because there is nothing more, or because that could not be read.
-            return walk.status().map_err(|error| failure(&self.root, &error));
-        };
-        let from_here = IteratorMode::From(from, Direction::Forward);
-        let walk = db.iterator_cf_opt(handle(db, family), options, from_here);
-        let walk = walk.map(|item| item.map_err(|error| failure(&self.root, &error)));
-        let changed = |overlay: &Overlay, passed: Option<&[u8]>| {
-            overlay.first(family.number(), passed.map_or(Bound::Included(from), Bound::Excluded))
-        };
-        merged(Some(overlay), walk, |key, changed| key < changed, changed, each)
-    }
-}
-
-/// Walks over what is on disk and what was changed over it as over one. `walk` gives the former, `changed` the
-/// first change behind the key that was passed last, both in the order that `precedes` tells.
-fn merged(
-    overlay: Option<&Overlay>,
-    mut walk: impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StoreError>>,
-    precedes: impl Fn(&[u8], &[u8]) -> bool,
-    changed: impl Fn(&Overlay, Option<&[u8]>) -> Option<(Vec<u8>, Option<Vec<u8>>)>,
-    each: Each<'_>,
-) -> Result<(), StoreError> {
-    let mut held = walk.next().transpose()?;
-    let mut passed: Option<Vec<u8>> = None;
-    loop {
-        let next = overlay.and_then(|overlay| changed(overlay, passed.as_deref()));
-        match (held.take(), next) {
-            (None, None) => return Ok(()),
-            (Some((key, value)), next)
-                if next.as_ref().is_none_or(|(changed, _)| precedes(&key, changed)) =>
-            {
-                if !each(&key, &value)? {
-                    return Ok(());
-                }
-                held = walk.next().transpose()?;
-            }
-            (old, Some((key, value))) => {
-                held = match old {
-                    Some((old, _)) if *old == *key => walk.next().transpose()?,
-                    old => old,
-                };
-                if let Some(value) = value
-                    && !each(&key, &value)?
-                {
-                    return Ok(());
-                }
-                passed = Some(key);
-            }
-            (Some(_), None) => return Ok(()),
-        }
-    }
 }
 
 fn handle(db: &DB, family: Family) -> &ColumnFamily {
@@ -566,59 +437,6 @@ fn write(db: &DB, root: &Path, batch: WriteBatch) -> Result<(), StoreError> {
     let mut options = WriteOptions::default();
     options.disable_wal(true);
     db.write_opt(batch, &options).map_err(|error| failure(root, &error))
-}
-
-/// Opens what another process may still have, and waits for as long as `go_on` says: one that is ending gives the store's
-/// lock up before RocksDB's own, as the kernel closes its files one by one.
-pub(crate) fn once_let_go<T>(
-    go_on: &dyn Fn() -> bool,
-    open: impl Fn() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let mut pause = Duration::from_millis(1);
-    loop {
-        match open() {
-            Err(StoreError::InUse { .. }) if go_on() => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(50));
-            }
-            opened => return opened,
-        }
-    }
-}
-
-/// Refuses an index that has lost the file that begins it.
-fn has_beginning(root: &Path, dir: &Path) -> Result<(), StoreError> {
-    if dir.join("CURRENT").exists() {
-        return Ok(());
-    }
-    let what = "its file `CURRENT` is missing".to_owned();
-    Err(StoreError::IndexDamaged { dir: root.to_owned(), what })
-}
-
-/// Sees that RocksDB can start its threads: it ends the process where it cannot.
-fn has_threads(root: &Path) -> Result<(), StoreError> {
-    threads::are_to_be_had(THREADS).map_err(|error| {
-        let what =
-            format!("no more threads can be started (`ulimit -u`, or the limit of the container): {error}");
-        StoreError::Index { dir: root.to_owned(), what }
-    })
-}
-
-fn open_to_write(root: &Path, dir: &Path, expect: Expect) -> Result<DB, StoreError> {
-    disk::may("open", dir).at("write the index in", root)?;
-    // RocksDB would make both for its user alone, and then no other user of a shared store could open it.
-    std::fs::create_dir_all(dir).at("make", dir)?;
-    let lock = dir.join("LOCK");
-    if !lock.exists() {
-        std::fs::File::create(&lock).at("make", &lock)?;
-    }
-    has_threads(root)?;
-    let options = options(expect).map_err(|error| failure(root, &error))?;
-    let db = DB::open_cf_descriptors(&options, dir, families(For::Writing))
-        .map_err(|error| not_opened(root, &error))?;
-    // Made or opened, its first files are on disk.
-    disk::flushed(dir);
-    Ok(db)
 }
 
 impl Drop for Index {
@@ -652,10 +470,6 @@ impl View<'_> {
     }
 }
 
-/// The threads that RocksDB starts when it opens: one to write, one to tidy up, one that keeps time, and the one that opens
-/// files.
-const THREADS: usize = 4;
-
 /// From so many keys on it is tried to walk from one to the next, and so many steps are taken to find out whether they lie
 /// close together. Finding a key by itself costs as much as some seven steps.
 const WALKED: usize = 32;
@@ -668,45 +482,3 @@ const OVERLAY_BYTES: usize = 1024 * 1024;
 
 /// How long a process that is ending may hold RocksDB's lock after it gave up the store's.
 const LET_GO: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn walked(index: &Index, family: Family, from: &[u8], most: usize) -> Vec<Vec<u8>> {
-        let mut seen = Vec::new();
-        let each = &mut |key: &[u8], value: &[u8]| {
-            seen.push([key, value].concat());
-            Ok(seen.len() < most)
-        };
-        index.scan(family, from, each).expect("it reads");
-        seen
-    }
-
-    /// A family over which nothing was written is walked over in the files alone, one over which something was in both.
-    #[test]
-    fn a_walk_is_the_same_over_files_alone_and_with_changes_over_them() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let folder = dir.path().join("index");
-        let index = Index::open(dir.path(), &folder, Expect::Nothing).expect("it opens");
-        let mut batch = index.batch();
-        for (family, key) in [(Family::Rows, b"a"), (Family::Rows, b"c"), (Family::Refs, b"d")] {
-            batch.put(family, key, b"1");
-        }
-        index.write(batch).expect("it writes");
-        index.flush().expect("it is on disk");
-        drop(index);
-
-        let index = Index::open_frozen(dir.path(), &folder).expect("it opens");
-        assert_eq!(walked(&index, Family::Rows, b"", 9), [b"a1", b"c1"]);
-        assert_eq!(walked(&index, Family::Rows, b"b", 9), [b"c1"]);
-        assert_eq!(walked(&index, Family::Rows, b"", 1), [b"a1"]);
-        let mut batch = index.batch();
-        batch.put(Family::Rows, b"b", b"2");
-        batch.delete(Family::Rows, b"c");
-        index.write(batch).expect("it writes");
-        assert_eq!(walked(&index, Family::Rows, b"", 9), [b"a1", b"b2"]);
-        assert_eq!(walked(&index, Family::Refs, b"", 9), [b"d1"]);
-        assert!(walked(&index, Family::Results, b"", 9).is_empty());
-    }
-}

@@ -1208,6 +1208,27 @@ fn what_can_never_be_published_fails() {
     assert_eq!(read(&kit.path("out.txt")), "lost");
 }
 
+/// Its event said that the run was none the worse for it no longer, and its record that it was allowed; and what else was to
+/// be published was not.
+#[test]
+fn what_may_fail_may_fail_to_be_published() {
+    let yaml = "pipeline: p\nsolids:\n  a: {version: \"1\", command: \"true\", allow_failure: true}\n  \
+                b: {version: \"1\", command: \"true\"}\npublish: {out.txt: a, other.txt: b}\n";
+    let mut kit = Kit::new(yaml);
+    kit.says("a", "lost");
+    kit.says("b", "there");
+    kit.loses = Some(("a", "lost"));
+    let report = kit.run();
+    assert_eq!((report.summary.failed, report.allowed), (1, 1));
+    let allowed = kit.events.iter().filter_map(|event| match event {
+        Event::StepFinished { step, failure: Some(report), .. } => Some((step.as_str(), report.allowed)),
+        _ => None,
+    });
+    assert_eq!(allowed.collect::<Vec<_>>(), [("a", true)]);
+    assert!(!kit.path("out.txt").exists());
+    assert_eq!(read(&kit.path("other.txt")), "there");
+}
+
 #[test]
 fn where_nothing_can_be_refused_a_run_says_so_once_and_goes_on() {
     let mut kit =

@@ -76,6 +76,9 @@ impl Coordinator<'_> {
         self.replay(step, outcome);
         let elapsed_ms = self.notes[index].record.as_ref().map_or(0, |record| record.elapsed_ms);
         let saved_ms = self.saved(step);
+        // However it failed: so the record says it, and the exit code.
+        let allowed = self.may_fail(step);
+        let failure = failure.map(|report| FailureReport { allowed, ..report });
         (self.tell)(&Event::StepFinished {
             step: self.plan.graph.step_name(step),
             outcome,
@@ -215,12 +218,16 @@ impl Coordinator<'_> {
         (steps, reused, std::mem::take(&mut self.logs))
     }
 
+    /// Whether the run is as good without a step as with it.
+    pub(super) fn may_fail(&self, step: StepId) -> bool {
+        self.plan.graph.solid(step).policy.allow_failure
+    }
+
     /// The steps that failed, and which may.
     pub(super) fn allowed(&self, names: &StepNames) -> Vec<String> {
         let steps = self.plan.steps.iter().zip(names.iter());
         let is_allowed = |step: StepId| {
-            self.notes[step.0 as usize].outcome == Some(Outcome::Failed)
-                && self.plan.graph.solid(step).policy.allow_failure
+            self.notes[step.0 as usize].outcome == Some(Outcome::Failed) && self.may_fail(step)
         };
         steps.filter(|(step, _)| is_allowed(**step)).map(|(_, name)| name.to_owned()).collect()
     }

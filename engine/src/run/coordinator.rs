@@ -227,14 +227,11 @@ impl<'a> Coordinator<'a> {
 
     /// Whether all that was to run did, and nothing failed but what may.
     pub(super) fn is_done(&self) -> bool {
-        self.plan.steps.iter().all(|step| {
-            let may_fail = || self.plan.graph.solid(*step).policy.allow_failure;
-            match self.notes[step.0 as usize].outcome {
-                Some(Outcome::Failed) => may_fail(),
-                Some(Outcome::Cancelled) => false,
-                Some(_) => true,
-                None => !self.states[step.0 as usize].to_run,
-            }
+        self.plan.steps.iter().all(|step| match self.notes[step.0 as usize].outcome {
+            Some(Outcome::Failed) => self.may_fail(*step),
+            Some(Outcome::Cancelled) => false,
+            Some(_) => true,
+            None => !self.states[step.0 as usize].to_run,
         })
     }
 

@@ -260,7 +260,7 @@ impl<'a> Coordinator<'a> {
             let failure = Failure { cause: Cause::BadOutput, message, hint };
             self.notes[index].given_up = true;
             self.finish(output.step, Outcome::Failed, None, Some(FailureReport::new(failure)));
-            self.failed |= !self.options.keep_going;
+            self.failed |= !self.options.keep_going && !self.may_fail(output.step);
             return;
         }
         self.states[index].to_run = true;
@@ -277,15 +277,14 @@ impl<'a> Coordinator<'a> {
         self.states[index].settled &= rebuilt;
         self.states[index].to_run = false;
         let why = format!("`{}` failed", self.plan.graph.step_name(step));
-        let allowed = self.plan.graph.solid(step).policy.allow_failure;
-        self.finish(step, Outcome::Failed, None, Some(FailureReport { allowed, ..report }));
+        self.finish(step, Outcome::Failed, None, Some(report));
         self.states[index].left_out = true;
         let spared = self.end(floor, step, why);
         // Who gathers without what failed needs its bytes, which are not there.
         self.states[index].settled &= spared.is_empty();
         let enough = |reader: u32| self.too_many_failed(StepId(reader)).is_none();
         let tolerated = !spared.is_empty() && spared.into_iter().all(enough);
-        self.failed |= !self.options.keep_going && !tolerated && !allowed;
+        self.failed |= !self.options.keep_going && !tolerated && !self.may_fail(step);
     }
 
     /// A step ended: so does what is below it, but for steps that gather without what failed. Gives those.

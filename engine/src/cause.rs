@@ -5,6 +5,7 @@
 //! are on record; the one with the fewest differences tells what changed. Nothing here decides anything.
 
 mod content;
+mod labels;
 
 use std::collections::HashMap;
 
@@ -271,7 +272,7 @@ impl Memo {
             }
             return Ok(if never { Compared::Never } else { Compared::Unknown });
         }
-        self.against(&earlier, self.facts_of(plan, states, step))
+        self.against(plan, step, &earlier, self.facts_of(plan, states, step))
     }
 
     /// What a step is made of now.
@@ -303,10 +304,18 @@ impl Memo {
         self.history(&memo::label(&plan.graph.pipeline.name, step), MOMENTS)
     }
 
-    fn against(&self, earlier: &[Moment], facts: Vec<(Version, FactNode)>) -> Result<Compared, EngineError> {
+    fn against(
+        &self,
+        plan: &Plan,
+        step: StepId,
+        earlier: &[Moment],
+        facts: Vec<(Version, FactNode)>,
+    ) -> Result<Compared, EngineError> {
         let versions: Vec<Version> = earlier.iter().map(|moment| moment.version).collect();
         Ok(match self.nearest(earlier, self.facts(&versions)?, facts)? {
-            Some((moment, differences)) => Compared::Nearest { moment, differences },
+            Some((moment, differences)) => {
+                Compared::Nearest { moment, differences: labels::named(plan, step, differences) }
+            }
             None => Compared::Unknown,
         })
     }
@@ -414,7 +423,7 @@ impl Memo {
         if earlier.is_empty() {
             return Ok(self.renamed(plan, &facts)?.map_or(Compared::Never, Compared::Renamed));
         }
-        match self.against(&earlier, facts)? {
+        match self.against(plan, task.step, &earlier, facts)? {
             Compared::Nearest { moment, differences } => {
                 let now = |output: OutputId| content.get(&output)?.artifact.clone();
                 let differences = self.without_same_content(plan, task.step, &moment, differences, &now)?;

@@ -293,7 +293,7 @@ it may turn out unchanged: what it consumes is made anew, and may come out the s
         .iter()
         .map(|one| &one["label"])
         .collect();
-    assert_eq!(labels, ["input h[1]", "input h[2]", "input h[3]"]);
+    assert_eq!(labels, ["input h[i=1]", "input h[i=2]", "input h[i=3]"]);
     let _ = folder.cas("run -j 1").ok();
     let diff = folder.cas("diff 1 2").code(1).stdout;
     assert!(diff.contains("\ng: input h (3 elements): input f changed\n"), "{diff}");

@@ -344,3 +344,30 @@ fn what_has_other_content_under_one_version_is_a_difference_of_two_runs() {
         Some("3 steps with the same version in both")
     );
 }
+
+/// Of an element the cause said `input w[2]`, and everything else calls it `w[n=2]`.
+#[test]
+fn an_element_that_is_gathered_has_its_name_in_the_cause() {
+    let yaml = "pipeline: p\nsolids:\n  w: {matrix: {n: [1, 2, 3]}, inputs: {f: {path: '{{ matrix.n }}.txt'}}, command: cat \
+                inputs/f, stdout: result}\n  v: {matrix: {n: [1, 2], m: [3, 4]}, inputs: {f: {path: '{{ matrix.m }}.txt'}}, \
+                command: cat inputs/f, stdout: result}\n  g: {inputs: {w: 'w[*]', v: 'v[*]'}, command: ls inputs/w, stdout: \
+                result}\n";
+    let folder = Folder::with(&[("pipeline.yaml", yaml)]);
+    for file in ["1.txt", "2.txt", "3.txt", "4.txt"] {
+        folder.write(file, "one");
+    }
+    let _ = folder.cas("run").ok();
+    folder.write("2.txt", "two");
+    let explained = folder.cas("explain g").ok().stdout;
+    assert!(explained.starts_with("g would run: `w[n=2]` runs before it\n"), "{explained}");
+    let why = |ran: &str| {
+        let line = ran.lines().find(|line| line.starts_with("ran       g  "));
+        line.and_then(|line| line.split("  ").last()).map(str::to_owned)
+    };
+    let ran = folder.cas("run").ok();
+    assert_eq!(why(&ran.stderr).as_deref(), Some("input w[n=2]: input f changed"));
+    // Of several axes all stand there, as they did.
+    folder.write("4.txt", "four");
+    let ran = folder.cas("run").ok();
+    assert_eq!(why(&ran.stderr).as_deref(), Some("input v[n=1,m=4]: input f changed"));
+}

@@ -29,20 +29,31 @@ pub(crate) fn tolerates(plan: &Plan, reader: StepId, failed: StepId) -> bool {
     })
 }
 
-/// Why a step cannot go on without what failed, if it cannot: more of a gather failed than may.
-pub(crate) fn too_many(plan: &Plan, states: &[StepState], step: StepId) -> Option<String> {
+/// Why a step cannot go on without what failed, if it cannot: more of a gather failed than may, or were skipped below what
+/// failed, as it is told by `skipped`.
+pub(crate) fn too_many(
+    plan: &Plan,
+    states: &[StepState],
+    step: StepId,
+    skipped: &dyn Fn(StepId) -> bool,
+) -> Option<String> {
     let declared = &plan.graph.invocation(step).inputs;
     let inputs = &plan.graph.steps[step.0 as usize].inputs;
     inputs.iter().zip(declared).find_map(|(input, declared)| match (input, &declared.source) {
         (StepInput::Gather(elements), Source::Gather { of, max_failed }) => {
-            let failed = |(_, output): &&(String, OutputId)| states[output.step.0 as usize].is_left_out();
-            let failed = elements.iter().filter(failed).count();
-            (!max_failed.allows(failed, elements.len())).then(|| {
-                format!(
-                    "{failed} of {} elements of `{}` failed, and `max_failed` is {max_failed}",
-                    elements.len(),
-                    of.step
-                )
+            let left_out = |(_, output): &&(String, OutputId)| states[output.step.0 as usize].is_left_out();
+            let count = elements.iter().filter(left_out).count();
+            (!max_failed.allows(count, elements.len())).then(|| {
+                let below =
+                    elements.iter().filter(left_out).filter(|(_, output)| skipped(output.step)).count();
+                let (all, failed) = (format!("{} elements of `{}`", elements.len(), of.step), count - below);
+                let were = if below == 1 { "was" } else { "were" };
+                let what = match (failed, below) {
+                    (failed, 0) => format!("{failed} of {all} failed"),
+                    (0, below) => format!("{below} of {all} {were} skipped"),
+                    (failed, below) => format!("{failed} of {all} failed, {below} {were} skipped"),
+                };
+                format!("{what}, and `max_failed` is {max_failed}")
             })
         }
         _ => None,

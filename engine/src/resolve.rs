@@ -406,7 +406,7 @@ impl Settling<'_> {
             return Mark::Behind;
         }
         if without {
-            settled &= left_out::too_many(self.plan, &self.states, id).is_none();
+            settled &= left_out::too_many(self.plan, &self.states, id, &|_| false).is_none();
             // What failed leaves nothing below it but for gathers that go on without.
             self.states[index].left_out |= !settled;
         }

@@ -1208,6 +1208,31 @@ fn what_can_never_be_published_fails() {
     assert_eq!(read(&kit.path("out.txt")), "lost");
 }
 
+/// All that were not there were counted as failed.
+#[test]
+fn of_what_a_gather_lacks_it_is_said_what_failed_and_what_was_skipped() {
+    let yaml = "pipeline: p\nsolids:\n  a: {version: \"1\", command: \"true\", matrix: {n: [1, 2, 3, 4]}}\n  \
+                b: {version: \"1\", command: \"true\", matrix: {n: [1, 2, 3, 4]}, inputs: {x: a}}\n  \
+                c: {version: \"1\", command: \"true\", inputs: {all: {gather: b, failed: skip, max_failed: 0}}}\n";
+    let said = |failing: &[&str]| {
+        let mut kit = Kit::new(yaml);
+        kit.keep_going = true;
+        failing.iter().for_each(|step| kit.fails(step, 1));
+        kit.run();
+        let skips = kit.events.iter().filter_map(|event| match event {
+            Event::StepFinished { skipped: Some(skip), .. } if skip.too_many_failed => Some(skip.why.clone()),
+            _ => None,
+        });
+        skips.collect::<Vec<_>>()
+    };
+    assert_eq!(said(&["b[n=1]", "b[n=4]"]), ["2 of 4 elements of `b` failed, and `max_failed` is 0"]);
+    assert_eq!(said(&["a[n=1]"]), ["1 of 4 elements of `b` was skipped, and `max_failed` is 0"]);
+    assert_eq!(
+        said(&["a[n=1]", "a[n=2]", "b[n=3]"]),
+        ["1 of 4 elements of `b` failed, 2 were skipped, and `max_failed` is 0"]
+    );
+}
+
 /// Its event said that the run was none the worse for it no longer, and its record that it was allowed; and what else was to
 /// be published was not.
 #[test]

@@ -159,7 +159,13 @@ impl Coordinator<'_> {
         for &step in &self.plan.steps {
             let index = step.0 as usize;
             if self.notes[index].outcome.is_none() && self.states[index].to_run {
-                self.finish(step, Outcome::Cancelled, None, None);
+                // One that gathers could not have gone on either way, and its reason is not that the run was stopped.
+                match self.too_many_failed(step) {
+                    Some(why) => {
+                        self.finish(step, Outcome::Skipped, Some(Skip { why, too_many_failed: true }), None);
+                    }
+                    None => self.finish(step, Outcome::Cancelled, None, None),
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use cas_store::Trace;
 
 use super::coordinator::{Coordinator, Floor, Note};
 
-use crate::event::Event;
+use crate::event::{Event, Outcome};
 use crate::frozen::Frozen;
 use crate::graph::{OutputId, StepId, StepInput};
 use crate::grow::{self, Grown};
@@ -215,7 +215,8 @@ impl<'a> Coordinator<'a> {
 
     /// Why a step cannot go on without what failed, if it cannot.
     pub(super) fn too_many_failed(&self, step: StepId) -> Option<String> {
-        left_out::too_many(self.plan, &self.states, step)
+        let skipped = |step: StepId| self.notes[step.0 as usize].outcome == Some(Outcome::Skipped);
+        left_out::too_many(self.plan, &self.states, step, &skipped)
     }
 
     /// Lets those go on without what failed that do so.

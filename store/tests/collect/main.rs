@@ -4,6 +4,7 @@ mod kept;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod shared;
+mod told;
 
 use std::fs;
 use std::time::Duration;

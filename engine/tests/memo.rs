@@ -1233,6 +1233,20 @@ fn of_what_a_gather_lacks_it_is_said_what_failed_and_what_was_skipped() {
     );
 }
 
+/// It was told as cancelled, where elements had not run yet when the run stopped with the failure that was one too many.
+#[test]
+fn a_gather_that_lacks_too_much_is_skipped_also_where_the_run_stops_before_all_elements_ran() {
+    let yaml = "pipeline: p\nsolids:\n  b: {version: \"1\", command: \"true\", matrix: {n: [1, 2, 3, 4]}}\n  \
+                c: {version: \"1\", command: \"true\", inputs: {all: {gather: b, failed: skip, max_failed: 0}}}\n";
+    let mut kit = Kit::new(yaml);
+    for n in 1..=4 {
+        kit.fails(&format!("b[n={n}]"), 1);
+    }
+    let outcomes = kit.outcomes();
+    assert!(outcomes.iter().any(|outcome| outcome.ends_with(": cancelled")), "{outcomes:?}");
+    assert_eq!(outcomes.last().map(String::as_str), Some("c: skipped"));
+}
+
 /// Its event said that the run was none the worse for it no longer, and its record that it was allowed; and what else was to
 /// be published was not.
 #[test]

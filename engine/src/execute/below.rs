@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::proc;
+
 /// How long whoever asked to hear of a stop has until it is stopped as all others are.
 const STOPS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -167,31 +169,20 @@ fn send(pid: i32, signal: Signal) {
 
 /// The processes with this token in their environment.
 fn with_token(token: &str) -> Vec<Process> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = processes.flatten().filter_map(|process| process.file_name().to_str()?.parse::<i32>().ok());
     let found = |pid: i32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let environment = proc::environment(pid);
         let at = environment.windows(token.len()).position(|bytes| bytes == token.as_bytes())?;
         let below = environment[at + token.len()..].split(|byte| *byte == 0).next().unwrap_or_default();
         let runs = below.iter().filter(|byte| **byte == b':').count();
-        let stat = stat(pid);
-        let number = |at: usize| stat.get(at).and_then(|word| word.parse().ok()).unwrap_or(0);
-        Some(Process { pid, parent: number(1), group: number(2), runs })
+        let (parent, group) = proc::stat(pid).map_or((0, 0), |stat| (stat.parent, stat.group));
+        Some(Process { pid, parent, group, runs })
     };
-    pids.filter_map(found).collect()
-}
-
-/// What the kernel says of a process behind its name: its state, its parent, its group.
-fn stat(pid: i32) -> Vec<String> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name may hold anything.
-    let end = stat.iter().rposition(|byte| *byte == b')').map_or(stat.len(), |end| end + 1);
-    String::from_utf8_lossy(&stat[end..]).split_ascii_whitespace().take(3).map(str::to_owned).collect()
+    proc::all().filter_map(found).collect()
 }
 
 /// Whether it does nothing: it is stopped, or gone.
 fn is_stopped(pid: i32) -> bool {
-    stat(pid).first().is_none_or(|state| ["T", "t", "Z", "X", "x"].contains(&state.as_str()))
+    proc::stat(pid).is_none_or(|stat| stat.is_stopped())
 }
 
 /// Whether it says that it is stopping what it runs.

@@ -26,6 +26,7 @@ pub mod line;
 mod mounts;
 pub mod orphans;
 pub(crate) mod paused;
+mod proc;
 pub(crate) mod process;
 pub(crate) mod produced;
 pub(crate) mod program;

@@ -26,6 +26,7 @@ use rustix::process::{
 use rustix::time::Timespec;
 
 use super::guard;
+use super::proc;
 use super::process::STARTING;
 
 /// Whether this process is given orphans.
@@ -195,7 +196,7 @@ impl Whose<'_> {
 
 /// Whether a variable of a process is one of which this holds.
 fn has_variable(pid: i32, name: &str, which: impl Fn(&[u8]) -> bool) -> bool {
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    let environment = proc::environment(pid);
     let value = |variable: &[u8]| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(&which);
     environment.split(|byte| *byte == 0).any(|variable| value(variable) == Some(true))
 }

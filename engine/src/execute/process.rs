@@ -35,6 +35,7 @@ use rustix::time::Timespec;
 use super::guard;
 use super::orphans::{self, Started, Whose};
 use super::paused::{self, Group};
+use super::proc;
 use super::sandbox::{Sandbox, Seen, Watch};
 use super::{Cancel, Stop};
 use capture::Capture;
@@ -419,25 +420,8 @@ fn gone(group: Pid) {
 
 /// The processes of a group that are not dead.
 fn members(group: Pid) -> Vec<Pid> {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let mut members = Vec::new();
-    for process in processes.flatten() {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw) else {
-            continue;
-        };
-        let Ok(stat) = std::fs::read(process.path().join("stat")) else { continue };
-        // `pid (name) state parent group …`; the name may hold anything, so it is skipped from its end.
-        let Some(end) = stat.iter().rposition(|byte| *byte == b')') else { continue };
-        let rest = String::from_utf8_lossy(&stat[end + 1..]);
-        let mut words = rest.split_ascii_whitespace();
-        let (state, of) = (words.next(), words.nth(1));
-        let dead = matches!(state, None | Some("Z" | "X" | "x"));
-        if !dead && of.and_then(|of| of.parse().ok()) == Some(group.as_raw_nonzero().get()) {
-            members.push(pid);
-        }
-    }
-    members
+    let is_member = |stat: proc::Stat| !stat.is_dead() && stat.group == group.as_raw_nonzero().get();
+    proc::all().filter(|pid| proc::stat(*pid).is_some_and(is_member)).filter_map(Pid::from_raw).collect()
 }
 
 /// The name of a signal: `SIGSEGV`, or its number.

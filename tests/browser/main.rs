@@ -115,7 +115,7 @@ fn the_page_shows_statuses_causes_failures_and_changes_and_asks_for_nothing() {
     assert_eq!(browser.text("document.getElementById('since-title').textContent"), "Since run 1");
     let causes = browser
         .text("[...document.querySelectorAll('.change .what')].map(what => what.textContent).join('\\n')");
-    let expected = "command: cas run -k -j 2 → cas run -k -j 2 --set seed.kind=tulip\n\
+    let expected = "command: run -k -j 2 → run -k -j 2 --set seed.kind=tulip\n\
                     config.kind: rose → tulip\n\
                     input seed: config.kind: rose → tulip";
     assert!(causes.starts_with(expected), "{causes}");

@@ -8,7 +8,8 @@
 //!   processes/<token>:   owner in words \n   (tag: 1 byte, trace: 32, ticket: 8, little-endian)*
 //! ```
 //!
-//! Of a limit there is its name in the place of the trace, in pieces of 32 bytes, and then how much is used.
+//! Of a limit there is its name in the place of the trace, in pieces of 32 bytes, and then how much is used. Of a run there is
+//! the token that it was begun with in the place of the ticket.
 //!
 //! A file is locked before it has its name, so one with a name and without a lock belongs to nobody.
 
@@ -69,9 +70,9 @@ pub(crate) struct ProcessFile {
 #[derive(Default)]
 struct Written {
     leases: IdSet<Trace>,
-    /// Where the shares and the runs stand, each with its bytes, and where some stood that are gone.
-    shares: HashMap<u64, (u64, usize)>,
-    runs: HashMap<u64, (u64, usize)>,
+    /// Where the shares and the runs stand, each with its bytes, by what it is and its number, and where some stood that are
+    /// gone.
+    places: HashMap<(u8, u64), (u64, usize)>,
     free: Vec<(u64, usize)>,
     bytes: u64,
     /// Whether an entry could not be written: then none is, because they have no gaps.
@@ -193,60 +194,50 @@ impl ProcessFile {
             amounts[9..17].copy_from_slice(&portion.of.unwrap_or(0).to_le_bytes());
             push(&mut entries, tag::USE, &Trace::from_bytes(amounts), ticket);
         }
-        if entries.is_empty() {
-            return;
-        }
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = self.put(&mut written, &entries) {
-            written.shares.insert(ticket, place);
+        if !entries.is_empty() {
+            self.put((tag::USE, ticket), &entries);
         }
     }
 
     /// Notes that a share was given back.
     pub(crate) fn unshare(&self, ticket: u64) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = written.shares.remove(&ticket) {
-            self.take_out(&mut written, place);
-        }
+        self.take_out((tag::USE, ticket));
     }
 
     /// Notes that the process has a run that it begins with this token.
     pub(crate) fn run(&self, token: u64) {
         let mut entry = Vec::with_capacity(ENTRY_BYTES);
         push(&mut entry, tag::RUN, &Trace::from_bytes([0; 32]), token);
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = self.put(&mut written, &entry) {
-            written.runs.insert(token, place);
-        }
+        self.put((tag::RUN, token), &entry);
     }
 
     /// Notes that it has that run no longer.
     pub(crate) fn run_ended(&self, token: u64) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = written.runs.remove(&token) {
-            self.take_out(&mut written, place);
-        }
+        self.take_out((tag::RUN, token));
     }
 
-    /// Writes entries that are taken out again, where others stood if they fit there; `None` where there is no room.
-    fn put(&self, written: &mut Written, entries: &[u8]) -> Option<(u64, usize)> {
+    /// Writes entries that are taken out again, where others stood if they fit there, and not at all where there is no room.
+    fn put(&self, what: (u8, u64), entries: &[u8]) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = written.free.iter().position(|(_, bytes)| *bytes == entries.len());
         let at = match fits.map(|fits| written.free.swap_remove(fits)) {
             Some((at, _)) if self.overwrite(at, entries) => at,
             _ => {
                 let at = written.bytes;
-                self.append(written, entries);
+                self.append(&mut written, entries);
                 if written.bytes == at {
-                    return None;
+                    return;
                 }
                 at
             }
         };
-        Some((at, entries.len()))
+        written.places.insert(what, (at, entries.len()));
     }
 
     /// Takes entries out, in their place, because there may be no room for more.
-    fn take_out(&self, written: &mut Written, (at, bytes): (u64, usize)) {
+    fn take_out(&self, what: (u8, u64)) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((at, bytes)) = written.places.remove(&what) else { return };
         let mut nothing = Vec::with_capacity(bytes);
         for _ in 0..bytes / ENTRY_BYTES {
             push(&mut nothing, tag::NOTHING, &Trace::from_bytes([0; 32]), 0);

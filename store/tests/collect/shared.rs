@@ -3,10 +3,19 @@
 use std::collections::HashMap;
 use std::fs;
 
-use cas_store::{Commit, Garbage, Mode, Output, Pin, Policy, Put, Trace};
+use cas_store::{Commit, Garbage, Mode, Output, Pin, Policy, Put, Staged, Store, Trace};
 
 use crate::kit::*;
 use crate::*;
+
+/// A folder with a file of its own, of 20,000 bytes, and one that others may have, of 30,000, each of the noise of its number.
+fn tree(kit: &Kit, store: &Store, own: u32, shared: u32) -> Staged {
+    let folder = kit.folder.path().join(format!("made {own}"));
+    fs::create_dir_all(&folder).expect("make");
+    fs::write(folder.join("own"), noise(own, 20_000)).expect("write");
+    fs::write(folder.join("shared"), noise(shared, 30_000)).expect("write");
+    store.stage_tree(&folder, cas_store::Take::Copy).expect("stage")
+}
 
 /// The files of a folder that nothing names go with it, also those that stand far behind it: they were not counted as stored,
 /// so that there seemed to be room where there was none.
@@ -142,11 +151,7 @@ fn giving_up_what_a_pinned_result_shares_would_free_nothing_and_is_left() {
 fn a_tree_goes_with_the_files_that_only_it_has() {
     let kit = Kit::new();
     let store = kit.open();
-    let folder = kit.folder.path().join("made");
-    fs::create_dir_all(&folder).expect("make");
-    fs::write(folder.join("own"), noise(1, 20_000)).expect("write");
-    fs::write(folder.join("shared"), noise(2, 30_000)).expect("write");
-    let staged = store.stage_tree(&folder, cas_store::Take::Copy).expect("stage");
+    let staged = tree(&kit, &store, 1, 2);
     let mut commit = commit_of(&store, 1, b"");
     commit.outputs[0].artifact = Some(artifact(&staged));
     commit.staged = vec![staged];
@@ -210,11 +215,7 @@ fn a_file_that_two_trees_of_a_result_have_is_freed_once() {
     commit.outputs.clear();
     commit.staged.clear();
     for own in [2, 3] {
-        let folder = kit.folder.path().join(own.to_string());
-        fs::create_dir_all(&folder).expect("make");
-        fs::write(folder.join("own"), noise(own, 20_000)).expect("write");
-        fs::write(folder.join("shared"), noise(9, 30_000)).expect("write");
-        let staged = store.stage_tree(&folder, cas_store::Take::Copy).expect("stage");
+        let staged = tree(&kit, &store, own, 9);
         commit.outputs.push(Output { name: format!("o{own}"), artifact: Some(artifact(&staged)) });
         commit.staged.push(staged);
     }
@@ -237,11 +238,7 @@ fn a_file_that_two_trees_of_a_result_have_is_freed_once() {
 fn a_file_of_a_tree_that_nothing_names_goes_with_the_result_that_has_it_too() {
     let kit = Kit::new();
     let store = kit.open();
-    let folder = kit.folder.path().join("made");
-    fs::create_dir_all(&folder).expect("make");
-    fs::write(folder.join("own"), noise(1, 20_000)).expect("write");
-    fs::write(folder.join("shared"), noise(2, 30_000)).expect("write");
-    let staged = store.stage_tree(&folder, cas_store::Take::Copy).expect("stage");
+    let staged = tree(&kit, &store, 1, 2);
     let tree = staged.digest();
     let mut commit = commit_of(&store, 1, b"");
     commit.outputs[0].artifact = Some(artifact(&staged));

@@ -11,9 +11,9 @@
 //! were noted, for what cleared its environment. The token also tells what to stop with a step: see `paused.rs`. What cleared its
 //! environment and outlived the leader of its group is not reached: nobody can say then whose group that is.
 //!
-//! It is begun with the first step of a program that asked for it, which concerns all of its process ([`watch_over`]), anew
-//! where it was killed itself, and ends with [`end_all`](super::orphans::end_all). Where it cannot be begun steps go on as they
-//! would have, and a run says so.
+//! It is begun with the first step of a program that asked for it, which concerns all of its process ([`watch_over`]), and ends with
+//! [`end_all`](super::orphans::end_all). Where it was killed itself, whoever waits for a step or a probe begins another at once
+//! ([`Guard::keep`]). Where it cannot be begun steps go on as they would have, and a run says so.
 //!
 //! Invariant: nothing is killed that neither has the token nor is in a group whose leader was here before it was noted. A
 //! shell that was stopped itself, and goes on days later, kills nobody else.
@@ -22,17 +22,20 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::BuildHasher as _;
 use std::io::{self, PipeWriter};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::param::clock_ticks_per_second;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::process::STARTING;
 use super::program::find_program;
 
 /// The variable that whatever runs here has: the token of this process, after those of the ones that it runs below.
@@ -101,6 +104,8 @@ struct State {
 
 struct Shell {
     child: Child,
+    /// Tells of its end; nothing where the kernel gives none.
+    end: Option<Arc<OwnedFd>>,
     /// Never written into.
     _pipe: PipeWriter,
 }
@@ -141,9 +146,42 @@ pub(crate) fn was_missed() -> bool {
     MISSED.swap(false, Ordering::Relaxed)
 }
 
-/// Has the shell stand by. Nothing may be started at this moment that is given a descriptor of its own.
-pub(super) fn stand_by() {
-    let Some(token) = token() else { return };
+/// The shell that stands by, for as long as somebody waits for what it is to end.
+pub(super) struct Guard {
+    end: Option<Arc<OwnedFd>>,
+    left: u32,
+}
+
+/// So often another one is begun while one process is waited for: something may be killing each.
+const FOLLOWED: u32 = 16;
+
+impl Guard {
+    /// Has the shell stand by, where that was asked for.
+    pub(super) fn stand_by() -> Self {
+        Self { end: stand_by(), left: FOLLOWED }
+    }
+
+    /// Becomes readable when it ends, which nobody but its killer wanted; see [`keep`](Self::keep).
+    pub(super) fn end(&self) -> Option<&OwnedFd> {
+        self.end.as_deref()
+    }
+
+    /// It has ended: another one follows it.
+    pub(super) fn keep(&mut self) {
+        self.end = None;
+        if let Some(left) = self.left.checked_sub(1) {
+            *self = Self { end: stand_by(), left };
+        } else {
+            MISSED.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Has the shell stand by; gives what tells of its end.
+fn stand_by() -> Option<Arc<OwnedFd>> {
+    let token = token()?;
+    // What is given a descriptor of its own is not started at this moment.
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
     let mut state = state();
     let stands = state.shell.as_mut().is_some_and(Shell::stands);
     if !stands {
@@ -152,6 +190,7 @@ pub(super) fn stand_by() {
             MISSED.store(true, Ordering::Relaxed);
         }
     }
+    state.shell.as_ref()?.end.clone()
 }
 
 /// A group begins; gives the line that it has until it ends.
@@ -198,7 +237,8 @@ impl State {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        self.shell = Some(Shell { child, _pipe: pipe });
+        let end = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok().map(Arc::new);
+        self.shell = Some(Shell { child, end, _pipe: pipe });
         Ok(())
     }
 }
@@ -288,7 +328,7 @@ fn state() -> MutexGuard<'static, State> {
 mod tests {
     use std::io::Read as _;
 
-    use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+    use rustix::process::{Signal, kill_process, kill_process_group};
 
     use super::*;
 
@@ -329,7 +369,7 @@ mod tests {
 
     /// Ends what a shell is to end, as the kernel would: the pipe is closed. Waits for the shell.
     fn ended(mut state: State) {
-        let Shell { mut child, _pipe } = state.shell.take().unwrap();
+        let Shell { mut child, _pipe, .. } = state.shell.take().unwrap();
         drop(_pipe);
         assert!(child.wait().unwrap().success());
     }

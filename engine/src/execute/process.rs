@@ -32,7 +32,7 @@ use rustix::process::{
 };
 use rustix::time::Timespec;
 
-use super::guard;
+use super::guard::{self, Guard};
 use super::orphans::{self, Started, Whose};
 use super::paused::{self, Group};
 use super::proc;
@@ -158,11 +158,7 @@ impl Spawner {
     /// # Errors
     /// It could not be started.
     pub(crate) fn run(&self, process: Process<'_>) -> io::Result<Ended> {
-        let guarded = guard::value();
-        if guarded.is_some() {
-            let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
-            guard::stand_by();
-        }
+        let guard = Guard::stand_by();
         let begun = paused::now();
         let (mut capture, stderr) = match process.stderr {
             Sink::Log(log) => {
@@ -176,7 +172,7 @@ impl Spawner {
             .env_clear()
             .envs(process.env.iter().map(|(name, value)| (name, value)))
             // Of nobody's choosing, and in no version: it is another one in each run.
-            .envs(guarded.map(|value| (guard::VARIABLE, value)))
+            .envs(guard::value().map(|value| (guard::VARIABLE, value)))
             .envs(process.whose.and_then(Whose::variable))
             .stdin(Stdio::null())
             .stdout(match process.stdout {
@@ -229,6 +225,7 @@ impl Spawner {
             grace: process.grace,
             cancel: process.cancel,
             capture: &mut capture,
+            guard,
         };
         let waited = waiting.wait(&mut child, group, begun);
         if waited.is_err() {
@@ -283,6 +280,7 @@ struct Waiting<'a, 'b> {
     grace: Duration,
     cancel: &'a Cancel,
     capture: &'a mut Option<Capture<'b>>,
+    guard: Guard,
 }
 
 /// How far the ending of a process has come.
@@ -365,7 +363,7 @@ impl Waiting<'_, '_> {
     }
 
     /// Sleeps until the process ends (which it then says), it has printed something (which is taken), the run is
-    /// stopped (more urgently), or the next thing is due.
+    /// stopped (more urgently), the next thing is due, or nobody stands by any more (somebody does again).
     fn sleep(&mut self, process: Option<&OwnedFd>, stage: Stage) -> io::Result<bool> {
         let (due, cancel) = match stage {
             Stage::Running => (self.deadline, self.cancel.fd(Stop::No)),
@@ -378,9 +376,11 @@ impl Waiting<'_, '_> {
         if blind {
             time = Some(time.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN));
         }
-        let mut fds = Vec::with_capacity(3);
+        let mut fds = Vec::with_capacity(4);
         fds.extend(process.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
         fds.extend(cancel.as_ref().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
+        let guard = self.guard.end().map(|fd| (fds.len(), fd));
+        fds.extend(guard.map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
         // It is the last one, where it is there.
         let pipe = self.capture.as_ref().and_then(Capture::pipe);
         let pipe = pipe.map(|pipe| PollFd::new(pipe, PollFlags::IN));
@@ -393,7 +393,11 @@ impl Waiting<'_, '_> {
                 let rings = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
                 let ended = process.is_some() && rings(fds.first());
                 let printed = captures && rings(fds.last());
+                let unguarded = guard.is_some_and(|(place, _)| rings(fds.get(place)));
                 drop(fds);
+                if unguarded {
+                    self.guard.keep();
+                }
                 if let Some(capture) = self.capture.as_mut().filter(|_| printed) {
                     capture.take();
                 }

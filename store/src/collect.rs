@@ -313,7 +313,7 @@ impl Core {
                 session.report.results += 1;
                 session.report.rebuild_ms = session.report.rebuild_ms.saturating_add(cost_ms);
             }
-            Subject::Run(_) => session.report.runs += 1,
+            Subject::Run(_) => session.report.run_logs += 1,
         }
         session.report.freed_bytes += bytes;
         going.push(Going { what, why, bytes, cost_ms, used_ms });

@@ -154,8 +154,10 @@ pub struct CollectReport {
     pub results: u64,
     /// Records of results that went.
     pub records: u64,
-    /// Runs that gave up their logs or went.
+    /// Runs whose record went.
     pub runs: u64,
+    /// Runs that gave up their logs; also those whose record went then.
+    pub run_logs: u64,
     /// Blobs that nothing named.
     pub unnamed: u64,
     /// Stored bytes that were freed.
@@ -177,6 +179,7 @@ impl CollectReport {
             results: self.results + next.results,
             records: self.records + next.records,
             runs: self.runs + next.runs,
+            run_logs: self.run_logs + next.run_logs,
             unnamed: self.unnamed + next.unnamed,
             freed_bytes: self.freed_bytes + next.freed_bytes,
             rebuild_ms: self.rebuild_ms.saturating_add(next.rebuild_ms),

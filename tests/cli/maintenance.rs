@@ -120,6 +120,30 @@ fn gc_keeps_its_bounds_when_asked_to() {
     assert!(folder.cas("gc").ok().stdout.starts_with("nothing to collect"));
 }
 
+/// A run that lost its logs and then its record was counted twice: `gone: 6 runs` of three.
+#[test]
+fn gc_counts_runs_and_their_logs_by_themselves() {
+    let folder = Folder::with(&[(
+        "pipeline.yaml",
+        "pipeline: g\nsolids: {fails: {outputs: [], command: echo no; exit 1}}\n",
+    )]);
+    for _ in 0..3 {
+        let _ = folder.cas("run").code(1);
+    }
+    let counts = |line: &str| {
+        let ran = folder.cas(line).ok();
+        let (counts, _size) =
+            ran.stdout.lines().last().and_then(|line| line.rsplit_once(", ")).unwrap_or_default();
+        counts.to_owned()
+    };
+    assert_eq!(counts("gc -n --max-age 0s"), "would go: logs of 3 runs");
+    assert_eq!(counts("gc -n --max-record-age 0s"), "would go: 3 runs, logs of 3 runs");
+    assert_eq!(counts("gc --max-age 0s"), "gone: logs of 3 runs");
+    let _ = folder.cas("run").code(1);
+    assert_eq!(counts("gc -n --max-record-age 0s"), "would go: 4 runs, logs of 1 run");
+    assert_eq!(counts("gc --max-record-age 0s"), "gone: 4 runs, logs of 1 run");
+}
+
 /// The runs that were there went, and with them the records of those that went on: each ended with exit code 3 and `there is
 /// no run 2`, although all its steps had run.
 #[test]

@@ -154,14 +154,15 @@ fn line(going: &Going, version: Option<Version>) -> String {
 fn summary(report: &CollectReport, dry_run: bool) -> String {
     let count = |number: u64, noun: &str| words::count(usize::try_from(number).unwrap_or(usize::MAX), noun);
     let mut parts = Vec::new();
-    for (number, noun) in [
-        (report.results, "result"),
-        (report.records, "record"),
-        (report.runs, "run"),
-        (report.unnamed, "unnamed blob"),
+    for (number, of, noun) in [
+        (report.results, "", "result"),
+        (report.records, "", "record"),
+        (report.runs, "", "run"),
+        (report.run_logs, "logs of ", "run"),
+        (report.unnamed, "", "unnamed blob"),
     ] {
         if number > 0 {
-            parts.push(count(number, noun));
+            parts.push(format!("{of}{}", count(number, noun)));
         }
     }
     let mut kept = Vec::new();

@@ -288,13 +288,15 @@ fn old_runs_lose_their_logs_and_then_go() {
     drop(store.begin_run(NOW, b"run".to_vec()).expect("run"));
     let policy = Policy { max_age: Some(DAY), max_record_age: Some(2000 * DAY), ..Policy::default() };
     let (would, _) = gc(&store, &policy, Mode::DryRun, NOW);
-    let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
+    let (went, report) = gc(&store, &policy, Mode::Collect, NOW);
     assert_eq!(went, would);
     assert_eq!(went[0].what, Garbage::RunLogs { id: 1 });
     assert_eq!(went[0].bytes, 10_000);
+    assert_eq!((report.runs, report.run_logs), (0, 1));
     let policy = Policy { max_record_age: Some(100 * DAY), ..Policy::default() };
-    let (went, _) = gc(&store, &policy, Mode::Collect, NOW);
+    let (went, report) = gc(&store, &policy, Mode::Collect, NOW);
     assert_eq!(went[0].what, Garbage::Run { id: 1 });
+    assert_eq!((report.runs, report.run_logs), (1, 0));
     assert_eq!(store.runs(None, 5).expect("runs").len(), 1);
     assert_eq!(store.begin_run(NOW, Vec::new()).expect("run").id(), 3);
     assert_eq!(verify(&store), []);

@@ -33,7 +33,7 @@ use crate::record::Evicted;
 use crate::tables::{self, refs};
 use crate::wire::Response;
 use ahead::{Ahead, Known, Next};
-use order::{CLASS_DUE, CLASS_ROOM, ORDER, RANKS, RECORD_ORDER, Rank, Subject};
+use order::{CLASS_ROOM, ORDER, RANKS, RECORD_ORDER, Rank, Subject};
 use removal::Alone;
 
 pub use crate::garbage::{CollectReport, Garbage, Going, Mode, Policy, Why};
@@ -263,19 +263,10 @@ impl Core {
         let Some(Next { rank, known }) = self.next_in_order(session, after)? else {
             return Ok(Phase::Records(vec![RECORD_ORDER]));
         };
-        let why = match rank.class {
-            CLASS_DUE => match (session.policy.max_age, session.policy.keep_last) {
-                (Some(age), _) => Why::MaxAge(age),
-                (None, keep) => Why::KeepLast(keep.unwrap_or_default()),
-            },
-            _ => match session.pressed() {
-                Some(why) => why,
-                // There is room: all that is behind in the order stays.
-                None => {
-                    session.ahead = Ahead::default();
-                    return Ok(Phase::Records(vec![RECORD_ORDER]));
-                }
-            },
+        let Some(why) = session.due(&rank).or_else(|| session.pressed()) else {
+            // There is room: all that is behind in the order stays.
+            session.ahead = Ahead::default();
+            return Ok(Phase::Records(vec![RECORD_ORDER]));
         };
         let next = Phase::Bytes(rank.key());
         let Some(Due { what, blobs, alone, until, planned, cost_ms, used_ms }) =
@@ -496,6 +487,15 @@ impl Core {
 }
 
 impl Session {
+    /// By what rule something goes however much room there is.
+    fn due(&self, rank: &Rank) -> Option<Why> {
+        let age = self.age_of(rank.used_ms);
+        match rank.subject {
+            Subject::Result(_) => self.policy.result_due(age),
+            Subject::Run(_) => self.policy.run_logs_due(age),
+        }
+    }
+
     /// The bound that there is too little room for, if any.
     fn pressed(&self) -> Option<Why> {
         if let Some(max) = self.policy.max_size_bytes

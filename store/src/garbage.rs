@@ -50,12 +50,23 @@ impl Policy {
         (!self.is_empty()).then(|| self.max_record_age.unwrap_or(year))
     }
 
-    /// Whether the newest results are kept and nothing else is asked for.
-    pub(crate) fn only_keeps_last(&self) -> bool {
-        self.keep_last.is_some()
-            && self.max_size_bytes.is_none()
-            && self.max_age.is_none()
-            && self.min_free_bytes.is_none()
+    /// How many of the newest results are kept, where nothing else is asked for.
+    pub(crate) fn only_keeps_last(&self) -> Option<u64> {
+        let bounded =
+            self.max_size_bytes.is_some() || self.max_age.is_some() || self.min_free_bytes.is_some();
+        self.keep_last.filter(|_| !bounded)
+    }
+
+    /// By what rule a result goes that was not used for so long, however much room there is.
+    pub(crate) fn result_due(&self, unused: Duration) -> Option<Why> {
+        let old = self.max_age.filter(|max| unused > *max).map(Why::MaxAge);
+        old.or_else(|| self.only_keeps_last().map(Why::KeepLast))
+    }
+
+    /// By what rule the logs of a run of this age go, however much room there is.
+    pub(crate) fn run_logs_due(&self, age: Duration) -> Option<Why> {
+        let old = self.max_age.filter(|max| age > *max).map(Why::MaxAge);
+        old.or_else(|| self.record_age().filter(|max| age > *max).map(Why::MaxRecordAge))
     }
 }
 
@@ -128,7 +139,7 @@ pub enum Why {
     MinFree(u64),
     /// It is not among the newest this many.
     KeepLast(u64),
-    /// Its bytes are gone and its record was not used for this long.
+    /// Its bytes are gone and its record was not used for this long, or it is of a run that is older.
     MaxRecordAge(Duration),
     /// Nothing names it.
     Unnamed,

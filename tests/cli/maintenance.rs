@@ -122,7 +122,7 @@ fn gc_keeps_its_bounds_when_asked_to() {
 
 /// A run that lost its logs and then its record was counted twice: `gone: 6 runs` of three.
 #[test]
-fn gc_counts_runs_and_their_logs_by_themselves() {
+fn gc_tells_runs_and_their_logs_by_themselves() {
     let folder = Folder::with(&[(
         "pipeline.yaml",
         "pipeline: g\nsolids: {fails: {outputs: [], command: echo no; exit 1}}\n",
@@ -136,6 +136,24 @@ fn gc_counts_runs_and_their_logs_by_themselves() {
             ran.stdout.lines().last().and_then(|line| line.rsplit_once(", ")).unwrap_or_default();
         counts.to_owned()
     };
+    let json = folder.cas("gc -n --max-record-age 0s --keep-last 1 --format json").ok().stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("it is a document");
+    let rows = json["gc"].as_array().expect("a list of rows");
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| format!("{} {} {}", row["what"], row["id"], row["why"]).replace('"', ""))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "run-logs 1 --max-record-age 0s",
+            "run-logs 2 --max-record-age 0s",
+            "run-logs 3 --max-record-age 0s",
+            "run 1 --max-record-age 0s",
+            "run 2 --max-record-age 0s",
+            "run 3 --max-record-age 0s",
+        ]
+    );
     assert_eq!(counts("gc -n --max-age 0s"), "would go: logs of 3 runs");
     assert_eq!(counts("gc -n --max-record-age 0s"), "would go: 3 runs, logs of 3 runs");
     assert_eq!(counts("gc --max-age 0s"), "gone: logs of 3 runs");

@@ -29,12 +29,12 @@ pub(super) enum Subject {
 pub(super) struct Rank {
     pub(super) class: u8,
     score: u128,
-    used_ms: u64,
+    pub(super) used_ms: u64,
     pub(super) subject: Subject,
 }
 
 /// What is too old goes whatever the size is; what is in this class goes first.
-pub(super) const CLASS_DUE: u8 = 0;
+const CLASS_DUE: u8 = 0;
 
 /// Goes only as far as there is too little room.
 pub(super) const CLASS_ROOM: u8 = 1;
@@ -140,15 +140,14 @@ impl Core {
             return Ok(None);
         }
         let policy = &session.policy;
-        let age = session.age_of(used_ms);
-        let is_old = policy.max_age.is_some_and(|max| age > max);
+        let is_due = policy.result_due(session.age_of(used_ms)).is_some();
         let by_size = policy.max_size_bytes.is_some() || policy.min_free_bytes.is_some();
-        if !is_old && !by_size && !policy.only_keeps_last() {
+        if !is_due && !by_size {
             return Ok(None);
         }
         if let Some(number) = policy.keep_last {
             let labels = self.labels_of(trace)?;
-            if labels.is_empty() && policy.only_keeps_last() {
+            if labels.is_empty() && policy.only_keeps_last().is_some() {
                 return Ok(None);
             }
             for label in &labels {
@@ -157,7 +156,7 @@ impl Core {
                 }
             }
         }
-        let class = if is_old || policy.only_keeps_last() { CLASS_DUE } else { CLASS_ROOM };
+        let class = if is_due { CLASS_DUE } else { CLASS_ROOM };
         let len: u64 = record
             .outputs
             .iter()
@@ -174,10 +173,8 @@ impl Core {
             return None;
         }
         let age = session.age_of(row.at_ms);
-        let is_old =
-            policy.max_age.is_some_and(|max| age > max) || policy.record_age().is_some_and(|max| age > max);
         let by_size = policy.max_size_bytes.is_some() || policy.min_free_bytes.is_some();
-        let class = match (is_old, by_size) {
+        let class = match (policy.run_logs_due(age).is_some(), by_size) {
             (true, _) => CLASS_DUE,
             // The run that is going on writes its logs now.
             (false, true) if age > Duration::from_secs(24 * 3600) => CLASS_ROOM,

@@ -302,6 +302,31 @@ fn old_runs_lose_their_logs_and_then_go() {
     assert_eq!(verify(&store), []);
 }
 
+/// Logs of runs went by `--keep-last 0`, which nobody had given.
+#[test]
+fn logs_of_a_run_go_by_the_rule_that_takes_them() {
+    let kit = Kit::new();
+    let store = kit.open();
+    let id = store.begin_run(NOW - 10 * DAY_MS, b"run".to_vec()).expect("run").id();
+    let log = store.stage_bytes(&noise(1, 10_000)).expect("stage");
+    store.note_run(id, b"run".to_vec(), &[log], &[]).expect("note");
+    let why = |policy: &Policy| {
+        let (would, _) = gc(&store, policy, Mode::DryRun, NOW);
+        would.iter().map(|going| going.why.to_string()).collect::<Vec<_>>()
+    };
+    let aged = |age: Option<u32>, record_age: Option<u32>| Policy {
+        max_age: age.map(|days| DAY * days),
+        max_record_age: record_age.map(|days| DAY * days),
+        keep_last: Some(3),
+        ..Policy::default()
+    };
+    assert_eq!(why(&aged(None, None)), Vec::<String>::new());
+    assert_eq!(why(&aged(None, Some(5))), ["--max-record-age 5d", "--max-record-age 5d"]);
+    assert_eq!(why(&aged(Some(20), Some(5))), ["--max-record-age 5d", "--max-record-age 5d"]);
+    assert_eq!(why(&aged(Some(5), Some(20))), ["--max-age 5d"]);
+    assert_eq!(why(&Policy { max_size_bytes: Some(0), ..Policy::default() }), ["--max-size 0"]);
+}
+
 #[test]
 fn work_folders_are_listed_and_removed_unless_they_are_in_use() {
     let kit = Kit::new();

@@ -220,7 +220,8 @@ impl<'a> Bench<'a> {
                 held_up.get_or_init(|| self.turn.map(Turn::held_up));
                 self.goes_on()
             };
-            let Some(claim) = self.memo.claim(task.trace, &go_on)? else {
+            let mut waits = |by: &str| tell(Told::waits(task, &[], by));
+            let Some(claim) = self.memo.claim(task.trace, &mut waits, &go_on)? else {
                 return Ok(Ended::Over(End::Cancelled));
             };
             drop(held_up);

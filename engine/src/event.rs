@@ -39,13 +39,13 @@ pub enum Event {
         /// How many of them are still to be run, those that run now among them.
         to_run: usize,
     },
-    /// A step waits for something that other runs on the store use.
+    /// A step waits for something that other runs on the store use, or for one that makes it.
     StepWaits {
         /// The step's name with its element.
         step: String,
-        /// The limits that lack.
+        /// The limits that lack; none where somebody else makes the step, and its result is waited for.
         limits: Vec<String>,
-        /// Who uses them, in words.
+        /// Who uses them, or makes it, in words.
         by: String,
         /// When.
         at_ms: u64,
@@ -447,6 +447,12 @@ mod tests {
                 limits: vec!["gpu".into()],
                 by: "`cas run` (pid 4711)".into(),
                 at_ms: 1_700_000_000_090,
+            },
+            Event::StepWaits {
+                step: "emit_dog".into(),
+                limits: Vec::new(),
+                by: "`cas run` (pid 4711)".into(),
+                at_ms: 1_700_000_000_095,
             },
             Event::StepStarted {
                 step: "emit_tree".into(),

@@ -270,9 +270,15 @@ impl Memo {
         Ok(self.open()?.scratch(name)?)
     }
 
-    /// Asks to be the one that computes a trace; `None` where `go_on` ends the waiting for somebody else.
-    pub(crate) fn claim(&self, trace: Trace, go_on: &dyn Fn() -> bool) -> Result<Option<Claim>, EngineError> {
-        Ok(self.open()?.claim_while(trace, go_on)?)
+    /// Asks to be the one that computes a trace; `None` where `go_on` ends the waiting for somebody else, of whom `waits`
+    /// is told.
+    pub(crate) fn claim(
+        &self,
+        trace: Trace,
+        waits: &mut dyn FnMut(&str),
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Claim>, EngineError> {
+        Ok(self.open()?.claim_while(trace, waits, go_on)?)
     }
 
     /// Claims those of these traces that nobody has.

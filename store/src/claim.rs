@@ -87,7 +87,7 @@ impl Store {
     /// Claims a trace before computing it: granted, or what became of it once somebody else is done.
     pub fn claim(&self, trace: Trace) -> Result<Claim, StoreError> {
         loop {
-            if let Some(claim) = self.claim_while(trace, &|| true)? {
+            if let Some(claim) = self.claim_while(trace, &mut |_| {}, &|| true)? {
                 return Ok(claim);
             }
         }
@@ -96,15 +96,23 @@ impl Store {
     /// As [`Store::claim`], but gives up after a while: `None` if somebody else is at it still.
     pub fn claim_within(&self, trace: Trace, wait: Duration) -> Result<Option<Claim>, StoreError> {
         let begin = Instant::now();
-        self.claim_while(trace, &|| begin.elapsed() < wait)
+        self.claim_while(trace, &mut |_| {}, &|| begin.elapsed() < wait)
     }
 
     /// As [`Store::claim`], but gives up when `go_on` says so, which is asked now and then: `None` if
     /// somebody else is at it still.
-    pub fn claim_while(&self, trace: Trace, go_on: &dyn Fn() -> bool) -> Result<Option<Claim>, StoreError> {
+    ///
+    /// `waits` is told who that is, where it takes longer than a moment, and again when it is somebody else by then, or
+    /// the same one is known to be stopped, or to go on. It is not told of what this process has claimed itself.
+    pub fn claim_while(
+        &self,
+        trace: Trace,
+        waits: &mut dyn FnMut(&str),
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Option<Claim>, StoreError> {
         let client = self.client();
         let ticket = client.new_ticket();
-        let claim = self.claim_under(trace, ticket, go_on);
+        let claim = self.claim_under(trace, ticket, waits, go_on);
         // A claim is kept under its ticket, and nothing is to be told about it any more.
         client.drop_ticket(ticket);
         claim
@@ -172,12 +180,14 @@ impl Store {
         &self,
         trace: Trace,
         ticket: u64,
+        waits: &mut dyn FnMut(&str),
         go_on: &dyn Fn() -> bool,
     ) -> Result<Option<Claim>, StoreError> {
         let claims = [(trace, ticket)];
         let mut waited = false;
+        let mut told = String::new();
         loop {
-            match self.or_give_back(self.ask_for_claim(trace, ticket, waited), &claims)? {
+            let by = match self.or_give_back(self.ask_for_claim(trace, ticket, waited), &claims)? {
                 Response::Granted { present } => {
                     return Ok(Some(Claim::Granted(self.guard(trace, ticket, present))));
                 }
@@ -185,11 +195,17 @@ impl Store {
                     self.note_found(std::iter::once(&found));
                     return Ok(Some(Claim::Stored(found)));
                 }
-                Response::Held { .. } => {}
+                Response::Held { by } => by,
                 other => return Err(self.unexpected(&other)),
-            }
+            };
             waited = true;
-            match self.client().await_ticket_while(ticket, go_on) {
+            let mut a_moment = || {
+                if !by.is_empty() && by != told {
+                    waits(&by);
+                    told.clone_from(&by);
+                }
+            };
+            match self.client().await_ticket_while(ticket, &mut a_moment, go_on) {
                 None => return Ok(None),
                 Some(Some(failure)) => return Ok(Some(Claim::Failed(failure))),
                 Some(None) => {}

@@ -22,8 +22,8 @@ pub(crate) struct Claims {
 #[derive(Default)]
 struct Table {
     held: HashMap<Trace, Held>,
-    /// The connections that there are.
-    alive: HashSet<u64>,
+    /// The connections that there are, with the tokens of their processes.
+    alive: HashMap<u64, String>,
     /// Claims that were handed on while their owner was silent.
     lost: HashSet<(u64, Trace)>,
     /// Whether nothing is granted yet, and who has asked.
@@ -37,6 +37,8 @@ struct Held {
     by: Holder,
     ticket: u64,
     owner: String,
+    /// Whether whoever has it said that it would be stopped, and is not back.
+    stopped: bool,
     waiting: Vec<(u64, u64)>,
 }
 
@@ -53,8 +55,8 @@ pub(crate) enum Holder {
 pub(crate) enum Attempt {
     /// The claim is the caller's.
     Granted,
-    /// This one has it; the caller's ticket is noted.
-    Held(String),
+    /// Somebody has it; the caller's ticket is noted. In words who it is, where that is known and another process.
+    Held(Option<String>),
     /// The connection that asks is gone.
     Gone,
 }
@@ -68,11 +70,10 @@ pub(crate) struct Ended {
     pub(crate) failure: Option<Vec<u8>>,
 }
 
-/// Who has all claims while nothing is granted.
-const FORMER: &str = "a process that is expected back";
-
-/// Who has all claims while the host is going.
-const NEXT: &str = "the next host";
+/// What somebody is called who may be stopped.
+pub(crate) fn named(owner: &str, stopped: bool) -> String {
+    if stopped { format!("the stopped {owner}") } else { owner.to_owned() }
+}
 
 impl Claims {
     /// Grants nothing until [`Claims::thaw`].
@@ -94,9 +95,8 @@ impl Claims {
     }
 
     /// Notes that a process that is not here yet holds a claim.
-    pub(crate) fn expect(&self, token: &str, owner: &str, trace: Trace, ticket: u64) {
-        let by = Holder::Absent(token.to_owned());
-        let held = Held { by, ticket, owner: owner.to_owned(), waiting: Vec::new() };
+    pub(crate) fn expect(&self, token: &str, owner: &str, stopped: bool, trace: Trace, ticket: u64) {
+        let held = Held { stopped, ..Held::new(Holder::Absent(token.to_owned()), ticket, owner) };
         self.table().held.entry(trace).or_insert(held);
     }
 
@@ -123,10 +123,17 @@ impl Claims {
     }
 
     /// A connection begins, with the claims that its process held at a former host. One that was handed
-    /// on meanwhile is lost.
-    pub(crate) fn enter(&self, connection: u64, token: &str, owner: &str, claims: &[(Trace, u64)]) {
+    /// on meanwhile is lost. Those who wait for one that was stopped are to ask who has it: it goes on.
+    pub(crate) fn enter(
+        &self,
+        connection: u64,
+        token: &str,
+        owner: &str,
+        claims: &[(Trace, u64)],
+    ) -> Vec<Ended> {
         let mut table = self.table();
-        table.alive.insert(connection);
+        let mut ended = Vec::new();
+        table.alive.insert(connection, token.to_owned());
         for (trace, ticket) in claims {
             let absent = Holder::Absent(token.to_owned());
             let is_ours = |held: &Held| held.by == absent || held.ticket == *ticket;
@@ -134,20 +141,23 @@ impl Claims {
                 Some(held) if is_ours(held) => {
                     held.by = Holder::Connection(connection);
                     held.ticket = *ticket;
+                    if std::mem::take(&mut held.stopped) {
+                        ended.extend(told(std::mem::take(&mut held.waiting), None));
+                    }
                 }
                 Some(_) => drop(table.lost.insert((connection, *trace))),
                 None => {
-                    let by = Holder::Connection(connection);
-                    let held = Held { by, ticket: *ticket, owner: owner.to_owned(), waiting: Vec::new() };
+                    let held = Held::new(Holder::Connection(connection), *ticket, owner);
                     table.held.insert(*trace, held);
                 }
             }
         }
+        ended
     }
 
     /// Whether a connection is there.
     pub(crate) fn is_here(&self, connection: u64) -> bool {
-        self.table().alive.contains(&connection)
+        self.table().alive.contains_key(&connection)
     }
 
     /// Claims a trace, or notes that the connection is to be told under this ticket when it may try again.
@@ -155,29 +165,29 @@ impl Claims {
     pub(crate) fn attempt(&self, connection: u64, owner: &str, trace: Trace, ticket: u64) -> Attempt {
         let mut table = self.table();
         if table.closed {
-            return Attempt::Held(NEXT.to_owned());
+            return Attempt::Held(None);
         }
-        if !table.alive.contains(&connection) {
-            return Attempt::Gone;
-        }
-        let frozen = table.frozen;
-        match table.held.get_mut(&trace) {
+        let Table { held, alive, lost, frozen, knocked, .. } = &mut *table;
+        let Some(own) = alive.get(&connection) else { return Attempt::Gone };
+        match held.get_mut(&trace) {
             Some(held) if held.by == Holder::Connection(connection) && held.ticket == ticket => {
                 Attempt::Granted
             }
             Some(held) => {
                 held.waiting.push((connection, ticket));
-                Attempt::Held(held.owner.clone())
+                let token = match &held.by {
+                    Holder::Connection(number) => alive.get(number),
+                    Holder::Absent(token) => Some(token),
+                };
+                Attempt::Held((token != Some(own)).then(|| named(&held.owner, held.stopped)))
             }
-            None if frozen => {
-                table.knocked.push((connection, ticket));
-                Attempt::Held(FORMER.to_owned())
+            None if *frozen => {
+                knocked.push((connection, ticket));
+                Attempt::Held(None)
             }
             None => {
-                let by = Holder::Connection(connection);
-                let held = Held { by, ticket, owner: owner.to_owned(), waiting: Vec::new() };
-                table.held.insert(trace, held);
-                table.lost.remove(&(connection, trace));
+                held.insert(trace, Held::new(Holder::Connection(connection), ticket, owner));
+                lost.remove(&(connection, trace));
                 Attempt::Granted
             }
         }
@@ -193,15 +203,13 @@ impl Claims {
     ) -> Option<Vec<bool>> {
         let mut table = self.table();
         let may = !table.closed && !table.frozen;
-        if !table.alive.contains(&connection) {
+        if !table.alive.contains_key(&connection) {
             return None;
         }
         let mut attempt = |(trace, ticket): &(Trace, u64)| match table.held.get(trace) {
             Some(held) => held.by == Holder::Connection(connection) && held.ticket == *ticket,
             None if may => {
-                let by = Holder::Connection(connection);
-                let held = Held { by, ticket: *ticket, owner: owner.to_owned(), waiting: Vec::new() };
-                table.held.insert(*trace, held);
+                table.held.insert(*trace, Held::new(Holder::Connection(connection), *ticket, owner));
                 table.lost.remove(&(connection, *trace));
                 true
             }
@@ -283,6 +291,12 @@ impl Claims {
     }
 }
 
+impl Held {
+    fn new(by: Holder, ticket: u64, owner: &str) -> Self {
+        Self { by, ticket, owner: owner.to_owned(), stopped: false, waiting: Vec::new() }
+    }
+}
+
 impl Table {
     fn drop_where(&mut self, goes: impl Fn(&Trace, &Held) -> bool) -> Vec<Ended> {
         let mut all = Vec::new();
@@ -324,7 +338,7 @@ mod tests {
     }
 
     fn held(owner: &str) -> Attempt {
-        Attempt::Held(owner.to_owned())
+        Attempt::Held(Some(owner.to_owned()))
     }
 
     fn ended(connection: u64, ticket: u64) -> Ended {
@@ -337,8 +351,11 @@ mod tests {
         assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
         assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);
         assert_eq!(attempt(&claims, 2, 20), held("run 1"));
-        assert_eq!(attempt(&claims, 1, 11), held("run 1"));
-        assert_eq!(claims.release(1, &T, 10, None), [ended(2, 20), ended(1, 11)]);
+        // Of what its own process has nobody is told that somebody else does.
+        assert_eq!(attempt(&claims, 1, 11), Attempt::Held(None));
+        claims.enter(3, "token 1", "run 1", &[]);
+        assert_eq!(attempt(&claims, 3, 30), Attempt::Held(None));
+        assert_eq!(claims.release(1, &T, 10, None), [ended(2, 20), ended(1, 11), ended(3, 30)]);
         assert_eq!(attempt(&claims, 2, 20), Attempt::Granted);
     }
 
@@ -408,9 +425,9 @@ mod tests {
         let claims = claims(&[1]);
         claims.freeze();
         let other = Trace::from_bytes([2; 32]);
-        claims.expect("token 2", "run 2", T, 20);
+        claims.expect("token 2", "run 2", false, T, 20);
         assert_eq!(attempt(&claims, 1, 10), held("run 2"));
-        assert_eq!(claims.attempt(1, "run 1", other, 11), held(FORMER));
+        assert_eq!(claims.attempt(1, "run 1", other, 11), Attempt::Held(None));
         claims.enter(2, "token 2", "run 2", &[(T, 20)]);
         assert_eq!(claims.thaw(), [ended(1, 11)]);
         assert_eq!(claims.attempt(1, "run 1", other, 11), Attempt::Granted);
@@ -424,15 +441,27 @@ mod tests {
         assert_eq!(attempt(&claims, 2, 20), held("run 1"));
         claims.close();
         assert_eq!(claims.leave(1), []);
-        assert_eq!(attempt(&claims, 2, 20), held(NEXT));
+        assert_eq!(attempt(&claims, 2, 20), Attempt::Held(None));
+    }
+
+    #[test]
+    fn those_who_wait_for_one_that_is_stopped_are_told_so_and_when_it_goes_on() {
+        let claims = claims(&[1]);
+        claims.expect("token 2", "run 2", true, T, 20);
+        assert_eq!(attempt(&claims, 1, 10), held("the stopped run 2"));
+        assert_eq!(claims.enter(2, "token 2", "run 2", &[(T, 20)]), [ended(1, 10)]);
+        assert_eq!(attempt(&claims, 1, 10), held("run 2"));
+        // It says so once: another user of the same process has nothing of it.
+        assert_eq!(claims.enter(3, "token 2", "run 2", &[]), []);
+        assert_eq!(claims.release(2, &T, 20, None), [ended(1, 10)]);
     }
 
     #[test]
     fn a_process_whose_users_come_back_one_by_one_keeps_what_its_file_lists() {
         let claims = claims(&[1]);
         let other = Trace::from_bytes([2; 32]);
-        claims.expect("token 2", "run 2", T, 20);
-        claims.expect("token 2", "run 2", other, 21);
+        claims.expect("token 2", "run 2", false, T, 20);
+        claims.expect("token 2", "run 2", false, other, 21);
         claims.enter(2, "token 2", "run 2", &[(other, 21)]);
         assert_eq!(claims.absent(), BTreeSet::from(["token 2".to_owned()]));
         assert_eq!(attempt(&claims, 1, 10), held("run 2"));
@@ -445,7 +474,7 @@ mod tests {
     #[test]
     fn what_an_absent_process_held_is_given_up_or_lost() {
         let claims = claims(&[1]);
-        claims.expect("token 2", "run 2", T, 20);
+        claims.expect("token 2", "run 2", false, T, 20);
         assert_eq!(attempt(&claims, 1, 10), held("run 2"));
         assert_eq!(claims.give_up("token 2"), [ended(1, 10)]);
         assert_eq!(attempt(&claims, 1, 10), Attempt::Granted);

@@ -193,7 +193,7 @@ impl Store {
             match self.ask(Request::Commit(Box::new(message.clone()))) {
                 // Somebody else has the claim by now: what that gives is the result, and this one is compared with it.
                 Ok(Response::Held { .. }) => {
-                    if client.await_ticket_while(ticket, go_on).is_none() {
+                    if client.await_ticket_while(ticket, &mut || {}, go_on).is_none() {
                         client.drop_ticket(ticket);
                         return Ok(None);
                     }

@@ -82,9 +82,10 @@ impl Core {
         let blobs = self.replaced_bytes(&leases).unwrap_or_default();
         // Its claims first: as soon as its process is no longer absent, another thread may begin to grant.
         let number = self.connections.number();
-        self.claims.enter(number, token, owner, claims);
+        let ended = self.claims.enter(number, token, owner, claims);
         self.shares.enter(number, token, owner, shares);
         self.connections.enter(number, owner, token, (leases, blobs), user, notify);
+        self.connections.tell(ended);
         self.thaw_if_all_are_back();
         number
     }
@@ -92,7 +93,7 @@ impl Core {
     /// Notes what a process claims and uses, as its file says, of which it has not spoken yet.
     fn expect_held(&self, token: &str, listed: &Listed) {
         for (trace, ticket) in &listed.claims {
-            self.claims.expect(token, &listed.owner, *trace, *ticket);
+            self.claims.expect(token, &listed.owner, listed.stopped, *trace, *ticket);
         }
         self.shares.expect(token, &listed.owner, listed.stopped, &listed.shares);
     }
@@ -189,7 +190,7 @@ impl Core {
                     present => Ok(Response::Granted { present }),
                 }
             }
-            Attempt::Held(by) => Ok(Response::Held { by }),
+            Attempt::Held(by) => Ok(Response::Held { by: by.unwrap_or_default() }),
             Attempt::Gone => Err(self.left()),
         }
     }

@@ -19,7 +19,7 @@ use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 
-use crate::claims::{Ended, Holder};
+use crate::claims::{Ended, Holder, named};
 use crate::sync::{Mutex, MutexGuard};
 
 /// How often one that waits is passed by before everything that it needs is kept for it.
@@ -374,8 +374,7 @@ impl Table {
             let is_other = |place: &&Place| (&place.by, place.ticket) != (&waits.by, waits.ticket);
             let first = self.queue.iter().filter(is_other).find(|place| place.portions.iter().any(uses));
             let Some(first) = first else { continue };
-            let owner =
-                if first.silent { format!("the stopped {}", first.owner) } else { first.owner.clone() };
+            let owner = named(&first.owner, first.silent);
             if !by.contains(&owner) {
                 by.push(owner);
             }

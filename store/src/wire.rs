@@ -255,6 +255,7 @@ pub(crate) enum Response {
     Claims(Vec<(bool, Option<Found>)>),
     /// For each of several requests, its answer.
     All(Vec<Response>),
+    /// Somebody else has it. `by` says who, in words; empty where nobody is to be told that.
     Held {
         by: String,
     },

@@ -187,6 +187,22 @@ fn what_a_run_that_is_killed_used_is_free() {
     let _ = let_go(&kit.folder.path("pipe_a"));
 }
 
+#[test]
+fn a_step_that_another_run_makes_is_waited_for_and_that_is_told_once() {
+    let kit = Kit::new("");
+    let mut first = kit.start(&["a"]);
+    first.expect(&["step-started a"]);
+    let mut second = kit.start(&["a"]);
+    // No limit lacks.
+    second.expect(&["step-waits a for "]);
+    kit.go_on("pipe_a");
+    first.expect(&["step-finished a ran"]);
+    first.done();
+    second.expect(&["step-finished a joined"]);
+    second.done();
+    assert_eq!(kit.log(), ["a begins", "a ends"]);
+}
+
 /// Opens a pipe to write and closes it again, if somebody reads it.
 fn let_go(pipe: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;

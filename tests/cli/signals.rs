@@ -424,6 +424,38 @@ solids:
     assert_eq!(ran, "a begins\na ends\nb begins\n");
 }
 
+/// A run that waited for what another one computes said nothing of that, and looked as if it hung.
+#[test]
+#[expect(clippy::zombie_processes, reason = "it is waited for in a way that tells of a stop, too")]
+fn a_run_says_whose_step_it_waits_for_and_that_this_one_is_stopped() {
+    let folder = project(WAITS);
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let makes = started(command.arg("run"));
+    assert_eq!(heard(&folder.path("ready")), "0\n");
+    let mut command = folder.command(env!("CARGO_BIN_EXE_cas").as_ref());
+    let mut waits = command
+        .args(["run", "-v"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it can be started");
+    let mut lines = BufReader::new(waits.stderr.take().expect("a pipe")).lines();
+    let mut said =
+        || lines.find_map(|line| line.ok().filter(|line| line.starts_with("waits"))).expect("it says so");
+    let pid = makes.id();
+    assert_eq!(said(), format!("waits     a  for `cas run` (pid {pid}), which makes it"));
+    send(&makes, Signal::TSTP);
+    assert!(status(&makes).stopped());
+    assert_eq!(said(), format!("waits     a  for the stopped `cas run` (pid {pid}), which makes it"));
+    send(&makes, Signal::CONT);
+    assert_eq!(said(), format!("waits     a  for `cas run` (pid {pid}), which makes it"));
+    say(&folder.path("go"), "done\n");
+    assert_eq!(status(&makes).exit_status(), Some(0));
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(rest[0], "joined    a  another process made it");
+    assert_eq!(waits.wait().expect("it ends").code(), Some(0));
+}
+
 /// A run that was told to go on while it still handed over stopped itself after that, and nobody told it again: `kill -TSTP`
 /// and `kill -CONT` one after the other left it stopped for ever.
 #[test]

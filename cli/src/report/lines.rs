@@ -56,8 +56,11 @@ pub(crate) fn lines(progress: &Progress, event: &Event, detail: Detail, name: Op
         | Event::StepsExpected { .. } => {}
         Event::StepWaits { step, limits, by, .. } => {
             if detail == Detail::Verbose {
-                let limits = limits.join(" and ");
-                lines.err.push(said(FAINT, "waits", &format!("{step}{of}  for {limits}, used by {by}")));
+                let what = match limits.as_slice() {
+                    [] => format!("{by}, which makes it"),
+                    limits => format!("{}, used by {by}", limits.join(" and ")),
+                };
+                lines.err.push(said(FAINT, "waits", &format!("{step}{of}  for {what}")));
             }
         }
         Event::StepRetried { step, attempt, failure } => {

@@ -206,6 +206,35 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_says_for_what_it_was_told_of_last() {
+        let zero = Instant::now();
+        let mut progress = running(0, zero);
+        let mut waits = |step: &str, limits: &[&str], by: &str| {
+            let limits = limits.iter().map(|limit| (*limit).to_owned()).collect();
+            let (step, by) = (step.to_owned(), by.to_owned());
+            progress.absorb(&Event::StepWaits { step, limits, by, at_ms: 0 }, zero);
+            frame(&progress, zero, 80, 24).swap_remove(0)
+        };
+        assert_eq!(
+            waits("train", &[], "`cas run` (pid 7)"),
+            "  train  waits for `cas run` (pid 7), which makes it"
+        );
+        let stopped = "  train  waits for the stopped `cas run` (pid 7), which makes it";
+        assert_eq!(waits("train", &[], "the stopped `cas run` (pid 7)"), stopped);
+        assert_eq!(
+            waits("train", &["gpu", "net"], "`cas run` (pid 8)"),
+            "  train  waits for gpu and net of `cas run` (pid 8)"
+        );
+        assert_eq!(
+            waits("test", &[], "`cas run` (pid 8)"),
+            "  train and 1 more  waits for gpu and net of `cas run` (pid 8)"
+        );
+        // After a minute in which nothing happened, where there is no terminal.
+        let said = progress.sign_of_life(zero);
+        assert_eq!(said.as_deref(), Some("waiting   train  for gpu and net of `cas run` (pid 8)"));
+    }
+
+    #[test]
     fn times_stand_below_each_other_and_names_give_way() {
         let zero = Instant::now();
         let mut progress = running(1, zero);

@@ -18,7 +18,7 @@ pub(crate) struct Progress {
     started: Instant,
     /// The steps that run now, in the order in which they began, each with when that was.
     pub(crate) running: Vec<(String, Instant)>,
-    /// The steps that wait for what other runs use, each with what that is.
+    /// The steps that wait for what other runs use or make, each with what that is.
     pub(crate) waiting: Vec<(String, String)>,
     /// Why each of the steps that run now does.
     why: HashMap<String, (u32, Option<String>)>,
@@ -113,7 +113,15 @@ impl Progress {
                 self.grew = true;
             }
             Event::StepWaits { step, limits, by, .. } => {
-                self.waiting.push((step.clone(), format!("{} of {by}", limits.join(" and "))));
+                let what = match limits.as_slice() {
+                    [] => format!("{by}, which makes it"),
+                    limits => format!("{} of {by}", limits.join(" and ")),
+                };
+                // What it was told of last is what it waits for.
+                match self.waiting.iter_mut().find(|(name, _)| name == step) {
+                    Some((_, waits)) => *waits = what,
+                    None => self.waiting.push((step.clone(), what)),
+                }
             }
             Event::StepStarted { step, attempt, why, .. } => {
                 self.waiting.retain(|(name, _)| name != step);

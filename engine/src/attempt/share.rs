@@ -12,7 +12,6 @@ use crate::error::EngineError;
 use crate::execute::paused::{self, Beginning};
 use crate::limits::need;
 use crate::pool::Slot;
-use crate::run::now_ms;
 use crate::solid::Solid;
 
 /// What came of asking for a share.
@@ -40,10 +39,7 @@ impl Bench<'_> {
         };
         let Some(limits) = self.limits else { return Ok(Shared::Given(None, slot)) };
         let portions = limits.portions(&solid.policy);
-        let mut waits = |names: &[String], by: &str| {
-            let (step, limits, by) = (task.name.clone(), names.to_vec(), by.to_owned());
-            tell(Told::Waits { step, limits, by, at_ms: now_ms() });
-        };
+        let mut waits = |names: &[String], by: &str| tell(Told::waits(task, names, by));
         let go_on = || self.goes_on();
         let share = self.memo.share(&portions, &mut waits, &go_on)?;
         Ok(share.map_or(Shared::Stopped, |share| Shared::Given(Some(share), slot)))

@@ -13,6 +13,7 @@ use crate::memo::{Names, Staging};
 use crate::past::Failed;
 use crate::record::AttemptRecord;
 use crate::resolve::Why;
+use crate::run::now_ms;
 
 /// One step to be run, with everything that is known of it.
 pub(crate) struct Task {
@@ -61,7 +62,7 @@ pub(crate) struct Stored {
 
 /// What a worker tells while it works on a step.
 pub(crate) enum Told {
-    /// It waits for something that other runs use.
+    /// It waits for something that other runs use, or, where that is nothing, for one that makes it.
     Waits { step: String, limits: Vec<String>, by: String, at_ms: u64 },
     /// An attempt begins.
     Started { step: String, attempt: u32, worker: usize, why: Option<String>, at_ms: u64 },
@@ -134,6 +135,14 @@ pub(crate) struct Held {
     pub(super) at_ms: u64,
     /// Given back once the result stands; none for what runs in every run.
     pub(super) claim: Option<ClaimGuard>,
+}
+
+impl Told {
+    /// A step waits for limits of which somebody uses what there is, or for somebody who makes it.
+    pub(super) fn waits(task: &Task, limits: &[String], by: &str) -> Self {
+        let (step, limits, by) = (task.name.clone(), limits.to_vec(), by.to_owned());
+        Self::Waits { step, limits, by, at_ms: now_ms() }
+    }
 }
 
 impl Done {

@@ -36,16 +36,18 @@ impl Client {
         self.tickets.wait(ticket, Instant::now() + LOOK)
     }
 
-    /// The same for as long as `go_on` says, which is asked before each moment.
+    /// The same for as long as `go_on` says, which is asked before each moment; `a_moment` hears of each that has passed.
     pub(crate) fn await_ticket_while(
         &self,
         ticket: u64,
+        a_moment: &mut dyn FnMut(),
         go_on: &dyn Fn() -> bool,
     ) -> Option<Option<Vec<u8>>> {
         while go_on() {
             if let Some(ended) = self.await_ticket(ticket) {
                 return Some(ended);
             }
+            a_moment();
         }
         None
     }

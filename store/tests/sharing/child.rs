@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cas_store::{
     Claim, ClaimGuard, Commit, Committed, Digest, HandedOver, Hosting, Mode, Policy, Portion, Put, Share,
-    Store, codec,
+    Store, StoreError, codec,
 };
 
 use crate::kit::*;
@@ -103,6 +103,11 @@ impl Child {
         self.hear()
     }
 
+    /// What others are told that it is called.
+    pub(crate) fn name(&self) -> String {
+        called(self.process.id())
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.process);
         rustix::process::kill_process(pid, signal).expect("it is there");
@@ -128,6 +133,10 @@ impl Drop for Child {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn called(pid: u32) -> String {
+    format!("process {pid}")
 }
 
 /// An error and what was behind it.
@@ -164,7 +173,7 @@ pub(crate) fn main() {
         let open = |wait: Duration, hosting| {
             let mut nothing = |_: &str| {};
             let mut how = how(wait, &mut nothing);
-            how.owner = format!("process {}", std::process::id());
+            how.owner = called(std::process::id());
             how.hosting = hosting;
             Store::open(dir, how)
         };
@@ -296,6 +305,13 @@ pub(crate) fn main() {
                     guard = Some(granted);
                 }
             }
+            // Says whom it waits for.
+            "claim-aloud" => {
+                let mut waits = |by: &str| say(&format!("waits for {by}"));
+                if let Some(granted) = claimed(store.claim_while(trace(number()), &mut waits, &|| true)) {
+                    guard = Some(granted);
+                }
+            }
             // In a thread of its own, which keeps what it is granted.
             "claim-beside" => {
                 let (store, number) = (store.clone(), number());
@@ -423,7 +439,12 @@ fn claim(store: &Store, number: u32) -> Option<ClaimGuard> {
         }
         true
     };
-    match store.claim_while(trace(number), &go_on) {
+    claimed(store.claim_while(trace(number), &mut |_| {}, &go_on))
+}
+
+/// Says what became of a claim.
+fn claimed(claim: Result<Option<Claim>, StoreError>) -> Option<ClaimGuard> {
+    match claim {
         Ok(Some(Claim::Granted(granted))) => {
             say("granted");
             return Some(granted);

@@ -169,6 +169,47 @@ fn a_dead_claimant_hands_on_at_once() {
     assert_eq!(two.hear(), "granted");
 }
 
+/// A run that waited for a step that another one makes said nothing of that, for hours.
+#[test]
+fn whoever_waits_for_a_claim_is_told_who_has_it_and_who_has_it_then() {
+    let kit = Kit::new();
+    let host = Child::opened(&kit.dir());
+    let mut one = Child::opened(&kit.dir());
+    assert_eq!(one.ask("claim 1"), "granted");
+    let mut others = [Child::opened(&kit.dir()), Child::opened(&kit.dir())];
+    for other in &mut others {
+        assert_eq!(other.ask("claim-aloud 1"), format!("waits for {}", one.name()));
+    }
+    one.kill();
+    // One of them has it then, and the other one is told of that.
+    let [two, three] = &mut others;
+    match (two.hear(), three.hear()) {
+        (granted, waits) if granted == "granted" => assert_eq!(waits, format!("waits for {}", two.name())),
+        (waits, granted) => {
+            assert_eq!((waits, granted), (format!("waits for {}", three.name()), "granted".to_owned()));
+        }
+    }
+    drop(host);
+}
+
+#[test]
+fn whoever_waits_for_a_claim_is_told_that_the_one_who_has_it_is_stopped_and_goes_on() {
+    let kit = Kit::new();
+    let mut host = Child::opened(&kit.dir());
+    let mut other = Child::opened(&kit.dir());
+    assert_eq!(host.ask("claim 1"), "granted");
+    assert_eq!(other.ask("claim-aloud 1"), format!("waits for {}", host.name()));
+    assert_eq!(host.ask("hand-over"), "handed over");
+    host.stop();
+    assert_eq!(other.hear(), format!("waits for the stopped {}", host.name()));
+    host.signal(Signal::CONT);
+    assert_eq!(host.ask("go-on"), "goes on");
+    assert_eq!(other.hear(), format!("waits for {}", host.name()));
+    assert_eq!(host.ask("put 1"), "new");
+    assert_eq!(host.ask("release"), "released");
+    assert_eq!(other.hear(), "stored");
+}
+
 #[test]
 fn a_claim_outlives_the_host() {
     for how in ["kill", "close"] {
